@@ -1,0 +1,261 @@
+"""The one place that turns config into objects."""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations calls home when it is imported otherwise
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from humanseg import checkpoint, losses
+from humanseg import metrics as metric_functions
+from humanseg.data.loading import Data, prepare
+from humanseg.device import Compute, choose_device, choose_precision
+from humanseg.schedules import Schedule
+
+CONF = Path(__file__).parent.parent / "conf"
+WITHOUT_DECAY = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+def build(node: dict, what: str, **arguments) -> Any:
+    """Instantiate a node of the config; what the target refuses becomes one sentence that names the group.
+
+    Raises:
+        ValueError: the target's own error, or a `_target_` that can't be imported.
+    """
+    try:
+        return instantiate(node, _convert_="all", **arguments)
+    except InstantiationException as error:
+        reason = str(error.__cause__ or error).split("\n")[0].strip("'\"")
+        raise ValueError(reason if isinstance(error.__cause__, ValueError) else f"{what}: {reason}") from error
+
+
+def model(config: dict) -> nn.Module:
+    """The network of a `model` config, with its encoder's weights.
+
+    Raises:
+        ValueError: no such encoder, or weights that don't fit or can't be had.
+    """
+    weights = config.get("encoder_weights")
+    if config["classes"] < 1:
+        raise ValueError(f"model.classes={config['classes']}: give 1 (sigmoid) or the number of classes (softmax)")
+    if weights is None or not _is_path(weights):
+        try:
+            return build(config, f"model ({config['encoder_name']})")
+        except ValueError as error:
+            if isinstance(error.__cause__.__cause__, OSError):
+                raise _no_download(config, error.__cause__.__cause__) from error
+            raise
+    network = build(config | {"encoder_weights": None}, f"model ({config['encoder_name']})")
+    load_encoder(network.encoder, Path(weights))
+    return network
+
+
+def load_encoder(encoder: nn.Module, path: Path) -> None:
+    """Load a local state dict into an encoder; a classifier's keys are left out.
+
+    Raises:
+        ValueError: no such file, not a state dict, or keys and shapes that differ (listed).
+    """
+    if not path.is_file():
+        raise ValueError(f"model.encoder_weights={path}: no such file; give null, imagenet or a state dict's path")
+    try:
+        given = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has no one error for a file that is no state dict
+        raise ValueError(f"model.encoder_weights={path} is no state dict: {str(error).splitlines()[0]}") from error
+    expected = encoder.state_dict()
+    parts = {key.split(".")[0] for key in expected}
+    given = {key: value for key, value in given.items() if key.split(".")[0] in parts}
+    counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
+    given = counters | given  # old files have no counters, which nothing reads
+    if differences := checkpoint.mismatch(expected, given):
+        raise ValueError(f"model.encoder_weights={path} does not fit the encoder: {checkpoint.describe(differences)}")
+    encoder.load_state_dict(given)
+
+
+def loss(config: dict, classes: int) -> nn.Module:
+    """The loss, tried on a small batch.
+
+    Raises:
+        ValueError: it doesn't fit the number of classes.
+    """
+    built = build(config, "loss")
+    losses.check(built, classes)
+    return built
+
+
+def optimizers(config: dict, network: nn.Module) -> dict[str, Optimizer]:
+    """One optimizer, named ``model``, or one for each of `config["parts"]`.
+
+    Raises:
+        ValueError: parts that aren't in the model, or that leave parameters out.
+    """
+    if "parts" not in config:
+        return {"model": _optimizer(config, network, "optimizer")}
+    known = dict(network.named_modules())
+    if unknown := [part for part in config["parts"] if part not in known]:
+        raise ValueError(
+            f"optimizer.parts: the model has no {', '.join(unknown)}; its parts are {', '.join(_parts(network))}"
+        )
+    built = {part: _optimizer(node, known[part], f"optimizer.parts.{part}") for part, node in config["parts"].items()}
+    held = [id(p) for optimizer in built.values() for group in optimizer.param_groups for p in group["params"]]
+    left = [name for name, parameter in network.named_parameters() if id(parameter) not in held]
+    if left or len(held) != len(set(held)):
+        trouble = f"no part holds {checkpoint.describe(left, 3)}" if left else "two parts share parameters"
+        raise ValueError(f"optimizer.parts: {trouble}; the model's parts are {', '.join(_parts(network))}")
+    return built
+
+
+def schedule(config: dict, total: int) -> Schedule:
+    """The learning rate's schedule over `total` optimizer steps."""
+    return build(config, "scheduler")(total)
+
+
+def average(network: nn.Module, decay: float) -> AveragedModel | None:
+    """The moving average of the weights and statistics; None for a decay of 0.
+
+    The decay grows with the number of updates, min(decay, (1 + n) / (10 + n)), so that the first steps are forgotten.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"trainer.ema={decay}: give a decay in [0, 1), such as 0.999; 0 turns it off")
+
+    @torch.no_grad()
+    def update(averaged: list, current: list, count: torch.Tensor) -> None:
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, weight)
+        else:
+            torch._foreach_copy_(averaged, current)  # batch norm's counters
+
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True) if decay else None
+
+
+def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
+    """The splits of a `data` config with the augmentation of an `augment` config.
+
+    Raises:
+        ValueError: as the source and `prepare` raise it.
+    """
+    shared = {key: value for key, value in config.items() if key in inspect.signature(prepare).parameters}
+    source = {key: value for key, value in config.items() if key not in shared}
+    target = get_object(source["_target_"])
+    context = {"classes": classes, "size": config["image_size"], "seed": seed}
+    asked = inspect.signature(target).parameters
+    sources = build(source, "data", **{key: value for key, value in context.items() if key in asked})
+    pipeline = build(augment, "augment") if augment else None
+    return prepare(sources, **shared, seed=seed, augment=pipeline)
+
+
+def compute(trainer: dict, data_config: dict) -> Compute:
+    """Where and how the network runs, chosen for the hardware where the config says auto."""
+    if trainer["threads"]:
+        torch.set_num_threads(trainer["threads"])
+    device = choose_device(trainer["device"])
+    precision = choose_precision(trainer["precision"], device)
+    return Compute(device, precision, trainer["channels_last"], data_config["mean"], data_config["std"])
+
+
+def callbacks(config: dict, writer) -> list[Callable]:
+    """The callbacks, in their order, each waiting for a record."""
+    built = {name: build(node, f"callbacks.{name}") for name, node in config.items() if node}
+    return [lambda record, call=call: call(record, writer, record.step) for call in built.values()]
+
+
+def metrics(names: list[str]) -> dict[str, Callable]:
+    """Metric functions by name; see `humanseg.metrics.find`."""
+    return metric_functions.find(names)
+
+
+def checkpoint_config(payload: dict, composed: dict, typed: list[str]) -> dict:
+    """The config that a checkpoint is used with: its own, and on it the groups and keys that were typed.
+
+    Args:
+        payload: the checkpoint. composed: the config as Hydra composed it from the typed overrides, resolved.
+        typed: Hydra's task overrides. A group typed with the choice that the checkpoint has changes nothing.
+
+    Raises:
+        ValueError: the checkpoint's config names code that the suite's conf/ does not.
+    """
+    config = payload["config"]
+    refuse_strange_targets(config)
+    merged = OmegaConf.create(config)
+    sizes = {key: config["data"][key] for key in ("image_size", "mean", "std", "pad_value")}
+    for override in typed:
+        key, _, choice = override.lstrip("+~").partition("=")
+        if key == "experiment":
+            raise ValueError("experiment= can't be typed beside ckpt=, which brings its own: type the keys to change")
+        if key in payload["choices"]:
+            if choice != payload["choices"][key] and key in composed:
+                merged[key] = composed[key]
+                if key == "data":
+                    merged.data.update(sizes)
+        elif key.split(".")[0] in config:
+            OmegaConf.update(merged, key, OmegaConf.select(OmegaConf.create(composed), key), force_add=True)
+    merged.model.encoder_weights = None
+    return OmegaConf.to_container(merged)
+
+
+def refuse_strange_targets(config: dict) -> None:
+    """A checkpoint may come from a stranger: its config may name only the code that conf/ names.
+
+    Raises:
+        ValueError: a `_target_` or a dotted metric path that conf/ does not name.
+    """
+    own = [OmegaConf.to_container(OmegaConf.load(path)) for path in sorted(CONF.rglob("*.yaml"))]
+    targets = {target for node in own for target in _targets(node)}
+    names = {name for node in own for name in node.get("metrics", [])}
+    strange = [target for target in _targets(config) if target not in targets]
+    strange += [name for name in config["metrics"] if "." in name and name not in names]
+    if strange:
+        raise ValueError(f"the checkpoint's config names code that no YAML of conf/ names: {', '.join(strange)}")
+
+
+def _targets(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        here = [node["_target_"]] if "_target_" in node else []
+        return here + [target for value in node.values() for target in _targets(value)]
+    return [target for value in node for target in _targets(value)] if isinstance(node, list) else []
+
+
+def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
+    settings = {key: value for key, value in config.items() if key != "decay_norms_and_biases"}
+    parameters = [parameter for parameter in part.parameters() if parameter.requires_grad]
+    groups = [{"params": parameters}]
+    if not config["decay_norms_and_biases"]:
+        norms = [module for module in part.modules() if isinstance(module, WITHOUT_DECAY)]
+        spared = {id(parameter) for norm in norms for parameter in norm.parameters()}
+        spared |= {id(parameter) for name, parameter in part.named_parameters() if name.split(".")[-1] == "bias"}
+        groups = [
+            {"params": [parameter for parameter in parameters if id(parameter) not in spared]},
+            {"params": [parameter for parameter in parameters if id(parameter) in spared], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+    try:
+        return build(settings, what)(groups)
+    except TypeError as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
+def _parts(network: nn.Module) -> list[str]:
+    return [name for name, _ in network.named_children()]
+
+
+def _is_path(weights: str) -> bool:
+    return "/" in weights or "\\" in weights or Path(weights).suffix in (".pth", ".pt", ".bin")
+
+
+def _no_download(config: dict, error: Exception) -> ValueError:
+    return ValueError(
+        f"the weights `{config['encoder_weights']}` of {config['encoder_name']} can't be downloaded "
+        f"({type(error).__name__}): give model.encoder_weights=null or the path of a local state dict"
+    )

@@ -1,0 +1,124 @@
+"""The command line around `hydra.main`: resolvers for the YAMLs, and one sentence for what can't be composed."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONF = Path(__file__).parent.parent / "conf"
+LONGEST_FOLDER = 80
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call the function that `hydra.main` decorated; a mistake in what was typed becomes one sentence and exit code 1."""
+    sys.argv[1:] = with_checkpoint_groups(sys.argv[1:])
+    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if wants_traceback:
+            raise
+        sys.exit(f"error: {explain(error, sys.argv[1:])}")
+
+
+def with_checkpoint_groups(arguments: list[str]) -> list[str]:
+    """Put the checkpoint's group choices (data=folder, ...) before the overrides, so that keys of those groups are known.
+
+    Train mode composes its own config and takes only weights from `ckpt=`; the other modes start from the checkpoint's.
+    """
+    typed = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
+    if typed.get("mode", "train") == "train" or not typed.get("ckpt"):
+        return arguments
+    from humanseg import checkpoint, runs
+
+    try:
+        choices = checkpoint.load(runs.find_checkpoint(typed["ckpt"], typed.get("out", "outputs")))["choices"]
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    known = [f"{group}={choice}" for group, choice in choices.items() if (CONF / group / f"{choice}.yaml").is_file()]
+    return [override for override in known if override.split("=")[0] not in typed] + arguments
+
+
+def explain(error: Exception, arguments: list[str]) -> str:
+    """What was wrong with the command line, with the nearest valid name."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return _explain_grammar(error)
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return (
+            f"{group}={choice}: there is no such choice{_nearest(choice, error.options)}; {group} is one of "
+            + ", ".join(sorted(error.options))
+        )
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _explain_key(match[1], arguments)
+    if match := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
+        return f"+{match[1]}: the key exists, type it without the +"
+    cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
+    return " ".join(text.split()) + cause
+
+
+def _explain_grammar(error: OverrideParseException) -> str:
+    key, _, value = error.override.partition("=")
+    return (
+        f"{error.override}: Hydra's grammar can't read the value; quote it twice, once for the shell and once for Hydra: "
+        f"'{key}=\"{value}\"'"
+    )
+
+
+def _explain_key(key: str, arguments: list[str]) -> str:
+    for file in sorted((CONF / "mode").glob("*.yaml")):
+        if key in OmegaConf.load(file):
+            return f"{key} belongs to mode={file.stem}: add it, as in `python run.py mode={file.stem} {key}=...`"
+    groups = [item for item in arguments if (CONF / item.split("=")[0].lstrip("+")).is_dir() and "=" in item]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        known = _keys(OmegaConf.to_container(compose("config", groups)))
+    parent = key.rpartition(".")[0]
+    beside = sorted(name for name in known if name.rpartition(".")[0] == parent)
+    also = f"; {parent or 'the top level'} has {', '.join(name.split('.')[-1] for name in beside)}" if beside else ""
+    return f"{key}: there is no such key{_nearest(key, known)}{also} (a new one is added with +{key}=...)"
+
+
+def _keys(node: dict, prefix: str = "") -> list[str]:
+    found = []
+    for name, value in node.items():
+        found += [prefix + name, *(_keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [])]
+    return found
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = near or [full for full in known if full.split(".")[-1] == name.split(".")[-1]][:1]
+    return f", did you mean {near[0]}?" if near else ""
+
+
+def job_folder(number: int | str, overrides: str) -> str:
+    """A job's folder: its number and overrides in letters, digits, `.`, `_` and `-`, 80 characters at most."""
+    plain = re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._-]+", "-", overrides))
+    return f"{number}_{plain}"[:LONGEST_FOLDER].rstrip("_-.")
+
+
+def name_suffix(name: str | None) -> str:
+    """`_NAME` in the same letters; nothing for no name."""
+    return "_" + re.sub(r"[^A-Za-z0-9._-]+", "-", str(name)) if name else ""
+
+
+def console_level(verbose: bool | str, mode: object) -> str:
+    """The jobs of a sweep leave the terminal to the sweep."""
+    return "DEBUG" if verbose else "WARNING" if "MULTIRUN" in str(mode) else "INFO"
+
+
+OmegaConf.register_new_resolver("job_folder", job_folder)
+OmegaConf.register_new_resolver("name_suffix", name_suffix)
+OmegaConf.register_new_resolver("console_level", console_level)
+OmegaConf.register_new_resolver("smp_mode", lambda classes: "binary" if classes == 1 else "multiclass")

@@ -1,0 +1,66 @@
+"""Which samples train, validate and test: seeded, so that the same seed gives the same samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Split:
+    """A source of samples and which of them belong to this split."""
+
+    source: object  # len(), [i] -> (image, mask), names[i]
+    indices: list[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.source[self.indices[index]]
+
+    def name(self, index: int) -> str:
+        """What a person calls the sample: its file."""
+        return self.source.names[self.indices[index]]
+
+
+def split(sources: dict, val_split, test_split, limit, seed: int) -> dict[str, Split]:
+    """Divide sources into ``train``, ``val`` and ``test``.
+
+    Args:
+        sources: ``train`` and, where they have data of their own, ``val`` and ``test``; a value may be None.
+        val_split: an int counts samples, a float in [0, 1) is a share, ``train`` validates on the training samples.
+        test_split: an int or a float as above; held out first.
+        limit: None, a count or a share in (0, 1]: trains on a subset; larger ones contain smaller ones.
+
+    Raises:
+        ValueError: a rule that is not one of these, or nothing left to train on.
+    """
+    whole = {name: Split(source, list(range(len(source)))) for name, source in sources.items() if source is not None}
+    if "train" not in whole:
+        return whole
+    source, count = sources["train"], len(sources["train"])
+    order = np.random.default_rng([seed, 0x5917]).permutation(count).tolist()
+    tested = 0 if "test" in whole else _count("data.test_split", test_split, count)
+    validated = 0 if "val" in whole or val_split == "train" else _count("data.val_split", val_split, count)
+    rest = order[tested + validated :]
+    if not rest:
+        raise ValueError(
+            f"nothing is left to train on: {count} samples, of which data.test_split={test_split} takes {tested} "
+            f"and data.val_split={val_split} takes {validated}"
+        )
+    kept = len(rest) if limit is None else min(max(_count("data.limit", limit, len(rest)), 1), len(rest))
+    splits = {"train": Split(source, rest[:kept])}
+    splits["val"] = whole.get("val") or Split(
+        source, rest[:kept] if val_split == "train" else order[tested:][:validated]
+    )
+    splits["test"] = whole.get("test") or Split(source, order[:tested])
+    return splits
+
+
+def _count(key: str, rule: int | float | str, total: int) -> int:
+    if isinstance(rule, int) and not isinstance(rule, bool) and rule >= 0:
+        return min(rule, total)
+    if isinstance(rule, float) and (0 <= rule < 1 or (key == "data.limit" and rule == 1)):
+        return round(rule * total)
+    also = ", or `train`" if key == "data.val_split" else ""
+    raise ValueError(f"{key}={rule}: give a count (100), or a share of the samples in [0, 1) (0.1){also}")

@@ -1,0 +1,70 @@
+"""From a photograph to what the network sees, and back: letterbox and normalisation. Sole owner of both."""
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = 255  # in a mask: counts in no loss and no metric
+
+# Width of the margin that training keeps for zooms and crops before the photograph is brought to the network's size.
+MARGIN = 1.25
+
+
+def shrink(image: np.ndarray, mask: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scale a larger photograph down so that its longer side is `longest` pixels; smaller ones stay.
+
+    Args:
+        image: uint8 HxWx3. mask: uint8 HxW.
+    """
+    height, width = mask.shape
+    scale = longest / max(height, width)
+    return (image, mask) if scale >= 1 else resize(image, mask, round(height * scale), round(width * scale))
+
+
+def resize(image: np.ndarray, mask: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Resize both to at least 1x1: the photograph by area or linearly, the mask by its nearest class."""
+    size = (max(width, 1), max(height, 1))
+    smooth = cv2.INTER_AREA if height < mask.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, size, interpolation=smooth), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def letterbox_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
+    """Where a height x width photograph lies in the square of side `size`: top, left, height, width."""
+    scale = size / max(height, width)
+    inner_height, inner_width = max(round(height * scale), 1), max(round(width * scale), 1)
+    return (size - inner_height) // 2, (size - inner_width) // 2, inner_height, inner_width
+
+
+def letterbox(image: np.ndarray, mask: np.ndarray, size: int, pad_value: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scale the longer side to `size`, centre, pad the photograph with `pad_value` and the mask with IGNORE.
+
+    Args:
+        image: uint8 HxWx3. mask: uint8 HxW.
+
+    Returns:
+        uint8 size x size x 3 and uint8 size x size.
+    """
+    top, left, height, width = letterbox_box(*mask.shape, size)
+    image, mask = resize(image, mask, height, width)
+    square = np.full((size, size, 3), pad_value, np.uint8)
+    labels = np.full((size, size), IGNORE, np.uint8)
+    square[top : top + height, left : left + width] = image
+    labels[top : top + height, left : left + width] = mask
+    return square, labels
+
+
+def unletterbox(logits: Tensor, height: int, width: int) -> Tensor:
+    """Undo the letterbox of a height x width photograph: C x S x S logits -> C x height x width, bilinear."""
+    top, left, inner_height, inner_width = letterbox_box(height, width, logits.shape[-1])
+    inner = logits[None, :, top : top + inner_height, left : left + inner_width]
+    return F.interpolate(inner, size=(height, width), mode="bilinear", align_corners=False)[0]
+
+
+def to_input(images: Tensor, mean: list[float], std: list[float], channels_last: bool) -> Tensor:
+    """uint8 NxHxWx3 on the network's device -> normalised float32 Nx3xHxW in the network's memory format."""
+    mean_255 = torch.tensor(mean, device=images.device) * 255
+    scale = 1 / (torch.tensor(std, device=images.device) * 255)
+    normalised = ((images - mean_255) * scale).permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels_last already
+    return normalised.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -1,0 +1,77 @@
+"""Which device and precision a network runs in, and its forward pass there."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from humanseg.data.transforms import to_input
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Compute:
+    """The forward pass: uint8 images in, float32 logits out, at the chosen device, precision and memory format."""
+
+    device: torch.device
+    precision: str  # fp32 | bf16 | fp16
+    channels_last: bool
+    mean: list[float]
+    std: list[float]
+
+    def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
+        """uint8 NxHxWx3 on any device -> float32 logits NxCxHxW on this one."""
+        images = images.to(self.device, non_blocking=True)
+        inputs = to_input(images, self.mean, self.std, self.channels_last)
+        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+            return model(inputs).float()
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move a model to the device in the memory format."""
+        return model.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: a device that this machine, or this torch, has not.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"trainer.device={name}: give auto, cpu, cuda, cuda:1 or mps") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} CUDA device(s)" if torch.cuda.is_available() else "no CUDA device"
+        raise ValueError(f"trainer.device={name}: torch {torch.__version__} finds {found}; use trainer.device=auto")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"trainer.device={name}: torch finds no MPS device; use trainer.device=auto")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`auto` takes bf16 where the hardware is fast at it: CUDA from Ampere on, a CPU with AMX or AVX512-BF16.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    if name not in ("auto", *DTYPES):
+        raise ValueError(f"trainer.precision={name}: give auto, {', '.join(DTYPES)}")
+    return name if name != "auto" else "bf16" if _fast_bf16(device) else "fp32"
+
+
+def _fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # torch has no public question for it in every version that this project runs on
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def describe_device(device: torch.device) -> str:
+    """For people: the GPU's name, or the CPU and its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"

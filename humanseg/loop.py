@@ -1,0 +1,242 @@
+"""The training loop: epochs of optimizer steps, validation, and what follows from the history."""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from humanseg.callbacks import Record
+from humanseg.data.loading import Data
+from humanseg.device import Compute
+from humanseg.metrics import EVALUATION_ONLY, Counts
+from humanseg.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the loop takes from conf/trainer, where each key is explained."""
+
+    epochs: int
+    steps: int  # optimizer steps an epoch
+    accumulate: int
+    grad_clip: float | None
+    val_every: int
+    monitor: str | None
+    monitor_mode: str
+    early_stop: int
+
+
+@dataclass
+class State:
+    """All that training changes; with the config it is the checkpoint."""
+
+    model: nn.Module
+    ema: AveragedModel | None
+    optimizers: dict[str, Optimizer]
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    epoch: int = 0  # epochs that are finished
+    step: int = 0  # optimizer steps that are finished
+    history: list[dict[str, float]] = field(default_factory=list)  # a log for each finished epoch
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that validation and test use."""
+        return self.ema.module if self.ema else self.model
+
+
+def fit(
+    state: State,
+    data: Data,
+    compute: Compute,
+    loss: nn.Module,
+    metrics: dict[str, Callable[[Counts], float]],
+    settings: Settings,
+    react: Callable[[Record], None],
+    after_epoch: Callable[[State], None],
+) -> None:
+    """Train until `settings.epochs` or early stopping.
+
+    Args:
+        react: the callbacks; may add values to an epoch's log.
+        after_epoch: logs and saves.
+
+    Raises:
+        ValueError: the loss is not finite, or the monitored metric does not exist.
+    """
+    per_epoch = settings.steps * settings.accumulate
+    batches = data.train_batches(state.epoch * per_epoch, settings.epochs * per_epoch)
+    while state.epoch < settings.epochs and not stops_early(state.history, settings):
+        log = train_epoch(state, batches, data, compute, loss, metrics, settings)
+        record = Record(state.epoch + 1, state.step, log, state.evaluated, compute, trained=state.model)
+        if data.splits["val"] and (record.epoch % settings.val_every == 0 or record.epoch == settings.epochs):
+            started = time.perf_counter()
+            outputs = network_outputs(state.evaluated, data.eval_batches("val"), compute)
+            values, record.counts = evaluate(outputs, metrics, loss)
+            log.update({f"val/{name}": value for name, value in values.items()})
+            log["time/validation_seconds"] = time.perf_counter() - started
+        react(record)
+        finish_epoch(state, log, settings)
+        after_epoch(state)
+
+
+def train_epoch(
+    state: State,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    data: Data,
+    compute: Compute,
+    loss: nn.Module,
+    metrics: dict[str, Callable[[Counts], float]],
+    settings: Settings,
+) -> dict[str, float]:
+    """One epoch of optimizer steps; returns its log."""
+    model, scaler = state.model.train(), state.scaler
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    sums, counts = defaultdict(lambda: torch.zeros((), device=compute.device)), None
+    first_bad = torch.tensor(-1, device=compute.device)  # batch with the first loss that is not finite
+    started, waited = time.perf_counter(), 0.0
+    for _ in tqdm(range(settings.steps), f"epoch {state.epoch + 1}", leave=False, disable=None):
+        set_rates(state)
+        for optimizer in state.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        for part in range(settings.accumulate):
+            asked = time.perf_counter()
+            images, target = next(batches)
+            waited += time.perf_counter() - asked
+            target = target.to(compute.device, non_blocking=True).long()
+
+            logits = compute(model, images)
+            total, terms = total_loss(loss, logits, target)
+            scaler.scale(total / settings.accumulate).backward()
+
+            counts = counts or Counts.zeros(logits.shape[1], compute.device)
+            counts.add(logits.detach(), target)
+            for name, term in terms.items():
+                sums[name] += term.detach()
+            bad = (first_bad < 0) & ~torch.isfinite(total.detach())
+            first_bad = torch.where(bad, state.step * settings.accumulate + part, first_bad)
+
+        for optimizer in state.optimizers.values():
+            scaler.unscale_(optimizer)
+        sums["grad_norm"] += nn.utils.clip_grad_norm_(parameters, settings.grad_clip or math.inf)
+        for optimizer in state.optimizers.values():
+            scaler.step(optimizer)
+        scaler.update()
+        if state.ema:
+            state.ema.update_parameters(model)
+        state.step += 1
+        if compute.device.type == "cpu" or state.step % 50 == 0:  # reading it makes a GPU wait
+            refuse_bad(first_bad, data, settings)
+    refuse_bad(first_bad, data, settings)
+
+    seconds = time.perf_counter() - started
+    norm = sums.pop("grad_norm") / settings.steps
+    log = {"epoch": state.epoch + 1, "step": state.step, **rates(state), "grad_norm": norm.item()}
+    log.update({f"train/{k}": value.item() / (settings.steps * settings.accumulate) for k, value in sums.items()})
+    log.update({f"train/{name}": metrics[name](counts) for name in metrics if name not in EVALUATION_ONLY})
+    log["time/train_seconds"] = seconds
+    log["time/images_per_second"] = settings.steps * settings.accumulate * data.batch_size / seconds
+    log["time/data_wait_share"] = waited / seconds
+    return log
+
+
+@torch.inference_mode()
+def evaluate(
+    outputs: Iterable[tuple[Tensor, Tensor]],
+    metrics: dict[str, Callable[[Counts], float]],
+    loss: nn.Module | None = None,
+    each: Callable[[Tensor, Tensor, Counts], None] | None = None,
+) -> tuple[dict[str, float], Counts]:
+    """Metrics over pairs of logits NxCxHxW and target NxHxW; validation and test both come through here.
+
+    Args:
+        loss: its terms' means over the samples join the metrics.
+        each: called with logits, target and counts of each pair alone.
+    """
+    sums, samples, counts = defaultdict(float), 0, None
+    for logits, target in outputs:
+        here = Counts.zeros(logits.shape[1], logits.device)
+        here.add(logits, target, boundary="boundary_iou" in metrics, scores=True)
+        counts = here if counts is None else counts + here
+        if each:
+            each(logits, target, here)
+        if loss is not None:
+            for name, term in total_loss(loss, logits, target.long())[1].items():
+                sums[name] += term * len(logits)
+        samples += len(logits)
+    values = {name: float(value) / samples for name, value in sums.items()}
+    return values | {name: metric(counts) for name, metric in metrics.items()}, counts
+
+
+@torch.inference_mode()
+def network_outputs(model: nn.Module, batches: Iterable, compute: Compute) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and target of batches at the network's size."""
+    model.eval()
+    for images, target in batches:
+        yield compute(model, images), target.to(compute.device, non_blocking=True)
+
+
+def total_loss(loss: nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss to minimise, and what is logged: itself as `loss` and, of a weighted sum, each term as `loss_NAME`."""
+    value = loss(logits, target)
+    if not isinstance(value, dict):
+        return value, {"loss": value}
+    total = sum(value.values())
+    return total, {"loss": total, **{f"loss_{name}": term for name, term in value.items()}}
+
+
+def set_rates(state: State) -> None:
+    """Give each optimizer its base rate times the schedule's factor."""
+    factor = state.schedule.factor(state.step)
+    for optimizer in state.optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def rates(state: State) -> dict[str, float]:
+    """The rates of the last step: `lr`, or `lr/PART` where several optimizers are at work."""
+    found = {name: optimizer.param_groups[0]["lr"] for name, optimizer in state.optimizers.items()}
+    return {"lr": found["model"]} if list(found) == ["model"] else {f"lr/{name}": lr for name, lr in found.items()}
+
+
+def finish_epoch(state: State, log: dict[str, float], settings: Settings) -> None:
+    """Take an epoch into the history; a plateau hears of the monitored metric."""
+    if settings.monitor and any(name.startswith("val/") for name in log):
+        if settings.monitor not in log:
+            raise ValueError(f"trainer.monitor={settings.monitor}: no such value; there are {', '.join(sorted(log))}")
+        state.schedule.observe(log[settings.monitor], settings.monitor_mode)
+    state.history.append(log)
+    state.epoch += 1
+
+
+def best_epoch(history: list[dict[str, float]], settings: Settings) -> dict[str, float] | None:
+    """The log of the best epoch; of the last one where nothing is monitored."""
+    judged = [log for log in history if math.isfinite(log.get(settings.monitor, math.nan))]
+    if not judged:
+        return history[-1] if history else None
+    return (max if settings.monitor_mode == "max" else min)(judged, key=lambda log: log[settings.monitor])
+
+
+def stops_early(history: list[dict[str, float]], settings: Settings) -> bool:
+    """Whether `settings.early_stop` validations have passed since the best."""
+    judged = [log for log in history if settings.monitor in log]
+    best = best_epoch(judged, settings)
+    return bool(settings.early_stop and best) and len(judged) - 1 - judged.index(best) >= settings.early_stop
+
+
+def refuse_bad(first_bad: Tensor, data: Data, settings: Settings) -> None:
+    """Stop at a loss that is not finite, naming where it came from."""
+    batch = int(first_bad)
+    if batch >= 0:
+        names = ", ".join(data.batch_names(batch))
+        raise ValueError(
+            f"the loss is not finite at step {batch // settings.accumulate + 1}: try a smaller optimizer.lr, "
+            f"trainer.grad_clip=1 or trainer.precision=fp32; its batch was {names}"
+        )

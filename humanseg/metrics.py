@@ -1,0 +1,211 @@
+"""Metrics of a data set: counts are summed over all photographs, then divided once.
+
+A metric is a function of `Counts`; a user's own is one such function, named by its dotted path in `metrics`.
+Class 1 is the person; pixels that are IGNORE in the target count nowhere. An empty prediction on an empty mask scores 1.
+"""
+
+import difflib
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from humanseg.data.transforms import IGNORE
+
+LEVELS = 256  # of the person's probability, for precision-recall curves
+BOUNDARY_SHARE = 0.02  # of the photograph's diagonal, as in Cheng et al. 2021
+
+
+def predictions(logits: Tensor) -> Tensor:
+    """Logits NxCxHxW -> class ids NxHxW: above 0 for one channel, the largest of several."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def person_probability(logits: Tensor) -> Tensor:
+    """Logits NxCxHxW -> probability of the person NxHxW in [0, 1]: sigmoid of one channel, softmax of several."""
+    return logits[:, 0].sigmoid() if logits.shape[1] == 1 else logits.softmax(1)[:, 1]
+
+
+@dataclass
+class Counts:
+    """Sums over photographs, of a fixed size: they can be added, saved and gathered from several processes."""
+
+    confusion: Tensor  # int64 KxK: rows truth, columns prediction; pixels
+    images: Tensor  # int64
+    image_iou: Tensor  # float64: sum of each photograph's IoU of the person
+    boundary: Tensor  # int64 2: intersection and union of the person's boundary, pixels
+    scores: Tensor  # int64 2xLEVELS: pixels by probability of the person; row 0 truth is not, row 1 truth is person
+
+    @classmethod
+    def zeros(cls, channels: int, device: torch.device | str = "cpu") -> "Counts":
+        """Nothing counted yet, for logits of `channels`."""
+        classes = max(channels, 2)
+        return cls(
+            torch.zeros(classes, classes, dtype=torch.int64, device=device),
+            torch.zeros((), dtype=torch.int64, device=device),
+            torch.zeros(
+                (), dtype=torch.float64 if torch.device(device).type != "mps" else torch.float32, device=device
+            ),
+            torch.zeros(2, dtype=torch.int64, device=device),
+            torch.zeros(2, LEVELS, dtype=torch.int64, device=device),
+        )
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def add(self, logits: Tensor, target: Tensor, boundary: bool = False, scores: bool = False) -> None:
+        """Count a batch; without `boundary` nothing makes a GPU wait.
+
+        Args:
+            logits: float NxCxHxW. target: class ids NxHxW, 255 ignored.
+        """
+        found, truth, valid = predictions(logits), target.long(), target != IGNORE
+        classes, count = len(self.confusion), len(truth)
+        cell = torch.where(valid, truth * classes + found, classes**2)  # ignored pixels go to one cell too many
+        by_image = _histogram(cell.flatten(1), classes**2 + 1)[:, :-1].view(count, classes, classes)
+        self.confusion += by_image.sum(0)
+        self.images += count
+        hits = by_image[:, 1, 1]
+        unions = by_image[:, 1].sum(1) + by_image[:, :, 1].sum(1) - hits
+        self.image_iou += torch.where(unions > 0, hits / unions.clamp(min=1), 1.0).sum()
+        if boundary:
+            self.boundary += boundary_counts(found == 1, target)
+        if scores:
+            level = (person_probability(logits) * (LEVELS - 1)).round().long()
+            cell = torch.where(valid, (truth == 1) * LEVELS + level, 2 * LEVELS)
+            self.scores += _histogram(cell.flatten()[None], 2 * LEVELS + 1)[0, :-1].view(2, LEVELS)
+
+
+def _histogram(cells: Tensor, size: int) -> Tensor:
+    """Row by row, how often each of 0 .. size - 1 occurs: int64 NxP -> Nxsize. torch.bincount would wait for a GPU."""
+    zeros = torch.zeros(len(cells), size, dtype=torch.int64, device=cells.device)
+    return zeros.scatter_add_(1, cells, torch.ones((), dtype=torch.int64, device=cells.device).expand_as(cells))
+
+
+def boundary_counts(found: Tensor, target: Tensor) -> Tensor:
+    """Intersection and union of the boundaries of prediction and truth, in pixels: int64 2.
+
+    The boundary is what lies within 2 % of the photograph's diagonal of the outside (Cheng et al. 2021, "Boundary IoU").
+
+    Args:
+        found: bool NxHxW, the person. target: class ids NxHxW; 255 is outside of the photograph.
+    """
+    valid = target != IGNORE
+    total = torch.zeros(2, dtype=torch.int64, device=target.device)
+    heights, widths = valid.any(2).sum(1).tolist(), valid.any(1).sum(1).tolist()
+    for person, truth, height, width in zip(found & valid, target == 1, heights, widths, strict=True):
+        reach = max(1, round(BOUNDARY_SHARE * math.hypot(height, width)))
+        ours, theirs = _boundary(person, reach), _boundary(truth, reach)
+        total += torch.stack([(ours & theirs).sum(), (ours | theirs).sum()])
+    return total
+
+
+def _boundary(mask: Tensor, reach: int) -> Tensor:
+    """The mask HxW without what a square of side 2 * reach + 1 erodes it to; outside of the picture is background."""
+    side = 2 * reach + 1
+    padded = F.pad(mask.int(), (reach + 1, reach, reach + 1, reach))
+    sums = padded.cumsum(0).cumsum(1)
+    inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    return mask & (inside < side**2)
+
+
+def iou(counts: Counts) -> float:
+    """The person's intersection over union."""
+    return _ious(counts)[1]
+
+
+def miou(counts: Counts) -> float:
+    """Mean IoU over the classes; a class that is nowhere, in truth or prediction, scores 1."""
+    ious = _ious(counts)
+    return sum(ious) / len(ious)
+
+
+def iou_per_image(counts: Counts) -> float:
+    """Mean over the photographs of the person's IoU."""
+    return (counts.image_iou / counts.images.clamp(min=1)).item()
+
+
+def dice(counts: Counts) -> float:
+    """The person's Dice coefficient, which is the F1 score."""
+    hits, false_alarms, misses = _person(counts)
+    return _share(2 * hits, 2 * hits + false_alarms + misses)
+
+
+def accuracy(counts: Counts) -> float:
+    """Share of pixels with the right class."""
+    return _share(int(counts.confusion.diagonal().sum()), int(counts.confusion.sum()))
+
+
+def precision(counts: Counts) -> float:
+    """Share of what was called person that is; 1 where nothing was called so and nobody was missed."""
+    hits, false_alarms, misses = _person(counts)
+    return _share(hits, hits + false_alarms, empty=float(misses == 0))
+
+
+def recall(counts: Counts) -> float:
+    """Share of the person that was found; 1 where there is none."""
+    hits, _, misses = _person(counts)
+    return _share(hits, hits + misses)
+
+
+def boundary_iou(counts: Counts) -> float:
+    """IoU of the boundaries (Cheng et al. 2021); validation and test count it, training does not."""
+    intersection, union = counts.boundary.tolist()
+    return _share(intersection, union)
+
+
+def average_precision(counts: Counts) -> float:
+    """Area under the person's precision-recall curve over 256 levels of probability; validation and test count it."""
+    negative, positive = counts.scores.double().cpu().flip(1).cumsum(1)
+    if not positive[-1]:
+        return 1.0
+    gained = torch.diff(positive / positive[-1], prepend=torch.zeros(1))
+    return float((gained * positive / (positive + negative).clamp(min=1)).sum())
+
+
+EVALUATION_ONLY = ("boundary_iou", "average_precision")  # too dear for every training step
+
+
+def find(names: list[str]) -> dict[str, Callable[[Counts], float]]:
+    """Metric functions by name: those of this module, or a user's own by dotted path, called by its last part.
+
+    Raises:
+        ValueError: there is no such function.
+    """
+    own = [iou, miou, iou_per_image, dice, accuracy, precision, recall, boundary_iou, average_precision]
+    known = {function.__name__: function for function in own}
+    found = {}
+    for name in names:
+        module, _, function = name.rpartition(".")
+        if not module and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            raise ValueError(f"metrics: there is no {name}{hint}; there are {', '.join(known)}, or a dotted path")
+        try:
+            found[function] = getattr(importlib.import_module(module), function) if module else known[name]
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"metrics: {name} can't be imported: {error}") from error
+    if not found:
+        raise ValueError(f"metrics is empty: give some of {', '.join(known)}")
+    return found
+
+
+def _ious(counts: Counts) -> list[float]:
+    matrix = counts.confusion.double()
+    hits = matrix.diagonal()
+    unions = matrix.sum(0) + matrix.sum(1) - hits
+    return [_share(hit, union) for hit, union in zip(hits.tolist(), unions.tolist(), strict=True)]
+
+
+def _person(counts: Counts) -> tuple[int, int, int]:
+    """Pixels of the person that were hit, false alarms, and misses."""
+    hits = int(counts.confusion[1, 1])
+    return hits, int(counts.confusion[:, 1].sum()) - hits, int(counts.confusion[1].sum()) - hits
+
+
+def _share(part: float, whole: float, empty: float = 1.0) -> float:
+    return part / whole if whole else empty

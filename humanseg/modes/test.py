@@ -1,0 +1,116 @@
+"""``mode=test``: score a checkpoint at the photographs' own size."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from humanseg import build, checkpoint, logs, loop, runs
+from humanseg.callbacks import preview_row
+from humanseg.data.loading import Data
+from humanseg.data.transforms import letterbox
+from humanseg.metrics import Counts, predictions
+from humanseg.modes import overrides, run_folder
+from humanseg.predictor import Predictor
+
+log = logging.getLogger(__name__)
+
+SHEET_ROWS = 6  # best and worst photographs each on the contact sheet
+TILE = 240  # pixels of a photograph's side there
+
+
+def run(config: DictConfig) -> float:
+    """Score `ckpt`; returns the first metric of the list."""
+    composed = OmegaConf.to_container(config, resolve=True)
+    if not composed["ckpt"]:
+        raise ValueError("mode=test needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
+    path = runs.find_checkpoint(composed["ckpt"], composed["out"])
+    payload = checkpoint.load(path)
+    cfg = build.checkpoint_config(payload, composed, overrides())
+
+    folder = runs.Run(run_folder(), ckpt=str(path), overrides=overrides(), epoch=payload["epoch"])
+    compute = build.compute(cfg["trainer"], cfg["data"])
+    network = build.model(cfg["model"])
+    checkpoint.load_weights(network, payload, path)
+    data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
+    predictor = Predictor.of(network, compute, data.image_size, data.pad_value)
+    metrics = build.metrics(cfg["metrics"])
+    split = choose_split(data, composed["split"])
+    log.info("checkpoint %s (epoch %d)", path, payload["epoch"])
+    log.info("samples    %d %s", len(data.splits[split]), split)
+
+    values = score(predictor, data, split, metrics, folder.folder, composed["worst"])
+    folder.update(status="completed", split=split, metrics=values)
+    log.info("result     %s", ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    log.info("pictures   %s", folder.folder / "contact_sheet.png")
+    return next(iter(values.values()))
+
+
+def choose_split(data: Data, wanted: str) -> str:
+    """The samples to score: `auto` takes the test data, else the validation samples.
+
+    Raises:
+        ValueError: an unknown split, or one without samples.
+    """
+    filled = [name for name in ("test", "val", "train") if len(data.splits.get(name, ()))]
+    if wanted == "auto" and filled:
+        return filled[0]
+    if wanted not in filled:
+        raise ValueError(f"split={wanted}: there are samples in {', '.join(filled) or 'no split'}")
+    return wanted
+
+
+def score(
+    predictor: Predictor,
+    data: Data,
+    split: str,
+    metrics: dict[str, Callable[[Counts], float]],
+    folder: Path,
+    worst: int = 10,
+) -> dict[str, float]:
+    """Score a split; writes per_image.csv and contact_sheet.png, logs the worst photographs.
+
+    Returns:
+        The metrics over all photographs as ``test/NAME``.
+    """
+    folder.mkdir(exist_ok=True)
+    part, rows = data.splits[split], []
+
+    def each(logits: Tensor, target: Tensor, counts: Counts) -> None:
+        name = part.name(len(rows))
+        rows.append({"image": name} | {key: metric(counts) for key, metric in metrics.items()})
+
+    values, _ = loop.evaluate(photograph_outputs(predictor, data.photographs(split)), metrics, each=each)
+    first = next(iter(metrics))
+    order = sorted(range(len(rows)), key=lambda index: rows[index][first])
+    runs.write_table(folder / "per_image.csv", list(rows[0]), rows)
+    lines = [f"  {rows[index][first]:.4f}  {rows[index]['image']}" for index in order[:worst]]
+    log.info("worst      by %s\n%s", first, "\n".join(lines))
+    half = min(SHEET_ROWS, len(order) // 2) or 1
+    pairs = zip(order[:half], order[::-1][:half], strict=True)
+    tiles = [_tile(predictor, *part[index], f"{first} {rows[index][first]:.3f}") for pair in pairs for index in pair]
+    logs.write_picture(folder / "contact_sheet.png", logs.contact_sheet(tiles, 2))
+    return {f"test/{name}": value for name, value in values.items()}
+
+
+def photograph_outputs(predictor: Predictor, batches: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits 1xCxHxW and target 1xHxW of each photograph at its own size."""
+    for photographs in batches:
+        logits = predictor.logits([image for image, _ in photographs])
+        for one, (_, mask) in zip(logits, photographs, strict=True):
+            yield one[None], torch.from_numpy(mask)[None].to(one.device)
+
+
+def _tile(predictor: Predictor, image: np.ndarray, mask: np.ndarray, title: str) -> np.ndarray:
+    """Photograph, truth, prediction and errors in a row, with a title."""
+    found = predictions(predictor.logits([image])[0][None])[0].cpu().numpy().astype(np.uint8)
+    square, truth = letterbox(image, mask, TILE, pad_value=0)
+    row = preview_row(square, truth, letterbox(image, found, TILE, pad_value=0)[1])
+    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(row, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, width, cv2.LINE_AA)
+    return row
