@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from humanseg.data.split import Split, split
 from humanseg.data.transforms import MARGIN, letterbox, shrink
+
+cv2.setNumThreads(0)  # the workers are the parallelism, and OpenCV's own threads hang in a forked worker
 
 
 @dataclass
@@ -67,7 +70,6 @@ class Data:
             num_workers=self.num_workers,
             generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
             **batching,
         )
 
@@ -155,9 +157,3 @@ class BatchNumbers:
                 shuffled, order = turn, np.random.default_rng([self.seed, turn]).permutation(self.samples)
             chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
             yield [(turn, index) for index in chosen.tolist()]
-
-
-def _one_thread(worker: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)  # the processes are the parallelism
