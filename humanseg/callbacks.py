@@ -34,7 +34,7 @@ class Record:
 
 def previews(record: Record, writer: SummaryWriter, step: int, every: int = 1) -> None:
     """Photograph, truth, prediction and errors of a fixed set of samples, one row each."""
-    if record.samples is None or record.epoch % every:
+    if record.samples is None or not due(record, every):
         return
     images, masks = record.samples
     record.model.eval()
@@ -49,7 +49,7 @@ def previews(record: Record, writer: SummaryWriter, step: int, every: int = 1) -
 
 def histograms(record: Record, writer: SummaryWriter, step: int, every: int = 5) -> None:
     """Parameters and the last step's gradients, one histogram a stage of the network."""
-    if record.trained is None or record.epoch % every:
+    if record.trained is None or not due(record, every):
         return
     for name, stage in stages(record.trained):
         parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
@@ -63,7 +63,7 @@ def histograms(record: Record, writer: SummaryWriter, step: int, every: int = 5)
 
 def pr_curve(record: Record, writer: SummaryWriter, step: int, every: int = 1) -> None:
     """Precision and recall of the person over the threshold, for every validation pixel."""
-    if record.counts is None or record.epoch % every:
+    if record.counts is None or not due(record, every):
         return
     negative, positive = record.counts.scores.cpu().flip(1).cumsum(1).flip(1).double()  # at or above each level
     truly, predicted = positive[0], positive + negative
@@ -89,6 +89,11 @@ def graph(record: Record, writer: SummaryWriter, step: int) -> None:
     images = record.samples[0][:1].to(record.compute.device)
     inputs = images.permute(0, 3, 1, 2).float()
     writer.add_graph(record.model.eval(), inputs, use_strict_trace=False)
+
+
+def due(record: Record, every: int) -> bool:
+    """Whether this is the first epoch or one of each `every` after it."""
+    return (record.epoch - 1) % every == 0
 
 
 def stages(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -70,11 +70,18 @@ def epoch_line(values: dict[str, float], epochs: int, best: bool) -> str:
 
 
 def summarise_model(model: nn.Module, size: int) -> tuple[str, dict[str, float]]:
-    """Layers by stage as a table; parameters, trainable parameters and multiply-adds for one size x size image."""
+    """Layers by stage as a table; parameters, trainable parameters and multiply-adds for one size x size image.
+
+    Raises:
+        ValueError: the network can't take that size.
+    """
     device = next(model.parameters()).device
     counter, was_training = FlopCounterMode(display=False), model.training
-    with torch.no_grad(), counter:
-        model.eval()(torch.zeros(1, 3, size, size, device=device))
+    try:
+        with torch.no_grad(), counter:
+            model.eval()(torch.zeros(1, 3, size, size, device=device))
+    except RuntimeError as error:
+        raise ValueError(f"data.image_size={size}: {type(model).__name__} can't take it: {error}") from error
     model.train(was_training)
     flops = {name.split(".", 1)[-1]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     lines = [f"{'stage':<32} {'layers':>7} {'parameters':>12} {'M multiply-adds':>16}"]

@@ -1,8 +1,11 @@
-"""Small data and a way to call the suite as a user does."""
+"""Small data and two ways to call the suite as a user does: in this process, and in one of its own."""
 
+import logging
 import os
+import runpy
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -11,10 +14,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from humanseg import commandline  # noqa: F401  registers the resolvers that the YAMLs use
 
 ROOT = Path(__file__).parent.parent
-
-torch.set_num_threads(2)
+PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "eg1800"
 
 # A run that takes seconds: a small network at 32 px on a handful of drawn people.
 TINY = [
@@ -28,42 +35,91 @@ TINY = [
     "trainer.precision=fp32",
     "callbacks=none",
 ]
+ON_FILES = [item for item in TINY if item != "data.samples=24"]
+
+
+@dataclass
+class Done:
+    """What a call of run.py left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, as its first line names it."""
+        (line,) = [line for line in self.stdout.splitlines() if line.startswith("run        ")]
+        return Path(line.split(maxsplit=1)[1])
 
 
 @pytest.fixture
-def cli(tmp_path):
-    """Call ``python run.py``; outputs go to tmp_path/outputs."""
+def run(tmp_path, monkeypatch, capsys):
+    """Call ``python run.py`` in this process; outputs go to tmp_path/outputs."""
 
-    def call(*arguments: str, code: int | None = 0, tiny: bool = True) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(ROOT / "run.py"), *(TINY if tiny else []), f"out={tmp_path}/outputs", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-        if code is not None:
-            assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+    def call(*arguments: str, code: int = 0) -> Done:
+        monkeypatch.setattr(sys, "argv", ["run.py", f"out={tmp_path}/outputs", *arguments])
+        GlobalHydra.instance().clear()
+        capsys.readouterr()
+        returned = 0
+        try:
+            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        except SystemExit as end:
+            returned = end.code if isinstance(end.code, int) else 1
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+        finally:
+            logging.shutdown()
+        out, err = capsys.readouterr()
+        assert returned == code, f"exit code {returned}\n{out}\n{err}"
+        return Done(returned, out, err)
 
     return call
 
 
-def newest(folder: Path, pattern: str = "*/*") -> Path:
-    """The newest folder of a mode's date/time folders."""
-    return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+@pytest.fixture
+def cli(tmp_path):
+    """Call ``python run.py`` in a process of its own, from a directory of its own."""
+
+    def call(*arguments: str, code: int = 0) -> Done:
+        command = [sys.executable, str(ROOT / "run.py"), f"out={tmp_path}/outputs", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+def composed(*overrides: str) -> dict:
+    """The resolved config of a command line."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
 
 
 def write_people(root: Path, count: int = 6, size: tuple[int, int] = (48, 40)) -> Path:
-    """A data folder of `count` photographs: bright ellipses on noise, PNG."""
+    """A data folder of `count` photographs, height x width: bright ellipses on noise, PNG."""
     generator = np.random.default_rng(0)
     for part in ("images", "masks"):
         (root / part).mkdir(parents=True)
     height, width = size
     for number in range(count):
         mask = np.zeros(size, np.uint8)
-        centre = (
-            int(generator.integers(width // 3, 2 * width // 3)),
-            int(generator.integers(height // 3, 2 * height // 3)),
-        )
+        centre = [int(generator.integers(side // 3, 2 * side // 3)) for side in (width, height)]
         cv2.ellipse(mask, centre, (width // 5, height // 4), 0, 0, 360, 255, -1)
         image = generator.integers(0, 120, (*size, 3), dtype=np.uint8)
         image[mask > 0] += 100
         cv2.imwrite(str(root / "images" / f"{number:03d}.png"), image)
         cv2.imwrite(str(root / "masks" / f"{number:03d}.png"), mask)
     return root
+
+
+@pytest.fixture
+def people(tmp_path) -> Path:
+    return write_people(tmp_path / "people", 12)
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Results are the same to the bit for the same number of threads only."""
+    torch.set_num_threads(2)

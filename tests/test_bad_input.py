@@ -1,0 +1,122 @@
+"""A mistake gets one sentence that names it and what would be right, a non-zero exit, and no traceback."""
+
+import shutil
+
+import pytest
+import torch
+from conftest import ON_FILES, TINY, write_people
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentences"),
+    [
+        (["optimizer.lrr=0.1"], ["optimizer.lrr: there is no such key, did you mean optimizer.lr?"]),
+        (["trainer.epoch=3"], ["did you mean trainer.epochs?", "early_stop"]),
+        (["lr=0.1"], ["did you mean optimizer.lr?"]),
+        (["model=unet_mbv3"], ["model=unet_mbv3: there is no such choice, did you mean unet_mbv2?", "segformer_mitb0"]),
+        (["experiment=portrat"], ["did you mean portrait?"]),
+        (["modle=unet_mbv2"], ["did you mean model?"]),
+        (["name=IMG (1).jpg"], ["Hydra's grammar", "'name=\"IMG (1).jpg\"'"]),
+        (["worst=3"], ["worst belongs to mode=test"]),
+        (["mode=trian"], ["did you mean train?"]),
+        (["data=folder"], ["there is no training data: set data.root"]),
+        (["data=folder", "data.root=nowhere"], ["nowhere/images does not exist", "nowhere/masks does not exist"]),
+        (["data=pairs", "data.pairs=nowhere.txt"], ["data.pairs=nowhere.txt: no such file"]),
+        (["data.val_split=999"], ["nothing is left to train on"]),
+        (["data.batch_size=0"], ["data.batch_size=0 must be at least 1"]),
+        (["data.image_size=50"], ["data.image_size=50 must be a multiple of 32", "64"]),
+        (["model.classes=0"], ["model.classes=0"]),
+        (["model.classes=2", "loss=bce"], ["loss=bce is for model.classes=1"]),
+        (["model.encoder_name=resnet81"], ["resnet81"]),
+        (["model.encoder_weights=nowhere.pth"], ["nowhere.pth: no such file"]),
+        (["optimizer.momentum=-1"], ["optimizer", "momentum"]),
+        (["+optimizer.betas=[0.9,0.99]"], ["optimizer: ", "betas"]),
+        (["scheduler.warmup=1.5"], ["scheduler.warmup=1.5"]),
+        (["trainer.epochs=0", "trainer.val_every=0"], ["trainer.epochs=0 must", "trainer.val_every=0 must"]),
+        (["trainer.monitor=val/iuo"], ["no such value; there are", "val/iou"]),
+        (["trainer.precision=fp8"], ["trainer.precision=fp8: give auto, fp32, bf16, fp16"]),
+        (["trainer.device=tpu9"], ["trainer.device=tpu9"]),
+        (["trainer.ema=1.5"], ["trainer.ema=1.5"]),
+        (["metrics=[iuo]"], ["did you mean iou?"]),
+        (["metrics=[my.metric]"], ["my.metric can't be imported"]),
+        (["ckpt=nowhere.pt"], ["nowhere.pt: no such checkpoint"]),
+        (["+callbacks.mine={_target_:no.such.thing,_partial_:true}"], ["callbacks.mine", "no.such.thing"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and "=" in value[0] else "",
+)
+def test_a_sentence(run, arguments, sentences):
+    done = run(*[item for item in TINY if item.split("=")[0] not in " ".join(arguments)], *arguments, code=1)
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    for sentence in sentences:
+        assert sentence in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_cuda_asked_for_and_absent(run):
+    assert "finds no CUDA device; use trainer.device=auto" in run(*TINY, "trainer.device=cuda", code=1).stderr
+
+
+def test_a_mistake_that_is_found_early_leaves_no_checkpoint_behind(run, tmp_path):
+    run(*TINY, "loss=ce", code=1)
+    (folder,) = (tmp_path / "outputs" / "train").glob("*/*")
+    assert not (folder / "checkpoints").exists() and "Traceback" in (folder / "run.log").read_text()
+    assert '"status": "failed"' in (folder / "summary.json").read_text()
+
+
+def test_a_typo_leaves_nothing_behind(run, tmp_path):
+    run(*TINY, "optimizer.lrr=1", code=1)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_folder_that_holds_a_checkpoint_is_not_written_over(run, tmp_path):
+    where = f"hydra.run.dir={tmp_path}/mine"
+    run(*TINY, where)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "mine").rglob("*")}
+    assert f"resume={tmp_path}/mine" in run(*TINY, where, code=1).stderr
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "mine").rglob("*")} == before
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(run, people, tmp_path):
+    done = run(*TINY, "optimizer.lr=1e30", "trainer.epochs=9", code=1)
+    assert "the loss is not finite at step" in done.stderr and "synthetic_0" in done.stderr
+
+
+def test_a_photograph_that_breaks_during_training_is_named(run, tmp_path):
+    root = write_people(tmp_path / "a", 12)
+    data = bytearray((root / "images" / "005.png").read_bytes())
+    data[100:140] = bytes(40)  # its header and its end are whole
+    (root / "images" / "005.png").write_bytes(data)
+    for workers in (0, 1):
+        options = [item for item in ON_FILES if "num_workers" not in item] + [f"data.num_workers={workers}"]
+        done = run(*options, "data=folder", f"data.root={root}", "trainer.steps_per_epoch=4", code=1)
+        assert done.stderr.count("\n") == 1 and "005.png can't be read" in done.stderr
+
+
+def test_a_disk_that_is_full_keeps_the_checkpoint_before(run, tmp_path, monkeypatch):
+    from humanseg import checkpoint
+
+    save, calls = torch.save, []
+
+    def full_at_the_third(payload, file):
+        calls.append(file)
+        if len(calls) == 3:
+            file.write(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+        save(payload, file)
+
+    monkeypatch.setattr(torch, "save", full_at_the_third)
+    done = run(*TINY, code=1)  # last and best of the first epoch are written
+    assert "can't be written" in done.stderr and "the checkpoint before it is whole" in done.stderr
+    (folder,) = (tmp_path / "outputs" / "train").glob("*/*/checkpoints")
+    assert checkpoint.load(folder / "last.pt")["epoch"] == 1
+    assert sorted(file.name for file in folder.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_a_checkpoint_that_is_damaged(run, tmp_path):
+    folder = run(*TINY).folder
+    path = tmp_path / "cut.pt"
+    path.write_bytes((folder / "checkpoints" / "best.pt").read_bytes()[:100_000])
+    for mode in ("train", "test"):
+        assert "cut.pt is truncated, damaged or no checkpoint" in run(f"mode={mode}", f"ckpt={path}", code=1).stderr
+    shutil.rmtree(folder)
+    assert "no run under" in run("mode=test", "ckpt=latest", code=1).stderr

@@ -1,0 +1,135 @@
+"""What happens to a sample is a pure function of (seed, pass, index); letterboxes can be undone."""
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, composed
+
+from humanseg import build
+from humanseg.data.augment import SquareCrop
+from humanseg.data.loading import BatchNumbers
+from humanseg.data.synthetic import synthetic
+from humanseg.data.transforms import IGNORE, letterbox, letterbox_box, shrink, to_input, unletterbox
+
+
+def data(people, *overrides: str):
+    cfg = composed("data=folder", f"data.root={people}", "augment=portrait", "data.image_size=32", *overrides)
+    return build.data(cfg["data"] | {"batch_size": 4, "val_split": 0}, cfg["augment"], 1, cfg["seed"])
+
+
+def batches(found, start: int, stop: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return list(found.train_batches(start, stop))
+
+
+def equal(ours: list, theirs: list) -> bool:
+    return len(ours) == len(theirs) and all(
+        torch.equal(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_batches_are_the_same_for_any_number_of_workers(people):
+    alone = batches(data(people, "data.num_workers=0"), 0, 7)
+    for workers in (1, 3):
+        assert equal(alone, batches(data(people, f"data.num_workers={workers}"), 0, 7))
+
+
+def test_a_batch_follows_from_its_number_alone(people):
+    found = data(people, "data.num_workers=0")
+    assert equal(batches(found, 0, 7)[4:], batches(found, 4, 7))
+
+
+def test_passes_and_seeds_differ(people):
+    found = data(people, "data.num_workers=0", "data.limit=4")
+    first, second = batches(found, 0, 2)
+    assert not torch.equal(first[0].sort(0).values, second[0].sort(0).values)
+    assert not equal([first], batches(data(people, "data.num_workers=0", "data.limit=4", "seed=1"), 0, 1))
+
+
+def test_the_stream_shuffles_each_pass_and_drops_the_incomplete_batch():
+    found = list(BatchNumbers(10, 3, seed=0, start=0, stop=7))
+    assert [turn for batch in found for turn, _ in batch] == [0] * 9 + [1] * 9 + [2] * 3
+    first, second = ([index for batch in found[start : start + 3] for _, index in batch] for start in (0, 3))
+    assert len(set(first)) == len(set(second)) == 9 and first != second
+
+
+def test_batch_names_are_those_of_the_batch(people):
+    found = data(people, "data.num_workers=0")
+    names = found.batch_names(5)
+    (numbers,) = BatchNumbers(12, 4, 0, 5, 6)
+    assert names == [found.splits["train"].name(index) for _, index in numbers]
+
+
+def test_two_transforms_draw_independently(people):
+    pipeline = A.Compose([A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)])
+    found = data(people, "data.num_workers=0")
+    found.augment = pipeline
+    quadrant = np.zeros((32, 32), np.uint8)
+    quadrant[:16, :16] = 1
+    found.splits["train"].source = [(np.repeat(quadrant[..., None] * 200, 3, 2), quadrant)] * 12
+    corners = torch.stack([mask[:, ::31, ::31].flatten(1) for _, mask in batches(found, 0, 75)]).flatten(0, 1)
+    share = corners.float().mean(0)  # none, horizontal, vertical, both: a quarter each of 300
+    assert share.sum() == 1 and ((share > 0.17) & (share < 0.33)).all(), share
+
+
+def test_training_with_any_number_of_workers_gives_the_same_weights(run):
+    weights = []
+    for workers in (0, 1, 3):
+        done = run(*TINY, "augment=portrait", f"data.num_workers={workers}")
+        weights.append(torch.load(done.folder / "checkpoints" / "last.pt", weights_only=True)["model"])
+    for other in weights[1:]:
+        assert all(torch.equal(value, other[key]) for key, value in weights[0].items())
+
+
+@pytest.mark.parametrize("size", [(48, 40), (40, 48), (20, 64), (100, 7), (32, 32), (1, 500)])
+def test_letterbox_centres_pads_and_can_be_undone(size):
+    mask = np.ones(size, np.uint8)
+    image = np.full((*size, 3), 200, np.uint8)
+    square, labels = letterbox(image, mask, 32, pad_value=7)
+    top, left, height, width = letterbox_box(*size, 32)
+    assert square.shape == (32, 32, 3) and max(height, width) == 32
+    assert abs(top - (32 - height - top)) <= 1 and abs(left - (32 - width - left)) <= 1
+    inside = np.zeros((32, 32), bool)
+    inside[top : top + height, left : left + width] = True
+    assert (labels[inside] == 1).all() and (labels[~inside] == IGNORE).all()
+    assert (square[inside] == 200).all() and (square[~inside] == 7).all()
+    logits = torch.where(torch.from_numpy(inside), 1.0, -9.0)[None]
+    torch.testing.assert_close(unletterbox(logits, *size), torch.ones(1, *size))
+
+
+def test_a_photograph_comes_back_where_it_was():
+    rows, columns = np.indices((60, 90))
+    mask = (((rows - 20) / 14) ** 2 + ((columns - 60) / 20) ** 2 < 1).astype(np.uint8)
+    _, labels = letterbox(np.zeros((60, 90, 3), np.uint8), mask, 64, 0)
+    back = unletterbox(torch.from_numpy((labels == 1) * 2.0 - 1)[None], 60, 90)[0].numpy() > 0
+    assert (back & (mask > 0)).sum() / (back | (mask > 0)).sum() > 0.95
+
+
+def test_shrinking_leaves_small_photographs_alone():
+    image, mask = np.zeros((60, 90, 3), np.uint8), np.zeros((60, 90), np.uint8)
+    assert shrink(image, mask, 90)[0].shape == (60, 90, 3)
+    assert shrink(image, mask, 45)[0].shape == (30, 45, 3) and shrink(image, mask, 45)[1].shape == (30, 45)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_network_gets_normalised_pixels(channels_last):
+    images = torch.randint(0, 256, (2, 4, 6, 3), dtype=torch.uint8)
+    mean, std = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
+    inputs = to_input(images, mean, std, channels_last)
+    expected = (images / 255 - torch.tensor(mean)) / torch.tensor(std)
+    torch.testing.assert_close(inputs, expected.permute(0, 3, 1, 2))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    assert inputs.is_contiguous(memory_format=layout)
+
+
+def test_square_crop_is_a_square_of_its_share():
+    image = np.arange(60 * 90 * 3, dtype=np.uint32).reshape(60, 90, 3).astype(np.uint8)
+    crop = A.Compose([SquareCrop(scale=(0.5, 0.6))], seed=0)
+    for _ in range(20):
+        found = crop(image=image, mask=image[..., 0])
+        assert found["image"].shape[0] == found["image"].shape[1] and 30 <= found["image"].shape[0] <= 36
+        np.testing.assert_array_equal(found["image"][..., 0], found["mask"])
+
+
+def test_synthetic_people_are_split_like_files():
+    assert len(synthetic(20, 32, 0)["train"]) == 20

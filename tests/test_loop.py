@@ -1,0 +1,246 @@
+"""The loop: accumulation, averages, several optimizers, plateaus, early stops, and a loss that goes wrong."""
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from humanseg import build, loop, metrics
+from humanseg.data.loading import prepare
+from humanseg.device import Compute
+from humanseg.losses import BinaryCrossEntropy
+from humanseg.schedules import Plateau, Schedule, constant, poly
+
+COMPUTE = Compute(torch.device("cpu"), "fp32", True, [0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
+SETTINGS = {
+    "epochs": 2,
+    "steps": 3,
+    "accumulate": 1,
+    "grad_clip": None,
+    "val_every": 1,
+    "monitor": "val/iou",
+    "monitor_mode": "max",
+    "early_stop": 0,
+}
+
+
+def squares(count: int = 12) -> list:
+    """Photographs whose bright pixels are the person."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(count, 32, 32, generator=generator) > 0.6
+    return [(mask[..., None].repeat(1, 1, 3).mul(150).add(50).byte().numpy(), mask.byte().numpy()) for mask in masks]
+
+
+class Source(list):
+    names = [f"{number}.png" for number in range(12)]
+
+
+def data(batch_size: int = 2, samples: list | None = None, **given):
+    arguments = {
+        "image_size": 32,
+        "val_batch_size": 3,
+        "num_workers": 0,
+        "val_split": 4,
+        "test_split": 0,
+        "limit": None,
+        "pad_value": 0,
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+        "seed": 0,
+        "augment": None,
+    }
+    return prepare({"train": Source(samples or squares())}, batch_size=batch_size, **arguments | given)
+
+
+def state(schedule=None, ema: float = 0.0, lr: float = 0.5, norm: bool = False) -> loop.State:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4) if norm else nn.ReLU(), nn.Conv2d(4, 1, 1))
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    return loop.State(
+        network, build.average(network, ema), {"model": optimizer}, schedule or Schedule(6, constant), scaler
+    )
+
+
+def fit(given: loop.State, found=None, react=lambda record: None, compute=COMPUTE, **settings) -> loop.State:
+    loop.fit(
+        given,
+        found or data(),
+        compute,
+        BinaryCrossEntropy(1),
+        metrics.find(["iou", "boundary_iou"]),
+        loop.Settings(**SETTINGS | settings),
+        react,
+        lambda state: None,
+    )
+    return given
+
+
+def test_it_learns_and_logs_each_epoch():
+    trained = fit(state(), epochs=8)
+    assert [log["epoch"] for log in trained.history] == list(range(1, 9)) and trained.step == 24
+    last = trained.history[-1]
+    assert last["train/loss"] < 0.7 * trained.history[0]["train/loss"] and last["val/iou"] > 0.9
+    assert {"train/iou", "val/loss", "val/boundary_iou", "grad_norm", "lr"} < last.keys()
+    assert "train/boundary_iou" not in last and 0 <= last["time/data_wait_share"] <= 1
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch():
+    one, several = fit(state(), data(4)), fit(state(), data(2), accumulate=2)
+    for ours, theirs in zip(one.model.parameters(), several.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert one.history[-1]["train/loss"] == pytest.approx(several.history[-1]["train/loss"], rel=1e-4)
+
+
+def test_an_epoch_counted_in_steps_goes_on_through_the_data():
+    seen, found = [], data(2)
+    stream = found.train_batches
+    found.train_batches = lambda start, stop: (seen.append((start, stop)), stream(start, stop))[1]
+    trained = fit(state(), found, epochs=3, steps=7)  # a pass has 4 batches
+    assert trained.step == 21 and seen == [(0, 21)]
+
+
+def test_gradients_are_clipped_and_their_norm_is_logged_before():
+    free, clipped = state(), state()
+    before = copy.deepcopy(clipped.model)
+    fit(free, epochs=1, steps=1), fit(clipped, epochs=1, steps=1, grad_clip=0.01)
+    assert (
+        free.history[0]["grad_norm"] == pytest.approx(clipped.history[0]["grad_norm"])
+        and free.history[0]["grad_norm"] > 0.01
+    )
+    moved = [(new - old).norm() for new, old in zip(clipped.model.parameters(), before.parameters(), strict=True)]
+    assert torch.stack(moved).norm().item() == pytest.approx(0.5 * 0.01, rel=1e-3)
+
+
+def test_the_average_follows_the_weights_and_is_what_validation_uses():
+    given = state(ema=0.99, norm=True)
+    expected, count = copy.deepcopy(given.model.state_dict()), 0
+
+    class Optimizer(torch.optim.SGD):
+        def step(self, *arguments):
+            nonlocal count
+            super().step(*arguments)
+            weight = min(0.99, (1 + count) / (10 + count)) if count else 0
+            for key, value in given.model.state_dict().items():
+                if value.is_floating_point():
+                    expected[key] = weight * expected[key] + (1 - weight) * value
+            count += 1
+
+    given.optimizers = {"model": Optimizer(given.model.parameters(), lr=0.5)}
+    fit(given)
+    assert given.evaluated is given.ema.module
+    for key, value in given.ema.module.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-6, msg=key)
+        else:
+            assert torch.equal(value, given.model.state_dict()[key])
+
+
+def test_one_schedule_scales_each_optimizers_rate():
+    given = state(Schedule(6, poly))
+    first, second = given.model[0], given.model[2]
+    given.optimizers = {
+        "first": torch.optim.SGD(first.parameters(), lr=0.1),
+        "second": torch.optim.Adam(second.parameters(), lr=0.01),
+    }
+    fit(given)
+    for log, step in zip(given.history, (2, 5), strict=True):
+        assert log["lr/first"] == pytest.approx(0.1 * (1 - step / 6) ** 0.9)
+        assert log["lr/second"] == pytest.approx(0.01 * (1 - step / 6) ** 0.9)
+
+
+def scripted(values: list[float]):
+    """A callback that plays the monitored metric."""
+
+    def react(record) -> None:
+        record.log["val/iou"] = values[record.epoch - 1]
+
+    return react
+
+
+def test_early_stopping_waits_for_its_patience():
+    values = [0.5, 0.6, 0.6, 0.55, 0.7, 0.1]
+    trained = fit(state(), react=scripted(values), epochs=6, early_stop=2)
+    assert trained.epoch == 4
+    assert loop.best_epoch(trained.history, loop.Settings(**SETTINGS))["epoch"] == 2
+    assert fit(state(), react=scripted(values), epochs=6, early_stop=3).epoch == 6
+
+
+def test_a_plateau_lowers_the_rate_when_the_monitor_stands_still():
+    trained = fit(state(Schedule(12, Plateau(0.1, patience=0))), react=scripted([0.5, 0.4, 0.6, 0.6]), epochs=4)
+    assert [log["lr"] for log in trained.history] == pytest.approx([0.5, 0.5, 0.05, 0.05])
+
+
+def test_validation_every_other_epoch_and_always_at_the_end():
+    trained = fit(state(), epochs=5, val_every=2)
+    assert ["val/iou" in log for log in trained.history] == [False, True, False, True, True]
+
+
+def test_what_a_callback_adds_can_be_monitored():
+    values = iter([3.0, 1.0])
+
+    def react(record) -> None:
+        record.log["val/mine"] = next(values)
+
+    settings = loop.Settings(**SETTINGS | {"monitor": "val/mine", "monitor_mode": "min"})
+    trained = fit(state(), react=react, monitor="val/mine", monitor_mode="min")
+    assert loop.best_epoch(trained.history, settings)["epoch"] == 2
+
+
+def test_a_monitor_that_is_not_there_lists_those_that_are():
+    with pytest.raises(ValueError, match="trainer.monitor=val/mine: no such value; there are .*val/iou"):
+        fit(state(), monitor="val/mine")
+
+
+def test_without_validation_the_last_epoch_is_the_best():
+    trained = fit(state(), data(val_split=0), monitor=None)
+    assert loop.best_epoch(trained.history, loop.Settings(**SETTINGS | {"monitor": None})) is trained.history[-1]
+    assert not any(name.startswith("val/") for name in trained.history[-1])
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_batch():
+    given, found = state(), data()
+    names = found.batch_names(4)
+
+    class Breaks(nn.Module):
+        calls = 0
+
+        def forward(self, logits, target):
+            self.calls += 1
+            return logits.mean() * (math.nan if self.calls == 5 and logits.requires_grad else 1)
+
+    with pytest.raises(ValueError, match=f"not finite at step 5: .*{names[0]}, {names[1]}"):
+        loop.fit(
+            given,
+            found,
+            COMPUTE,
+            Breaks(),
+            metrics.find(["iou"]),
+            loop.Settings(**SETTINGS | {"epochs": 1, "steps": 8}),
+            lambda record: None,
+            lambda state: None,
+        )
+    assert given.epoch == 0
+
+
+def test_fp16_skips_a_step_whose_gradients_overflow():
+    given = state()
+    given.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    before = copy.deepcopy(given.model.state_dict())
+    fit(given, epochs=1, steps=1, compute=dataclasses.replace(COMPUTE, precision="fp16"))
+    assert all(torch.equal(value, before[key]) for key, value in given.model.state_dict().items())
+    assert given.scaler.get_scale() < 2.0**40
+
+
+def test_evaluation_does_not_depend_on_the_batch_size():
+    given, names = state(), metrics.find(["iou", "iou_per_image", "boundary_iou", "accuracy"])
+    results = []
+    for batch_size in (1, 3, 4):
+        batches = data(val_batch_size=batch_size).eval_batches("val")
+        outputs = loop.network_outputs(given.model, batches, COMPUTE)
+        results.append(loop.evaluate(outputs, names, BinaryCrossEntropy(1))[0])
+    for other in results[1:]:
+        assert other == pytest.approx(results[0], rel=1e-5)
