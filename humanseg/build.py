@@ -28,7 +28,7 @@ WITHOUT_DECAY = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def build(node: dict, what: str, **arguments) -> Any:
-    """Instantiate a node of the config; what the target refuses becomes one sentence that names the group.
+    """Instantiate a node of the config; what the target refuses becomes a sentence that names `what`.
 
     Raises:
         ValueError: the target's own error, or a `_target_` that can't be imported.
@@ -36,8 +36,7 @@ def build(node: dict, what: str, **arguments) -> Any:
     try:
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
-        reason = str(error.__cause__ or error).split("\n")[0].strip("'\"")
-        raise ValueError(reason if isinstance(error.__cause__, ValueError) else f"{what}: {reason}") from error
+        raise _refused(what, error.__cause__ or error) from error
 
 
 def model(config: dict) -> nn.Module:
@@ -242,8 +241,16 @@ def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
         groups = [group for group in groups if group["params"]]
     try:
         return build(settings, what)(groups)
-    except TypeError as error:
-        raise ValueError(f"{what}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise _refused(what, error) from error
+
+
+def _refused(what: str, error: Exception) -> ValueError:
+    """A target's own error, under the name of its group where it does not begin with it."""
+    text = str(error).strip("'\"")
+    if isinstance(error, ValueError) and text.startswith(what.split()[0].split(".")[0]):
+        return ValueError(text)
+    return ValueError(f"{what}: " + text.split("\n")[0])
 
 
 def _parts(network: nn.Module) -> list[str]:

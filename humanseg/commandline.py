@@ -19,7 +19,8 @@ LONGEST_FOLDER = 80
 
 def run(main: Callable[[], None]) -> None:
     """Call the function that `hydra.main` decorated; a mistake in what was typed becomes one sentence and exit code 1."""
-    sys.argv[1:] = with_checkpoint_groups(sys.argv[1:])
+    flags_first = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))  # Hydra stumbles else
+    sys.argv[1:] = with_checkpoint_groups(flags_first)
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
     try:
@@ -83,6 +84,7 @@ def _explain_key(key: str, arguments: list[str]) -> str:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         known = _keys(OmegaConf.to_container(compose("config", groups)))
+    known += [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in known]
     parent = key.rpartition(".")[0]
     beside = sorted(name for name in known if name.rpartition(".")[0] == parent)
     also = f"; {parent or 'the top level'} has {', '.join(name.split('.')[-1] for name in beside)}" if beside else ""
@@ -104,7 +106,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 def job_folder(number: int | str, overrides: str) -> str:
     """A job's folder: its number and overrides in letters, digits, `.`, `_` and `-`, 80 characters at most."""
-    plain = re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._-]+", "-", overrides))
+    plain = re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub("[+~]", "", overrides)))
     return f"{number}_{plain}"[:LONGEST_FOLDER].rstrip("_-.")
 
 

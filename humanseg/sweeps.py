@@ -68,12 +68,9 @@ class Runs(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
         _claim(config, "sweep")
-        parser = OverridesParser.create()
-        constant = [
-            o.get_key_element()
-            for o in parser.parse_overrides(config.hydra.overrides.task)
-            if not o.is_sweep_override()
-        ]
+        typed = OverridesParser.create().parse_overrides(config.hydra.overrides.task)
+        swept = {override.key_or_group for override in typed if override.is_sweep_override()}
+        constant = [override.key_or_group for override in typed if override.key_or_group not in swept]
         _for_all_jobs(config, f"hydra.job.config.override_dirname.exclude_keys={_quoted(constant)}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
@@ -113,12 +110,11 @@ def leaderboard(folder: Path, jobs: list[dict]) -> str:
 
 
 def _claim(config: DictConfig, kind: str) -> None:
-    """Create the folder of a run or sweep: a new one beside one of the same second, never one with checkpoints."""
+    """Create the folder of a run or sweep: a new one beside one of the same second; a typed one may hold no checkpoint."""
     folder = Path(config.hydra[kind].dir)
-    if found := next(folder.glob("**/checkpoints/*.pt"), None):
-        sys.exit(f"error: hydra.{kind}.dir={folder} holds {found.name} already: continue it with resume={folder}")
-    typed = any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra)
-    if typed:
+    if any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
+        if found := next(folder.glob("**/checkpoints/*.pt"), None):
+            sys.exit(f"error: hydra.{kind}.dir={folder} holds {found.name} already: continue it with resume={folder}")
         return
     free, number = folder, 1
     while True:

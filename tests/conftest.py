@@ -59,6 +59,7 @@ def run(tmp_path, monkeypatch, capsys):
 
     def call(*arguments: str, code: int = 0) -> Done:
         monkeypatch.setattr(sys, "argv", ["run.py", f"out={tmp_path}/outputs", *arguments])
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # an earlier call's
         GlobalHydra.instance().clear()
         capsys.readouterr()
         returned = 0

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,11 +17,9 @@ def result(folder) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def tested(done) -> str:
-    """The folder of a test, from the line that names its pictures."""
+def scored_in(done) -> Path:
+    """A test's folder, from the line that names its pictures."""
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("pictures ")]
-    from pathlib import Path
-
     return Path(line.split(maxsplit=1)[1]).parent
 
 
@@ -32,7 +31,7 @@ def trained(run, people):
 def test_it_scores_photographs_at_their_own_size(run, trained, tmp_path):
     other = write_people(tmp_path / "other", 5, size=(61, 90))
     done = run("mode=test", f"ckpt={trained}", "data=folder", f"data.test_root={other}", "trainer.precision=fp32")
-    folder = tested(done)
+    folder = scored_in(done)
     predictor, found, truth = Predictor(trained, precision="fp32"), [], []
     for number in range(5):
         image = cv2.cvtColor(cv2.imread(str(other / "images" / f"{number:03d}.png")), cv2.COLOR_BGR2RGB)
@@ -54,19 +53,23 @@ def test_it_scores_photographs_at_their_own_size(run, trained, tmp_path):
 
 def test_without_test_data_it_scores_the_runs_own_validation_split(run, trained):
     done = run("mode=test", f"ckpt={trained}")
-    names = {row["image"] for row in csv.DictReader((tested(done) / "per_image.csv").open())}
-    assert len(names) == 6 and result(tested(done))["split"] == "val"
+    names = {row["image"] for row in csv.DictReader((scored_in(done) / "per_image.csv").open())}
+    assert len(names) == 6 and result(scored_in(done))["split"] == "val"
     again = run("mode=test", f"ckpt={trained / 'checkpoints' / 'last.pt'}", "split=val", "worst=2")
-    assert {row["image"] for row in csv.DictReader((tested(again) / "per_image.csv").open())} == names
+    assert {row["image"] for row in csv.DictReader((scored_in(again) / "per_image.csv").open())} == names
     assert (
-        len(list(csv.DictReader((tested(run("mode=test", f"ckpt={trained}", "split=train")) / "per_image.csv").open())))
+        len(
+            list(
+                csv.DictReader((scored_in(run("mode=test", f"ckpt={trained}", "split=train")) / "per_image.csv").open())
+            )
+        )
         == 6
     )
 
 
 def test_latest_is_the_newest_run(run, trained):
     newest = run(*TINY).folder
-    assert result(tested(run("mode=test", "ckpt=latest")))["ckpt"] == str(newest / "checkpoints" / "best.pt")
+    assert result(scored_in(run("mode=test", "ckpt=latest")))["ckpt"] == str(newest / "checkpoints" / "best.pt")
 
 
 def test_the_end_of_training_can_test(run):
@@ -74,12 +77,12 @@ def test_the_end_of_training_can_test(run):
     assert (done.folder / "test" / "contact_sheet.png").is_file()
     best = result(done.folder)["best"]
     again = run("mode=test", f"ckpt={done.folder}", "trainer.precision=fp32")
-    assert result(tested(again))["metrics"]["test/iou"] == pytest.approx(best["test/iou"], abs=1e-6)
+    assert result(scored_in(again))["metrics"]["test/iou"] == pytest.approx(best["test/iou"], abs=1e-6)
 
 
 def test_metrics_can_be_others(run, trained):
     done = run("mode=test", f"ckpt={trained}", "metrics=[dice,average_precision]")
-    assert set(result(tested(done))["metrics"]) == {"test/dice", "test/average_precision"}
+    assert set(result(scored_in(done))["metrics"]) == {"test/dice", "test/average_precision"}
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ def test_a_sweep_is_ranked_and_its_winner_can_be_tested(run, tmp_path):
     assert re.fullmatch(r"\d\d-\d\d-\d\d_lr-loss", folder.name)
     found = jobs(folder)
     assert list(found) == [
-        "0_optimizer.lr-0.1_loss-dice",
-        "1_optimizer.lr-0.1_loss-bce_dice",
-        "2_optimizer.lr-0.0001_loss-dice",
-        "3_optimizer.lr-0.0001_loss-bce_dice",
+        "0_loss-dice_optimizer.lr-0.1",
+        "1_loss-bce_dice_optimizer.lr-0.1",
+        "2_loss-dice_optimizer.lr-0.0001",
+        "3_loss-bce_dice_optimizer.lr-0.0001",
     ]
     table = list(csv.DictReader((folder / "leaderboard.csv").open()))
     values = [float(row["val/iou"]) for row in table]
@@ -61,7 +61,7 @@ def broken(record, writer, step) -> None:
 
 
 def test_folder_names_are_short_and_plain(run, tmp_path):
-    long = "model.decoder_channels=[128,64,32,16,8],[64,32,16,16,8]"
+    long = "+model.decoder_channels=[128,64,32,16,8],[64,32,16,16,8]"
     run("-m", *TINY, long, "tags=[x y z],[abc]", "+mark=" + "m" * 90, "trainer.epochs=1")
     for name in jobs(sweep(tmp_path)):
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,80}", name), name

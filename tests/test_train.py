@@ -52,7 +52,7 @@ def test_summary_metrics_and_config_tell_the_same_story(run):
     best = max(table, key=lambda row: float(row["val/iou"]))
     assert found["best"]["epoch"] == int(best["epoch"])
     assert found["monitored"] == found["best"]["val/iou"] == pytest.approx(float(best["val/iou"]))
-    assert found["environment"]["versions"]["torch"] == torch.__version__
+    assert found["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
     assert found["speed"]["images_per_second"] > 0 and "commit" in found["environment"]
     columns = list(table[0])
     assert columns[:2] == ["epoch", "step"] and columns[-1].startswith("time/")
@@ -134,6 +134,7 @@ def test_choices_of_the_trainer(run, overrides):
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_compiled_training_saves_keys_without_a_prefix(run):
     done = run(*TINY, "trainer.compile=true", "trainer.epochs=1", "trainer.steps_per_epoch=1")
     weights = torch.load(done.folder / "checkpoints" / "last.pt", weights_only=True)["model"]
