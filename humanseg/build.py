@@ -13,12 +13,14 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
 
 from humanseg import checkpoint, losses
 from humanseg import metrics as metric_functions
+from humanseg.callbacks import Record
 from humanseg.data.loading import Data, prepare
 from humanseg.device import Compute, choose_device, choose_precision
 from humanseg.schedules import Schedule
@@ -129,7 +131,7 @@ def average(network: nn.Module, decay: float) -> AveragedModel | None:
         raise ValueError(f"trainer.ema={decay}: give a decay in [0, 1), such as 0.999; 0 turns it off")
 
     @torch.no_grad()
-    def update(averaged: list, current: list, count: torch.Tensor) -> None:
+    def update(averaged: list, current: list, count: Tensor) -> None:
         weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, weight)
@@ -164,10 +166,16 @@ def compute(trainer: dict, data_config: dict) -> Compute:
     return Compute(device, precision, trainer["channels_last"], data_config["mean"], data_config["std"])
 
 
-def callbacks(config: dict, writer) -> list[Callable]:
-    """The callbacks, in their order, each waiting for a record."""
-    built = {name: build(node, f"callbacks.{name}") for name, node in config.items() if node}
-    return [lambda record, call=call: call(record, writer, record.step) for call in built.values()]
+def callbacks(config: dict, writer: SummaryWriter, samples: tuple[Tensor, Tensor]) -> Callable[[Record], None]:
+    """The callbacks in their order as one; each sees the previewed `samples` in its record."""
+    built = [build(node, f"callbacks.{name}") for name, node in config.items() if node]
+
+    def react(record: Record) -> None:
+        record.samples = samples
+        for callback in built:
+            callback(record, writer, record.step)
+
+    return react
 
 
 def metrics(names: list[str]) -> dict[str, Callable]:

@@ -4,7 +4,7 @@ It may look at the record, draw with TensorBoard's SummaryWriter and add values:
 metrics.csv, TensorBoard and summary.json, and can be monitored.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,14 +27,14 @@ class Record:
     log: dict[str, float]  # the epoch's values by their TensorBoard names
     model: nn.Module  # the weights that validation used
     compute: Compute  # logits = compute(model, images)
+    trained: nn.Module  # the weights that training steps, with the last step's gradients
     counts: Counts | None = None  # validation's, where there was one
-    trained: nn.Module | None = None  # the weights that training steps, with the last step's gradients
-    samples: tuple[Tensor, Tensor] | None = field(default=None, repr=False)  # fixed: uint8 NxHxWx3, uint8 NxHxW
+    samples: tuple[Tensor, Tensor] | None = None  # the same in each epoch: uint8 NxHxWx3, uint8 NxHxW
 
 
 def previews(record: Record, writer: SummaryWriter, step: int, every: int = 1) -> None:
     """Photograph, truth, prediction and errors of a fixed set of samples, one row each."""
-    if record.samples is None or not due(record, every):
+    if not due(record, every):
         return
     images, masks = record.samples
     record.model.eval()
@@ -49,7 +49,7 @@ def previews(record: Record, writer: SummaryWriter, step: int, every: int = 1) -
 
 def histograms(record: Record, writer: SummaryWriter, step: int, every: int = 5) -> None:
     """Parameters and the last step's gradients, one histogram a stage of the network."""
-    if record.trained is None or not due(record, every):
+    if not due(record, every):
         return
     for name, stage in stages(record.trained):
         parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
@@ -84,7 +84,7 @@ def pr_curve(record: Record, writer: SummaryWriter, step: int, every: int = 1) -
 
 def graph(record: Record, writer: SummaryWriter, step: int) -> None:
     """The network as TensorBoard's graph, once."""
-    if record.samples is None or record.epoch > 1:
+    if record.epoch > 1:
         return
     images = record.samples[0][:1].to(record.compute.device)
     inputs = images.permute(0, 3, 1, 2).float()

@@ -74,8 +74,9 @@ def load(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"{path} is truncated, damaged or no checkpoint: {reason}") from error
-    if not isinstance(payload, dict) or not {"model", "config", "architecture"} <= payload.keys():
-        raise ValueError(f"{path} holds no checkpoint of humanseg: its model, config and architecture are missing")
+    needed = {"architecture", "choices", "config", "ema", "model"}
+    if missing := needed - (payload.keys() if isinstance(payload, dict) else set()):
+        raise ValueError(f"{path} is no checkpoint of humanseg: {', '.join(sorted(missing))} missing")
     return payload
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,11 +20,13 @@ LONGEST_FOLDER = 80
 
 def run(main: Callable[[], None]) -> None:
     """Call the function that `hydra.main` decorated; a mistake in what was typed becomes one sentence and exit code 1."""
-    flags_first = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))  # Hydra stumbles else
-    sys.argv[1:] = with_checkpoint_groups(flags_first)
+    sys.argv[1:] = sorted(
+        sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun")
+    )  # Hydra stumbles else
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
     try:
+        sys.argv[1:] = with_checkpoint_groups(sys.argv[1:])
         main()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if wants_traceback:
@@ -39,12 +42,12 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
     typed = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
     if typed.get("mode", "train") == "train" or not typed.get("ckpt"):
         return arguments
+    path = OverridesParser.create().parse_override(f"ckpt={typed['ckpt']}").value()
+    if not isinstance(path, str):  # a sweep over checkpoints, which share no choices
+        return arguments
     from humanseg import checkpoint, runs
 
-    try:
-        choices = checkpoint.load(runs.find_checkpoint(typed["ckpt"], typed.get("out", "outputs")))["choices"]
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    choices = checkpoint.load(runs.find_checkpoint(path, typed.get("out", "outputs")))["choices"]
     known = [f"{group}={choice}" for group, choice in choices.items() if (CONF / group / f"{choice}.yaml").is_file()]
     return [override for override in known if override.split("=")[0] not in typed] + arguments
 

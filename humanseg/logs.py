@@ -1,6 +1,7 @@
 """TensorBoard's files and the terminal's lines."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from humanseg.callbacks import stages
 from humanseg.data.transforms import IGNORE
 
 
-def open_board(folder: Path, config: dict, metrics: list[str]) -> SummaryWriter:
+def open_board(folder: Path, config: dict, metrics: Iterable[str]) -> SummaryWriter:
     """An event file in the run's folder with the config as text and training beside validation on one chart."""
     writer = SummaryWriter(str(folder))
     writer.add_text("config", "```yaml\n" + yaml.safe_dump(config, sort_keys=False) + "```")

@@ -75,7 +75,7 @@ def fit(
     batches = data.train_batches(state.epoch * per_epoch, settings.epochs * per_epoch)
     while state.epoch < settings.epochs and not stops_early(state.history, settings):
         log = train_epoch(state, batches, data, compute, loss, metrics, settings)
-        record = Record(state.epoch + 1, state.step, log, state.evaluated, compute, trained=state.model)
+        record = Record(state.epoch + 1, state.step, log, state.evaluated, compute, state.model)
         if data.splits["val"] and (record.epoch % settings.val_every == 0 or record.epoch == settings.epochs):
             started = time.perf_counter()
             outputs = network_outputs(state.evaluated, data.eval_batches("val"), compute)
@@ -99,33 +99,23 @@ def train_epoch(
     """One epoch of optimizer steps; returns its log."""
     model, scaler = state.model.train(), state.scaler
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    sums, counts = defaultdict(lambda: torch.zeros((), device=compute.device)), None
-    first_bad = torch.tensor(-1, device=compute.device)  # batch with the first loss that is not finite
-    started, waited = time.perf_counter(), 0.0
+    tally = Tally(compute.device)
     for _ in tqdm(range(settings.steps), f"epoch {state.epoch + 1}", leave=False, disable=None):
         set_rates(state)
         for optimizer in state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        for part in range(settings.accumulate):
-            asked = time.perf_counter()
-            images, target = next(batches)
-            waited += time.perf_counter() - asked
+        for _ in range(settings.accumulate):
+            images, target = tally.wait_for(batches)
             target = target.to(compute.device, non_blocking=True).long()
 
             logits = compute(model, images)
             total, terms = total_loss(loss, logits, target)
             scaler.scale(total / settings.accumulate).backward()
-
-            counts = counts or Counts.zeros(logits.shape[1], compute.device)
-            counts.add(logits.detach(), target)
-            for name, term in terms.items():
-                sums[name] += term.detach()
-            bad = (first_bad < 0) & ~torch.isfinite(total.detach())
-            first_bad = torch.where(bad, state.step * settings.accumulate + part, first_bad)
+            tally.add(logits.detach(), target, terms)
 
         for optimizer in state.optimizers.values():
             scaler.unscale_(optimizer)
-        sums["grad_norm"] += nn.utils.clip_grad_norm_(parameters, settings.grad_clip or math.inf)
+        tally.add_norm(nn.utils.clip_grad_norm_(parameters, settings.grad_clip or math.inf))
         for optimizer in state.optimizers.values():
             scaler.step(optimizer)
         scaler.update()
@@ -133,18 +123,51 @@ def train_epoch(
             state.ema.update_parameters(model)
         state.step += 1
         if compute.device.type == "cpu" or state.step % 50 == 0:  # reading it makes a GPU wait
-            refuse_bad(first_bad, data, settings)
-    refuse_bad(first_bad, data, settings)
+            refuse_bad(tally, state, data, settings)
+    refuse_bad(tally, state, data, settings)
+    values = tally.read(metrics, settings.steps, data.batch_size)
+    return {"epoch": state.epoch + 1, "step": state.step, **rates(state), **values}
 
-    seconds = time.perf_counter() - started
-    norm = sums.pop("grad_norm") / settings.steps
-    log = {"epoch": state.epoch + 1, "step": state.step, **rates(state), "grad_norm": norm.item()}
-    log.update({f"train/{k}": value.item() / (settings.steps * settings.accumulate) for k, value in sums.items()})
-    log.update({f"train/{name}": metrics[name](counts) for name in metrics if name not in EVALUATION_ONLY})
-    log["time/train_seconds"] = seconds
-    log["time/images_per_second"] = settings.steps * settings.accumulate * data.batch_size / seconds
-    log["time/data_wait_share"] = waited / seconds
-    return log
+
+class Tally:
+    """What a training epoch adds up, on the device, so that nothing waits for it before the epoch is over."""
+
+    def __init__(self, device: torch.device):
+        self.sums = defaultdict(lambda: torch.zeros((), device=device))
+        self.counts: Counts | None = None
+        self.batches = 0
+        self.first_bad = torch.tensor(-1, device=device)  # the epoch's first batch whose loss is not finite
+        self.started, self.waited = time.perf_counter(), 0.0
+
+    def wait_for(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The next batch, and how long it took to come."""
+        asked = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - asked
+        return batch
+
+    def add(self, logits: Tensor, target: Tensor, terms: dict[str, Tensor]) -> None:
+        self.counts = self.counts or Counts.zeros(logits.shape[1], logits.device)
+        self.counts.add(logits, target)
+        for name, term in terms.items():
+            self.sums[name] += term.detach()
+        bad = (self.first_bad < 0) & ~torch.isfinite(terms["loss"].detach())
+        self.first_bad = torch.where(bad, self.batches, self.first_bad)
+        self.batches += 1
+
+    def add_norm(self, norm: Tensor) -> None:
+        self.sums["grad_norm"] += norm.nan_to_num(posinf=0.0)  # loss scaling skips the steps that overflow
+
+    def read(self, metrics: dict[str, Callable[[Counts], float]], steps: int, batch_size: int) -> dict[str, float]:
+        """The epoch's means, metrics and speed under their names."""
+        seconds = time.perf_counter() - self.started
+        values = {"grad_norm": self.sums.pop("grad_norm").item() / steps}
+        values |= {f"train/{name}": value.item() / self.batches for name, value in self.sums.items()}
+        values |= {f"train/{name}": metrics[name](self.counts) for name in metrics if name not in EVALUATION_ONLY}
+        values["time/train_seconds"] = seconds
+        values["time/images_per_second"] = self.batches * batch_size / seconds
+        values["time/data_wait_share"] = self.waited / seconds
+        return values
 
 
 @torch.inference_mode()
@@ -231,10 +254,10 @@ def stops_early(history: list[dict[str, float]], settings: Settings) -> bool:
     return bool(settings.early_stop and best) and len(judged) - 1 - judged.index(best) >= settings.early_stop
 
 
-def refuse_bad(first_bad: Tensor, data: Data, settings: Settings) -> None:
+def refuse_bad(tally: Tally, state: State, data: Data, settings: Settings) -> None:
     """Stop at a loss that is not finite, naming where it came from."""
-    batch = int(first_bad)
-    if batch >= 0:
+    if tally.first_bad >= 0:
+        batch = state.epoch * settings.steps * settings.accumulate + int(tally.first_bad)
         names = ", ".join(data.batch_names(batch))
         raise ValueError(
             f"the loss is not finite at step {batch // settings.accumulate + 1}: try a smaller optimizer.lr, "

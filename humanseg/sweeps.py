@@ -90,8 +90,8 @@ def leaderboard(folder: Path, jobs: list[dict]) -> str:
     rows = []
     for place, job in enumerate(jobs, 1):
         overrides = job.get("overrides", [])
-        best = job.get("best") or {}
-        shown = {name: value for name, value in best.items() if name.startswith("val/")}
+        best = job.get("best") or job.get("metrics") or {}
+        shown = {name: value for name, value in best.items() if name.startswith(("val/", "test/"))}
         row = {"rank": place, "job": job["folder"].name, "status": job.get("status"), "epoch": best.get("epoch")}
         rows.append(row | shown | {"seconds": job.get("seconds"), "overrides": " ".join(overrides)})
     columns = list(dict.fromkeys(name for row in rows for name in row if name != "overrides")) + ["overrides"]

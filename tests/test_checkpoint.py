@@ -81,10 +81,10 @@ def test_files_that_are_no_checkpoints(tmp_path, payload):
     with pytest.raises(ValueError, match="truncated, damaged or no checkpoint"):
         checkpoint.load(path)
     torch.save({"weights": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="no checkpoint of humanseg"):
+    with pytest.raises(ValueError, match="is no checkpoint of humanseg"):
         checkpoint.load(path)
     torch.save([1, 2], path)
-    with pytest.raises(ValueError, match="no checkpoint of humanseg"):
+    with pytest.raises(ValueError, match="is no checkpoint of humanseg"):
         checkpoint.load(path)
 
 

@@ -1,13 +1,14 @@
 """What happens to a sample is a pure function of (seed, pass, index); letterboxes can be undone."""
 
 import albumentations as A
+import cv2
 import numpy as np
 import pytest
 import torch
 from conftest import TINY, composed
 
 from humanseg import build
-from humanseg.data.augment import SquareCrop
+from humanseg.data.augment import Reframe, SquareCrop
 from humanseg.data.loading import BatchNumbers
 from humanseg.data.synthetic import synthetic
 from humanseg.data.transforms import IGNORE, letterbox, letterbox_box, shrink, to_input, unletterbox
@@ -133,3 +134,34 @@ def test_square_crop_is_a_square_of_its_share():
 
 def test_synthetic_people_are_split_like_files():
     assert len(synthetic(20, 32, 0)["train"]) == 20
+
+
+def reframed(**arguments) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph 60x40 that is grey where its mask is 1, reframed to 32x32."""
+    mask = np.zeros((60, 40), np.uint8)
+    mask[10:50, 10:30] = 1
+    view = A.Compose([Reframe(size=32, **arguments)], seed=0)(image=np.repeat(mask[..., None] * 200, 3, 2), mask=mask)
+    assert view["image"].shape == (32, 32, 3) and view["mask"].shape == (32, 32)
+    return view["image"], view["mask"]
+
+
+def test_reframing_without_change_is_the_letterbox():
+    _, mask = reframed(zoom=(1, 1), shift=0, rotate=0, mirror=0)
+    expected = letterbox(np.zeros((60, 40, 3), np.uint8), (np.indices((60, 40))[0] * 0).astype(np.uint8), 32, 0)[1]
+    assert ((mask == IGNORE) != (expected == IGNORE)).sum() <= 32  # a column, where a third of a pixel is rounded
+    assert (mask == 1).sum() == pytest.approx(40 * 20 * (32 / 60) ** 2, rel=0.1)
+
+
+@pytest.mark.parametrize("zoom", [0.5, 2.0])
+def test_reframing_moves_photograph_and_mask_alike(zoom):
+    image, mask = reframed(zoom=(zoom, zoom), mirror=0)
+    sure = cv2.erode((mask == 1).astype(np.uint8), np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    assert sure.any() and (image[sure] > 150).all() and (image[mask == IGNORE] < 120).all()
+    assert (mask == 1).sum() == pytest.approx(min(40 * 20 * (32 / 60 * zoom) ** 2, 32 * 32), rel=0.35)
+
+
+def test_a_mirrored_photograph_fills_the_square():
+    _, mask = reframed(zoom=(0.3, 0.3), mirror=1)
+    assert set(np.unique(mask)) == {0, 1}
+    people, _ = cv2.connectedComponents(mask)
+    assert people > 4

@@ -51,6 +51,16 @@ def test_a_failing_job_stops_nobody(run, tmp_path):
     assert [row["status"] for row in table] == ["completed", "completed", "failed"]
 
 
+def test_a_sweep_over_checkpoints_ranks_them(run, tmp_path):
+    folders = [run(*TINY, f"seed={seed}", f'hydra.run.dir="{tmp_path}/seed={seed}"').folder for seed in (0, 1)]
+    done = run("mode=test", f"""ckpt="{folders[0]}","{folders[1]}\"""", "-m")
+    assert done.stdout.count("  completed ") == 2
+    (table,) = (tmp_path / "outputs" / "multirun").glob("*/*/leaderboard.csv")
+    values = [float(row["test/iou"]) for row in csv.DictReader(table.open())]
+    assert values == sorted(values, reverse=True)
+    assert "result " in run("mode=test", f'ckpt="{folders[0]}"').stdout  # Hydra's grammar wants `=` in quotes
+
+
 def test_a_defect_in_a_job_stops_nobody_either(run, tmp_path):
     run("-m", *TINY, "+callbacks.bad={_target_:test_sweeps.broken,_partial_:true},null", code=1)
     assert [job["status"] for job in jobs(sweep(tmp_path)).values()] == ["failed", "completed"]

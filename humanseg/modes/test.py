@@ -45,10 +45,11 @@ def run(config: DictConfig) -> float:
     log.info("samples    %d %s", len(data.splits[split]), split)
 
     values = score(predictor, data, split, metrics, folder.folder, composed["worst"])
-    folder.update(status="completed", split=split, metrics=values)
+    first, value = next(iter(values.items()))
+    folder.update(status="completed", split=split, metrics=values, monitor=first, monitor_mode="max", monitored=value)
     log.info("result     %s", ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     log.info("pictures   %s", folder.folder / "contact_sheet.png")
-    return next(iter(values.values()))
+    return value
 
 
 def choose_split(data: Data, wanted: str) -> str:

@@ -2,14 +2,17 @@
 
 import logging
 import math
+from functools import partial
 
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from torch.utils.tensorboard import SummaryWriter
 
 from humanseg import build, checkpoint, logs, loop, runs
 from humanseg.data.loading import Data
 from humanseg.device import Compute, describe_device
+from humanseg.metrics import EVALUATION_ONLY
 from humanseg.modes import choices, overrides, run_folder, test
 from humanseg.predictor import Predictor
 
@@ -21,70 +24,57 @@ PREVIEWED = 6  # validation samples in each epoch's preview
 def run(config: DictConfig) -> float:
     """Train; returns the best value of the monitored metric to Hydra's sweepers."""
     cfg = OmegaConf.to_container(config, resolve=True)
+    trainer = cfg["trainer"]
     torch.manual_seed(cfg["seed"])
-    if cfg["trainer"]["deterministic"]:
-        torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = not cfg["trainer"]["deterministic"]
+    torch.use_deterministic_algorithms(trainer["deterministic"])
+    torch.backends.cudnn.benchmark = not trainer["deterministic"]
 
-    compute = build.compute(cfg["trainer"], cfg["data"])
+    compute = build.compute(trainer, cfg["data"])
     metrics = build.metrics(cfg["metrics"])
     loss = build.loss(cfg["loss"], cfg["model"]["classes"]).to(compute.device)
     data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
     settings = _settings(cfg, data)
     state = _state(cfg, compute, settings)
 
-    facts = {
-        "name": cfg["name"],
-        "tags": cfg["tags"],
-        "seed": cfg["seed"],
-        "overrides": overrides(),
-        "choices": choices(),
-    }
-    folder = runs.Run(run_folder(), **facts, monitor=settings.monitor, monitor_mode=settings.monitor_mode)
-    folder.checkpoints.mkdir(exist_ok=True)
-    runs.write_text(folder.folder / "config.yaml", yaml.safe_dump(cfg, sort_keys=False))
-    _open(folder, cfg, data, compute, state)
-    writer = logs.open_board(folder.folder, cfg, cfg["metrics"])
+    folder = _open(cfg, data, compute, settings, state)
+    if trainer["compile"]:
+        state.model.compile()
+    writer = logs.open_board(folder.folder, cfg, metrics)
     images, masks = next(data.train_batches(0, 1))
-    writer.add_image(
-        "train_batch", logs.save_batch(folder.folder / "train_batch.png", images, masks), dataformats="HWC"
-    )
-
-    called = build.callbacks(cfg["callbacks"], writer)
-    samples = preview_samples(data)
-
-    def react(record: loop.Record) -> None:
-        record.samples = samples
-        for callback in called:
-            callback(record)
-
-    def after_epoch(state: loop.State) -> None:
-        values, best = state.history[-1], loop.best_epoch(state.history, settings)
-        payload = checkpoint.pack(state, cfg, choices(), runs.versions())
-        last = folder.checkpoints / "last.pt"
-        checkpoint.save(last, payload, keep=last.with_name("previous.pt"))
-        if best is values:
-            checkpoint.save(last.with_name("best.pt"), payload)
-        if cfg["trainer"]["save_every"] and state.epoch % cfg["trainer"]["save_every"] == 0:
-            checkpoint.save(last.with_name(f"epoch_{state.epoch:04d}.pt"), payload)
-        folder.write_metrics(state.history)
-        folder.update(epochs=state.epoch, best=best, monitored=best.get(settings.monitor))
-        logs.log_epoch(writer, values)
-        log.info(logs.epoch_line(values, settings.epochs, best is values))
-
+    batch = logs.save_batch(folder.folder / "train_batch.png", images, masks)
+    writer.add_image("train_batch", batch, dataformats="HWC")
+    react = build.callbacks(cfg["callbacks"], writer, preview_samples(data))
     try:
-        loop.fit(state, data, compute, loss, metrics, settings, react, after_epoch)
+        keep = partial(_keep, cfg=cfg, settings=settings, folder=folder, writer=writer)
+        loop.fit(state, data, compute, loss, metrics, settings, react, keep)
     except KeyboardInterrupt:
         folder.update(status="interrupted")
         raise
+
     best = loop.best_epoch(state.history, settings)
-    if cfg["trainer"]["test"]:
-        best = best | _test_best(cfg, folder, data, compute, metrics, state)
+    if trainer["test"]:
+        best = best | _test_best(cfg, folder, data, compute, metrics)
     folder.update(status="completed", best=best, speed=_speed(state.history))
     logs.log_hparams(writer, choices(), overrides(), best)
     writer.close()
-    _close(folder, best, settings)
+    _close(folder, best)
     return best.get(settings.monitor, math.nan)
+
+
+def _keep(state: loop.State, cfg: dict, settings: loop.Settings, folder: runs.Run, writer: SummaryWriter) -> None:
+    """What an epoch leaves behind: checkpoints, a row of metrics.csv, TensorBoard's scalars, a line."""
+    values, best = state.history[-1], loop.best_epoch(state.history, settings)
+    payload = checkpoint.pack(state, cfg, choices(), runs.versions())
+    last, every = folder.checkpoints / "last.pt", cfg["trainer"]["save_every"]
+    checkpoint.save(last, payload, keep=last.with_name("previous.pt"))
+    if best is values:
+        checkpoint.save(last.with_name("best.pt"), payload)
+    if every and state.epoch % every == 0:
+        checkpoint.save(last.with_name(f"epoch_{state.epoch:04d}.pt"), payload)
+    folder.write_metrics(state.history)
+    folder.update(epochs=state.epoch, best=best, monitored=best.get(settings.monitor))
+    logs.log_epoch(writer, values)
+    log.info(logs.epoch_line(values, settings.epochs, best is values))
 
 
 def preview_samples(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,13 +104,14 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
         problems.append(f"trainer.monitor={monitor}: no such value; there are {', '.join(sorted(known))}")
     if problems:
         raise ValueError("\n".join(problems))
-    steps = trainer["steps_per_epoch"] or max(data.batches_per_pass() // trainer["accumulate"], 1)
-    data.batches_per_pass()
+    one_pass = max(data.batches_per_pass() // trainer["accumulate"], 1)
     if not data.splits["val"]:
         log.info("no validation samples (data.val_split=0): best.pt is the last checkpoint")
         monitor = monitor if monitor and monitor.startswith("train/") else None
     keys = ("epochs", "accumulate", "grad_clip", "val_every", "monitor_mode", "early_stop")
-    return loop.Settings(steps=steps, monitor=monitor, **{key: trainer[key] for key in keys})
+    return loop.Settings(
+        steps=trainer["steps_per_epoch"] or one_pass, monitor=monitor, **{key: trainer[key] for key in keys}
+    )
 
 
 def _known_values(cfg: dict) -> set[str]:
@@ -130,7 +121,8 @@ def _known_values(cfg: dict) -> set[str]:
     if own or not cfg["loss"]["_target_"].startswith(("humanseg.", "segmentation_models_pytorch.", "torch.")):
         return set()
     names = [name.rpartition(".")[2] for name in cfg["metrics"]]
-    return {f"{part}/{name}" for part in ("train", "val") for name in ("loss", *terms, *names)} - {"train/boundary_iou"}
+    train = {f"train/{name}" for name in ("loss", *terms, *names) if name not in EVALUATION_ONLY}
+    return train | {f"val/{name}" for name in ("loss", *terms, *names)}
 
 
 def _state(cfg: dict, compute: Compute, settings: loop.Settings) -> loop.State:
@@ -139,8 +131,6 @@ def _state(cfg: dict, compute: Compute, settings: loop.Settings) -> loop.State:
     if cfg["ckpt"]:
         start_from(network, cfg["ckpt"], cfg["out"])
     network = compute.place(network)
-    if cfg["trainer"]["compile"]:
-        network.compile()
     average = build.average(network, cfg["trainer"]["ema"])
     optimizers = build.optimizers(cfg["optimizer"], network)
     schedule = build.schedule(cfg["scheduler"], settings.epochs * settings.steps)
@@ -164,23 +154,38 @@ def start_from(network: torch.nn.Module, typed: str, out: str) -> None:
     log.info("starts from the weights of %s%s", path, f"; anew: {', '.join(renewed)}" if renewed else "")
 
 
-def _open(folder: runs.Run, cfg: dict, data: Data, compute: Compute, state: loop.State) -> None:
-    """The opening lines, and in run.log what stands behind them."""
+def _open(cfg: dict, data: Data, compute: Compute, settings: loop.Settings, state: loop.State) -> runs.Run:
+    """The run's folder with what is known at the start, the opening lines, and in run.log what stands behind them."""
     table, size = logs.summarise_model(state.model, cfg["data"]["image_size"])
     names = {name: len(part) for name, part in data.splits.items() if len(part)}
+    device = describe_device(compute.device)
+    folder = runs.Run(
+        run_folder(),
+        **{key: cfg[key] for key in ("name", "tags", "seed")},
+        overrides=overrides(),
+        choices=choices(),
+        monitor=settings.monitor,
+        monitor_mode=settings.monitor_mode,
+        samples=names,
+        model=size,
+        device=device,
+        precision=compute.precision,
+    )
+    folder.checkpoints.mkdir(exist_ok=True)
+    runs.write_text(folder.folder / "config.yaml", yaml.safe_dump(cfg, sort_keys=False))
     log.info("run        %s", folder.folder)
     log.info("overrides  %s", " ".join(overrides()) or "none")
-    log.info("device     %s, %s", describe_device(compute.device), compute.precision)
+    log.info("device     %s, %s", device, compute.precision)
     log.info("samples    %s", ", ".join(f"{count} {name}" for name, count in names.items()))
     log.info("model      %s, %.2f M parameters (%.2f M trainable), %.2f G multiply-adds at %d px",
              cfg["model"]["_target_"].rpartition(".")[2], size["parameters"] / 1e6, size["trainable"] / 1e6,
              size["multiply_adds"] / 1e9, cfg["data"]["image_size"])  # fmt: skip
     log.debug("layers\n%s", table)
     log.debug("config\n%s", yaml.safe_dump(cfg, sort_keys=False))
-    folder.update(samples=names, model=size, device=describe_device(compute.device), precision=compute.precision)
+    return folder
 
 
-def _test_best(cfg: dict, folder: runs.Run, data: Data, compute: Compute, metrics: dict, state: loop.State) -> dict:
+def _test_best(cfg: dict, folder: runs.Run, data: Data, compute: Compute, metrics: dict) -> dict:
     """Score best.pt at the photographs' own size into the run's test/ folder."""
     path = folder.checkpoints / "best.pt"
     network = build.model(cfg["model"] | {"encoder_weights": None})
@@ -197,7 +202,7 @@ def _speed(history: list[dict[str, float]]) -> dict[str, float]:
     return {name.removeprefix("time/"): sum(log[name] for log in counted) / len(counted) for name in names}
 
 
-def _close(folder: runs.Run, best: dict[str, float], settings: loop.Settings) -> None:
+def _close(folder: runs.Run, best: dict[str, float]) -> None:
     """The best metrics and the next commands to try."""
     shown = [
         f"{name} {value:.4f}"

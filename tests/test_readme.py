@@ -1,0 +1,66 @@
+"""What the README says runs."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ON_FILES, ROOT, TINY
+
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", TEXT, re.S))
+COMMANDS = [line for line in BLOCKS.splitlines() if line.startswith("python run.py ")]
+
+
+def test_it_can_be_read_in_one_sitting():
+    assert len(TEXT.splitlines()) <= 300
+    assert "pip install -e . && python run.py\n" in TEXT and 'pip install -e ".[test]" && pytest\n' in TEXT
+    assert len(COMMANDS) >= 8
+
+
+def test_its_pictures_are_there_and_small():
+    pictures = [ROOT / path for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", TEXT)]
+    assert pictures and all(picture.is_file() for picture in pictures)
+    assert sum(file.stat().st_size for file in (ROOT / ".github" / "readme").iterdir()) <= 1_000_000
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command(command, run, people, tmp_path):
+    replaced = command.replace("=DIR", f"={people}").replace(" model.encoder_weights=imagenet", "")  # no download here
+    if "DATE/TIME" in command:
+        run("-m", *TINY, "seed=0,1")
+        (sweep,) = (tmp_path / "outputs" / "multirun").glob("*/*")
+        replaced = replaced.replace("outputs/multirun/DATE/TIME", str(sweep))
+    elif "ckpt=" in command:
+        run(*TINY)
+    arguments = shlex.split(replaced)[2:]
+    if "mode=test" not in arguments:
+        on_files = any(argument.startswith("data.root=") for argument in arguments)
+        arguments = [*(ON_FILES if on_files else TINY), *arguments]
+    assert "next " in (done := run(*arguments)).stdout or "result " in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:conf|humanseg)/[a-z_/]+\.(?:py|yaml))`", TEXT))))
+def test_a_file_it_names_is_there(path):
+    assert (ROOT / path).is_file() or path == "conf/local/default.yaml"  # that one is the user's own
+
+
+GROUPS = "|".join(folder.name for folder in sorted((ROOT / "conf").iterdir()) if folder.is_dir())
+
+
+@pytest.mark.parametrize(("group", "choice"), sorted(set(re.findall(rf"\b({GROUPS})=([a-z_0-9]+)", TEXT))))
+def test_a_choice_it_names_is_there(group, choice):
+    assert (ROOT / "conf" / group / f"{choice}.yaml").is_file()
+
+
+def test_this_machines_own_defaults_are_read(run, monkeypatch, tmp_path):
+    import shutil
+
+    shutil.copytree(ROOT / "conf", tmp_path / "project" / "conf")
+    (tmp_path / "project" / "conf" / "local").mkdir()
+    (tmp_path / "project" / "conf" / "local" / "default.yaml").write_text("# @package _global_\nseed: 7\n")
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(tmp_path / "project" / "conf"), version_base="1.3"):
+        assert compose("config").seed == 7
