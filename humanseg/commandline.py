@@ -28,6 +28,8 @@ def run(main: Callable[[], None]) -> None:
     try:
         sys.argv[1:] = with_checkpoint_groups(sys.argv[1:])
         main()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if wants_traceback:
             raise

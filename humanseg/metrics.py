@@ -82,8 +82,10 @@ class Counts:
 
 def _histogram(cells: Tensor, size: int) -> Tensor:
     """Row by row, how often each of 0 .. size - 1 occurs: int64 NxP -> Nxsize. torch.bincount would wait for a GPU."""
-    zeros = torch.zeros(len(cells), size, dtype=torch.int64, device=cells.device)
-    return zeros.scatter_add_(1, cells, torch.ones((), dtype=torch.int64, device=cells.device).expand_as(cells))
+    rows = torch.arange(len(cells), device=cells.device)[:, None] * size
+    places = (cells + rows).flatten()  # one dimension: CUDA has no deterministic scatter_add_ in two
+    zeros = torch.zeros(len(cells) * size, dtype=torch.int64, device=cells.device)
+    return zeros.scatter_add_(0, places, torch.ones_like(places)).view(len(cells), size)
 
 
 def boundary_counts(found: Tensor, target: Tensor) -> Tensor:

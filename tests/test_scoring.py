@@ -51,6 +51,14 @@ def test_it_scores_photographs_at_their_own_size(run, trained, tmp_path):
     assert worst == sorted(worst)
 
 
+def test_data_of_its_own_needs_no_training_data(run, trained, people, tmp_path):
+    people.rename(tmp_path / "moved")
+    for typed in (["data=folder"], []):
+        done = run("mode=test", f"ckpt={trained}", *typed, f"data.test_root={tmp_path}/moved")
+        assert result(scored_in(done))["split"] == "test"
+    assert "people/images does not exist" in run("mode=test", f"ckpt={trained}", code=1).stderr
+
+
 def test_without_test_data_it_scores_the_runs_own_validation_split(run, trained):
     done = run("mode=test", f"ckpt={trained}")
     names = {row["image"] for row in csv.DictReader((scored_in(done) / "per_image.csv").open())}

@@ -90,7 +90,7 @@ def prepare(
     seed: int,
     augment: Callable | None,
 ) -> Data:
-    """Split `sources` and say how they become batches; the arguments are the keys of conf/data/base.yaml.
+    """Split `sources` and say how they become batches; the arguments are the keys of conf/data_base.yaml.
 
     Raises:
         ValueError: a value that makes no sense, naming its key.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from tqdm import tqdm
 
 from humanseg import build, checkpoint, logs, loop, runs
 from humanseg.callbacks import preview_row
@@ -32,6 +33,8 @@ def run(config: DictConfig) -> float:
     path = runs.find_checkpoint(composed["ckpt"], composed["out"])
     payload = checkpoint.load(path)
     cfg = build.checkpoint_config(payload, composed, overrides())
+    if composed["split"] in ("auto", "test"):
+        cfg["data"] = without_training_data(cfg["data"])
 
     folder = runs.Run(run_folder(), ckpt=str(path), overrides=overrides(), epoch=payload["epoch"])
     compute = build.compute(cfg["trainer"], cfg["data"])
@@ -50,6 +53,12 @@ def run(config: DictConfig) -> float:
     log.info("result     %s", ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     log.info("pictures   %s", folder.folder / "contact_sheet.png")
     return value
+
+
+def without_training_data(data: dict) -> dict:
+    """A `data` config with test data of its own (test_root, test_pairs) needs no other beside it (root, val_root)."""
+    own = [key.removeprefix("test_") for key, value in data.items() if key.startswith("test_") and value]
+    return data | {key: None for name in own for key in (name, f"val_{name}") if name != "split"}
 
 
 def choose_split(data: Data, wanted: str) -> str:
@@ -101,7 +110,7 @@ def score(
 
 def photograph_outputs(predictor: Predictor, batches: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits 1xCxHxW and target 1xHxW of each photograph at its own size."""
-    for photographs in batches:
+    for photographs in tqdm(batches, "test", leave=False, disable=None):
         logits = predictor.logits([image for image, _ in photographs])
         for one, (_, mask) in zip(logits, photographs, strict=True):
             yield one[None], torch.from_numpy(mask)[None].to(one.device)

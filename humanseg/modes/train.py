@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from functools import partial
 
 import torch
@@ -26,6 +27,7 @@ def run(config: DictConfig) -> float:
     cfg = OmegaConf.to_container(config, resolve=True)
     trainer = cfg["trainer"]
     torch.manual_seed(cfg["seed"])
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS can't be deterministic without it
     torch.use_deterministic_algorithms(trainer["deterministic"])
     torch.backends.cudnn.benchmark = not trainer["deterministic"]
 
