@@ -16,6 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 from humanseg.callbacks import stages
 from humanseg.data.transforms import IGNORE
 
+NO_HYPERPARAMETERS = ("callbacks", "mode", "name", "out", "tags", "trainer")
+
 
 def open_board(folder: Path, config: dict, metrics: Iterable[str]) -> SummaryWriter:
     """An event file in the run's folder with the config as text and training beside validation on one chart."""
@@ -42,6 +44,7 @@ def log_hparams(writer: SummaryWriter, choices: dict[str, str], overrides: list[
     """
     typed = dict(override.lstrip("+~").split("=", 1) for override in overrides if "=" in override)
     values = {name: str(value) for name, value in choices.items()} | {key: _number(v) for key, v in typed.items()}
+    values = {name: value for name, value in values.items() if name not in NO_HYPERPARAMETERS}
     for name, value in best.items():
         if name.startswith(("val/", "test/")):
             writer.add_scalar(f"best/{name}", value, 0)
