@@ -48,8 +48,6 @@ def model(config: dict) -> nn.Module:
         ValueError: no such encoder, or weights that don't fit or can't be had.
     """
     weights = config.get("encoder_weights")
-    if config["classes"] < 1:
-        raise ValueError(f"model.classes={config['classes']}: give 1 (sigmoid) or the number of classes (softmax)")
     if weights is None or not _is_path(weights):
         try:
             return build(config, f"model ({config['encoder_name']})")
@@ -127,8 +125,6 @@ def average(network: nn.Module, decay: float) -> AveragedModel | None:
 
     The decay grows with the number of updates, min(decay, (1 + n) / (10 + n)), so that the first steps are forgotten.
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"trainer.ema={decay}: give a decay in [0, 1), such as 0.999; 0 turns it off")
 
     @torch.no_grad()
     def update(averaged: list, current: list, count: Tensor) -> None:
@@ -255,7 +251,7 @@ def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
 
 def _refused(what: str, error: Exception) -> ValueError:
     """A target's own error, under the name of its group where it does not begin with it."""
-    text = str(error).strip("'\"")
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, ValueError) and text.startswith(what.split()[0].split(".")[0]):
         return ValueError(text)
     return ValueError(f"{what}: " + text.split("\n")[0])
@@ -271,6 +267,6 @@ def _is_path(weights: str) -> bool:
 
 def _no_download(config: dict, error: Exception) -> ValueError:
     return ValueError(
-        f"the weights `{config['encoder_weights']}` of {config['encoder_name']} can't be downloaded "
+        f"the weights `{config['encoder_weights']}` of {config['encoder_name']} can't be downloaded, as without a connection "
         f"({type(error).__name__}): give model.encoder_weights=null or the path of a local state dict"
     )

@@ -92,8 +92,8 @@ def graph(record: Record, writer: SummaryWriter, step: int) -> None:
 
 
 def due(record: Record, every: int) -> bool:
-    """Whether this is the first epoch or one of each `every` after it."""
-    return (record.epoch - 1) % every == 0
+    """Whether this is the first epoch or one of each `every` after it; 0 is never."""
+    return every > 0 and (record.epoch - 1) % every == 0
 
 
 def stages(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -85,7 +85,9 @@ def summarise_model(model: nn.Module, size: int) -> tuple[str, dict[str, float]]
         with torch.no_grad(), counter:
             model.eval()(torch.zeros(1, 3, size, size, device=device))
     except RuntimeError as error:
-        raise ValueError(f"data.image_size={size}: {type(model).__name__} can't take it: {error}") from error
+        raise ValueError(
+            f"data.image_size={size}: {type(model).__name__} can't take a 3x{size}x{size} image: {error}"
+        ) from error
     model.train(was_training)
     flops = {name.split(".", 1)[-1]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     lines = [f"{'stage':<32} {'layers':>7} {'parameters':>12} {'M multiply-adds':>16}"]

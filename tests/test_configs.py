@@ -8,6 +8,7 @@ from torch import nn
 
 from humanseg import build
 from humanseg.device import Compute
+from humanseg.rules import RULES, refuse_wrong_values
 
 
 def names(group: str, *left_out: str) -> list[str]:
@@ -102,7 +103,7 @@ def test_encoder_weights_without_a_connection_say_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.file_download.http_get", offline, raising=False)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", offline, raising=False)
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", offline, raising=False)
-    with pytest.raises(ValueError, match="can't be downloaded.*model.encoder_weights=null"):
+    with pytest.raises(ValueError, match="can't be downloaded, as without a connection.*model.encoder_weights=null"):
         build.model(composed("model.encoder_weights=imagenet")["model"])
 
 
@@ -229,6 +230,14 @@ def test_classic_unet_has_the_templates_numbers():
     assert cfg["scheduler"]["curve"]["power"] == 0.9 and cfg["trainer"]["epochs"] == 80
     assert (cfg["trainer"]["monitor"], cfg["trainer"]["monitor_mode"]) == ("val/loss", "min")
     assert cfg["loss"]["loss"]["mode"] == "multiclass"
+
+
+def test_there_is_a_rule_for_every_key_of_the_trainer_and_none_for_others():
+    cfg = composed()
+    assert {key.partition(".")[2] for key in RULES if key.startswith("trainer.")} == cfg["trainer"].keys()
+    refuse_wrong_values(cfg)
+    known = {*cfg, *(f"{group}.{key}" for group, node in cfg.items() if isinstance(node, dict) for key in node)}
+    assert RULES.keys() <= known
 
 
 def test_the_default_rate_is_not_the_one_that_the_readme_overrides_it_with():

@@ -15,7 +15,7 @@ LAYERS = [
     {"commandline", "sweeps"},
     {"modes"},
     {"build", "loop", "checkpoint", "runs", "logs", "predictor", "media", "composite"},
-    {"data", "losses", "metrics", "callbacks", "schedules", "device", "distributed"},
+    {"data", "losses", "metrics", "callbacks", "schedules", "device", "rules", "distributed"},
 ]
 HYDRA_LIVES_IN = {"commandline", "sweeps", "modes", "build"}
 

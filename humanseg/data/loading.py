@@ -93,20 +93,8 @@ def prepare(
     """Split `sources` and say how they become batches; the arguments are the keys of conf/data_base.yaml.
 
     Raises:
-        ValueError: a value that makes no sense, naming its key.
+        ValueError: as `split` raises it.
     """
-    if image_size < 32 or image_size % 32:
-        near = max(32, round(image_size / 32) * 32)
-        raise ValueError(
-            f"data.image_size={image_size} must be a multiple of 32 (the network halves it 5 times): {near}"
-        )
-    for key, value, least in (
-        ("batch_size", batch_size, 1),
-        ("val_batch_size", val_batch_size, 1),
-        ("num_workers", num_workers, 0),
-    ):
-        if value < least:
-            raise ValueError(f"data.{key}={value} must be at least {least}")
     splits = split(sources, val_split, test_split, limit, seed)
     return Data(splits, image_size, pad_value, mean, std, batch_size, val_batch_size, num_workers, seed, augment)
 

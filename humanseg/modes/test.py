@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
-from humanseg import build, checkpoint, logs, loop, runs
+from humanseg import build, checkpoint, logs, loop, rules, runs
 from humanseg.callbacks import preview_row
 from humanseg.data.loading import Data
 from humanseg.data.transforms import letterbox
@@ -35,6 +35,7 @@ def run(config: DictConfig) -> float:
     cfg = build.checkpoint_config(payload, composed, overrides())
     if composed["split"] in ("auto", "test"):
         cfg["data"] = without_training_data(cfg["data"])
+    rules.refuse_wrong_values(cfg, complete=False)
 
     folder = runs.Run(run_folder(), ckpt=str(path), overrides=overrides(), epoch=payload["epoch"])
     compute = build.compute(cfg["trainer"], cfg["data"])

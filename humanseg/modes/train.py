@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
-from humanseg import build, checkpoint, logs, loop, runs
+from humanseg import build, checkpoint, logs, loop, rules, runs
 from humanseg.data.loading import Data
 from humanseg.device import Compute, describe_device
 from humanseg.metrics import EVALUATION_ONLY
@@ -25,6 +25,7 @@ PREVIEWED = 6  # validation samples in each epoch's preview
 def run(config: DictConfig) -> float:
     """Train; returns the best value of the monitored metric to Hydra's sweepers."""
     cfg = OmegaConf.to_container(config, resolve=True)
+    rules.refuse_wrong_values(cfg)
     trainer = cfg["trainer"]
     torch.manual_seed(cfg["seed"])
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS can't be deterministic without it
@@ -88,24 +89,11 @@ def preview_samples(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _settings(cfg: dict, data: Data) -> loop.Settings:
-    """The loop's settings, and a refusal of those that contradict each other."""
+    """The loop's settings; refuses a monitor that nothing will log."""
     trainer = cfg["trainer"]
-    problems = [
-        f"trainer.{key}={trainer[key]} must be at least {least}"
-        for key, least in (("epochs", 1), ("accumulate", 1), ("val_every", 1), ("early_stop", 0), ("save_every", 0))
-        if trainer[key] < least
-    ]
-    if trainer["steps_per_epoch"] is not None and trainer["steps_per_epoch"] < 1:
-        problems.append(
-            f"trainer.steps_per_epoch={trainer['steps_per_epoch']} must be at least 1, or null for one pass"
-        )
-    if trainer["monitor_mode"] not in ("max", "min"):
-        problems.append(f"trainer.monitor_mode={trainer['monitor_mode']}: give max or min")
     monitor, known = trainer["monitor"], _known_values(cfg)
     if monitor and known and monitor not in known:
-        problems.append(f"trainer.monitor={monitor}: no such value; there are {', '.join(sorted(known))}")
-    if problems:
-        raise ValueError("\n".join(problems))
+        raise ValueError(f"trainer.monitor={monitor}: no such value; there are {', '.join(sorted(known))}")
     one_pass = max(data.batches_per_pass() // trainer["accumulate"], 1)
     if not data.splits["val"]:
         log.info("no validation samples (data.val_split=0): best.pt is the last checkpoint")
