@@ -115,10 +115,12 @@ def test_everything_that_is_wrong_is_listed_at_once(tmp_path):
     (root / "images" / "003.png").unlink()
     jpeg = (root / "images" / "003.jpg").read_bytes()
     (root / "images" / "003.jpg").write_bytes(jpeg[:-200])
+    (root / "masks" / "005.png").unlink()
     with pytest.raises(ValueError) as error:
-        folder(str(root))
+        folder(str(root), str(tmp_path / "nowhere"))
     text = str(error.value)
-    assert "3 problems" in text and all(f"{name} can't be read" in text for name in ("001.png", "002.png", "003.jpg"))
+    assert "6 problems" in text and all(f"{name} can't be read" in text for name in ("001.png", "002.png", "003.jpg"))
+    assert "images/005.png has no mask" in text and "data.val_root: " in text
 
 
 def test_images_without_masks_and_masks_without_images_are_listed_together(tmp_path):

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,8 +17,17 @@ log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 EXIF_ORIENTATION = 0x0112
 SHOWN = 20  # problems listed in one error
+RESIZED = "resized"  # a mask of another size than its photograph
+FINE = (None, RESIZED)
 
 Image.MAX_IMAGE_PIXELS = None  # training data is the user's own: a large photograph is no attack
+
+
+class Found(NamedTuple):
+    """Samples as (image, mask), and what is wrong with the rest."""
+
+    pairs: list[tuple[Path, Path]]
+    problems: list[str]
 
 
 class FilePairs:
@@ -147,16 +157,18 @@ def _upright(path: Path) -> Image.Image:
         raise ValueError(f"{path} can't be read: {error}") from error
 
 
-def _match(key: str, root: Path) -> list[tuple[Path, Path]]:
-    problems = [f"{root / part} does not exist" for part in ("images", "masks") if not (root / part).is_dir()]
-    _refuse(f"{key}={root}", problems)
+def _match(key: str, root: Path) -> Found:
+    if missing := [
+        f"{key}: {root / part} does not exist" for part in ("images", "masks") if not (root / part).is_dir()
+    ]:
+        return Found([], missing)
     images, masks = _by_stem(root / "images"), _by_stem(root / "masks")
-    _refuse(f"{key}={root}", [f"{root / 'images'} holds no photograph ({', '.join(sorted(SUFFIXES))})"] * (not images))
+    if not images:
+        return Found([], [f"{key}: {root / 'images'} holds no photograph ({', '.join(sorted(SUFFIXES))})"])
     problems = [f"{path} shares its stem with another file" for found in (images, masks) for path in _doubles(found)]
     problems += [f"{images[stem][0]} has no mask" for stem in sorted(images.keys() - masks.keys())]
     problems += [f"{masks[stem][0]} has no image" for stem in sorted(masks.keys() - images.keys())]
-    _refuse(f"{key}={root}", problems)
-    return [(images[stem][0], masks[stem][0]) for stem in sorted(images)]
+    return Found([(images[stem][0], masks[stem][0]) for stem in sorted(images.keys() & masks.keys())], problems)
 
 
 def _by_stem(directory: Path) -> dict[str, list[Path]]:
@@ -171,47 +183,52 @@ def _doubles(found: dict[str, list[Path]]) -> list[Path]:
     return [path for paths in found.values() for path in paths[1:]]
 
 
-def _read_pairs(key: str, file: Path) -> list[tuple[Path, Path]]:
+def _read_pairs(key: str, file: Path) -> Found:
     if not file.is_file():
-        raise ValueError(f"{key}={file}: no such file")
+        return Found([], [f"{key}={file}: no such file"])
     with file.open(newline="", encoding="utf-8-sig") as text:
         rows = [(number, row) for number, row in enumerate(csv.reader(text, skipinitialspace=True), 1) if row]
-    _refuse(f"{key}={file}", [f"{file} holds no line `image, mask`"] * (not rows))
-    _refuse(f"{key}={file}", [f"line {n}: expected `image, mask`, got {row}" for n, row in rows if len(row) != 2])
-    found = [(file.parent / row[0].strip(), file.parent / row[1].strip()) for _, row in rows]
-    missing = dict.fromkeys(path for pair in found for path in pair if not path.is_file())
-    _refuse(f"{key}={file}", [f"{path} does not exist" for path in missing])
-    return found
+    if not rows:
+        return Found([], [f"{key}={file} holds no line `image, mask`"])
+    problems = [f"{file}, line {number}: expected `image, mask`, got {row}" for number, row in rows if len(row) != 2]
+    pairs_ = [tuple(file.parent / name.strip() for name in row) for _, row in rows if len(row) == 2]
+    missing = dict.fromkeys(path for pair in pairs_ for path in pair if not path.is_file())
+    problems += [f"{path} does not exist" for path in missing]
+    return Found([pair for pair in pairs_ if not missing.keys() & set(pair)], problems)
 
 
-def _open(found: dict[str, list | None], mask: str | list[int], classes: int) -> dict[str, FilePairs | None]:
+def _open(found: dict[str, Found | None], mask: str | list[int], classes: int) -> dict[str, FilePairs | None]:
     if mask not in ("nonzero", "half") and (isinstance(mask, str) or len(mask) != max(classes, 2)):
         raise ValueError(
             f"data.mask={mask}: give nonzero, half, or a list with the mask value of each of the {max(classes, 2)} "
             f"classes of model.classes={classes}"
         )
-    everything = dict.fromkeys(pair for pairs_ in found.values() if pairs_ for pair in pairs_)
+    given = [one for one in found.values() if one]
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(lambda pair: _check(pair, mask), everything))
-    _refuse("data", [problem for result in results for problem in result if problem != "resized"])
-    if resized := sum("resized" in result for result in results):
+        results = list(
+            pool.map(lambda pair: _check(pair, mask), dict.fromkeys(pair for one in given for pair in one.pairs))
+        )
+    _refuse(
+        [problem for one in given for problem in one.problems] + [result for result in results if result not in FINE]
+    )
+    if resized := results.count(RESIZED):
         log.info("%d masks of another size than their photograph are resized to it", resized)
-    return {name: FilePairs(pairs_, mask) if pairs_ else None for name, pairs_ in found.items()}
+    return {name: FilePairs(one.pairs, mask) if one else None for name, one in found.items()}
 
 
-def _check(pair: tuple[Path, Path], mask: str | list[int]) -> list[str]:
+def _check(pair: tuple[Path, Path], mask: str | list[int]) -> str | None:
     """What is wrong with one pair, found from headers and ends of files; masks with ids are read whole."""
     try:
         (width, height), (mask_width, mask_height) = (_whole_size(path) for path in pair)
         if not isinstance(mask, str):
             to_classes(read_mask(pair[1]), mask, pair[1])
     except ValueError as error:
-        return [str(error)]
+        return str(error)
     if (width, height) == (mask_width, mask_height):
-        return []
+        return None
     if abs(width * mask_height - height * mask_width) <= 0.01 * width * mask_height:
-        return ["resized"]
-    return [f"{pair[1]} is {mask_width}x{mask_height}, its photograph {width}x{height}: another aspect ratio"]
+        return RESIZED
+    return f"{pair[1]} is {mask_width}x{mask_height}, its photograph {width}x{height}: another aspect ratio"
 
 
 def _whole_size(path: Path) -> tuple[int, int]:
@@ -240,10 +257,9 @@ def _ends_well(path: Path, format: str) -> bool:
         return endings[format] in file.read()
 
 
-def _refuse(what: str, problems: list[str]) -> None:
+def _refuse(problems: list[str]) -> None:
     if not problems:
         return
     shown = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
     more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    raise ValueError(f"{what}: {count}{shown}{more}")
+    raise ValueError(f"data: {len(problems)} problem{'s' * (len(problems) > 1)}{shown}{more}")

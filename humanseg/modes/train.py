@@ -60,7 +60,7 @@ def run(config: DictConfig) -> float:
     folder.update(status="completed", best=best, speed=_speed(state.history))
     logs.log_hparams(writer, choices(), overrides(), best)
     writer.close()
-    _close(folder, best)
+    _close(folder, best, cfg["out"])
     return best.get(settings.monitor, math.nan)
 
 
@@ -192,13 +192,10 @@ def _speed(history: list[dict[str, float]]) -> dict[str, float]:
     return {name.removeprefix("time/"): sum(log[name] for log in counted) / len(counted) for name in names}
 
 
-def _close(folder: runs.Run, best: dict[str, float]) -> None:
+def _close(folder: runs.Run, best: dict[str, float], out: str) -> None:
     """The best metrics and the next commands to try."""
-    shown = [
-        f"{name} {value:.4f}"
-        for name, value in best.items()
-        if name.startswith(("val/", "test/")) and "loss" not in name
-    ]
+    parts = ("val/", "test/") if any(name.startswith("val/") for name in best) else ("train/", "test/")
+    shown = [f"{name} {value:.4f}" for name, value in best.items() if name.startswith(parts) and "loss" not in name]
     log.info("best       epoch %d: %s", best["epoch"], ", ".join(shown))
     log.info("next       python run.py mode=test ckpt=%s", folder.folder)
-    log.info("           tensorboard --logdir outputs")
+    log.info("           tensorboard --logdir %s", out)
