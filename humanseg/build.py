@@ -163,7 +163,13 @@ def compute(trainer: dict, data_config: dict) -> Compute:
 
 
 def callbacks(config: dict, writer: SummaryWriter, samples: tuple[Tensor, Tensor]) -> Callable[[Record], None]:
-    """The callbacks in their order as one; each sees the previewed `samples` in its record."""
+    """The callbacks in their order as one; each sees the previewed `samples` in its record.
+
+    Raises:
+        ValueError: a callback without a function, or with one that can't be imported.
+    """
+    if bare := [name for name, node in config.items() if node and "_target_" not in node]:
+        raise ValueError(f"callbacks.{bare[0]} has no _target_: choose callbacks=default, or name its function")
     built = [build(node, f"callbacks.{name}") for name, node in config.items() if node]
 
     def react(record: Record) -> None:

@@ -38,6 +38,7 @@ from conftest import ON_FILES, TINY, write_people
         (["~loss"], ["loss is missing"]),
         (["~trainer.ema"], ["trainer.ema is missing"]),
         (["optimizer.lr=abc"], ["optimizer: '<' not supported between instances of 'str' and 'float'"]),
+        (["+callbacks.previews.every=2"], ["callbacks.previews has no _target_"]),
         (["model.in_channels=4"], ["can't take a 3x32x32 image"]),
         (["model.classes=0"], ["model.classes=0"]),
         (["model.classes=2", "loss=bce"], ["loss=bce is for model.classes=1"]),

@@ -107,7 +107,7 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
 def _known_values(cfg: dict) -> set[str]:
     """What can be monitored; empty where a callback or loss of the user's may add to it."""
     terms = [f"loss_{term}" for term in cfg["loss"].get("terms", {})]
-    own = [node for node in cfg["callbacks"].values() if node and not node["_target_"].startswith("humanseg.")]
+    own = [node for node in cfg["callbacks"].values() if node and not node.get("_target_", "").startswith("humanseg.")]
     if own or not cfg["loss"]["_target_"].startswith(("humanseg.", "segmentation_models_pytorch.", "torch.")):
         return set()
     names = [name.rpartition(".")[2] for name in cfg["metrics"]]
