@@ -52,7 +52,7 @@ def histograms(record: Record, writer: SummaryWriter, step: int, every: int = 5)
     if not due(record, every):
         return
     for name, stage in stages(record.trained):
-        parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+        parameters = list(stage.parameters())
         values = torch.cat([parameter.detach().flatten() for parameter in parameters])
         writer.add_histogram(f"parameters/{name}", values.float().cpu(), step)
         gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
