@@ -15,6 +15,7 @@ from conftest import ON_FILES, ROOT, TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from humanseg import runs
 from humanseg.callbacks import Record
 
 
@@ -92,6 +93,16 @@ def test_tensorboard_shows_scalars_pictures_config_and_hparams(run):
 def test_the_first_training_batch_can_be_looked_at(run):
     done = run(*TINY)
     assert cv2.imread(str(done.folder / "train_batch.png")).shape == (32, 4 * 32, 3)
+
+
+def test_what_git_had_not_committed_is_kept(run, monkeypatch):
+    monkeypatch.setattr(runs, "git", lambda *arguments: f"said of {' '.join(arguments)}")
+    folder = run(*TINY, "trainer.epochs=1").folder
+    assert (folder / "code.patch").read_text() == "said of diff HEAD\n"
+    assert summary(folder)["environment"]["commit"] == "said of rev-parse HEAD"
+    monkeypatch.setattr(runs, "git", lambda *arguments: None)  # outside of a repository
+    folder = run(*TINY, "trainer.epochs=1").folder
+    assert not (folder / "code.patch").exists() and summary(folder)["environment"]["commit"] is None
 
 
 def test_two_runs_of_the_same_second_get_two_folders(run, tmp_path):
