@@ -95,7 +95,7 @@ def rank(jobs: list[dict]) -> list[dict]:
 def environment() -> dict:
     """What a result depends on besides the config: code, versions, machine, command."""
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),  # sys.argv has been put in order for Hydra
         "commit": git("rev-parse", "HEAD"),
         "versions": versions(),
         "machine": f"{platform.node()}, {os.cpu_count()} CPUs",

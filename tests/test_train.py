@@ -43,6 +43,8 @@ def test_a_run_from_a_shell_owns_one_folder_and_closes_with_what_to_do_next(cli,
     assert len(opening) <= 12 and "18 train, 6 val" in done.stdout
     assert f"python run.py mode=test ckpt={done.folder}" in done.stdout
     assert "encoder.features.0" in (folder / "run.log").read_text()  # the model's summary
+    command = summary(folder)["environment"]["command"]
+    assert command.startswith("python ") and command.endswith("callbacks=default") and "'tags=[a,b]'" in command
 
 
 def test_summary_metrics_and_config_tell_the_same_story(run):
