@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
@@ -25,7 +24,6 @@ from humanseg.data.loading import Data, prepare
 from humanseg.device import Compute, choose_device, choose_precision
 from humanseg.schedules import Schedule
 
-CONF = Path(__file__).parent.parent / "conf"
 WITHOUT_DECAY = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -183,57 +181,6 @@ def callbacks(config: dict, writer: SummaryWriter, samples: tuple[Tensor, Tensor
 def metrics(names: list[str]) -> dict[str, Callable]:
     """Metric functions by name; see `humanseg.metrics.find`."""
     return metric_functions.find(names)
-
-
-def checkpoint_config(payload: dict, composed: dict, typed: list[str]) -> dict:
-    """The config that a checkpoint is used with: its own, and on it the groups and keys that were typed.
-
-    Args:
-        payload: the checkpoint. composed: the config as Hydra composed it from the typed overrides, resolved.
-        typed: Hydra's task overrides. A group typed with the choice that the checkpoint has changes nothing.
-
-    Raises:
-        ValueError: the checkpoint's config names code that the suite's conf/ does not.
-    """
-    config = payload["config"]
-    refuse_strange_targets(config)
-    merged = OmegaConf.create(config)
-    sizes = {key: config["data"][key] for key in ("image_size", "mean", "std", "pad_value")}
-    for override in typed:
-        key, _, choice = override.lstrip("+~").partition("=")
-        if key == "experiment":
-            raise ValueError("experiment= can't be typed beside ckpt=, which brings its own: type the keys to change")
-        if key in payload["choices"]:
-            if choice != payload["choices"][key] and key in composed:
-                merged[key] = composed[key]
-                if key == "data":
-                    merged.data.update(sizes)
-        elif key.split(".")[0] in config:
-            OmegaConf.update(merged, key, OmegaConf.select(OmegaConf.create(composed), key), force_add=True)
-    merged.model.encoder_weights = None
-    return OmegaConf.to_container(merged)
-
-
-def refuse_strange_targets(config: dict) -> None:
-    """A checkpoint may come from a stranger: its config may name only the code that conf/ names.
-
-    Raises:
-        ValueError: a `_target_` or a dotted metric path that conf/ does not name.
-    """
-    own = [OmegaConf.to_container(OmegaConf.load(path)) for path in sorted(CONF.rglob("*.yaml"))]
-    targets = {target for node in own for target in _targets(node)}
-    names = {name for node in own for name in node.get("metrics", [])}
-    strange = [target for target in _targets(config) if target not in targets]
-    strange += [name for name in config["metrics"] if "." in name and name not in names]
-    if strange:
-        raise ValueError(f"the checkpoint's config names code that no YAML of conf/ names: {', '.join(strange)}")
-
-
-def _targets(node: Any) -> list[str]:
-    if isinstance(node, dict):
-        here = [node["_target_"]] if "_target_" in node else []
-        return here + [target for value in node.values() for target in _targets(value)]
-    return [target for value in node for target in _targets(value)] if isinstance(node, list) else []
 
 
 def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:

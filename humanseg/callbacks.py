@@ -29,6 +29,7 @@ class Record:
     compute: Compute  # logits = compute(model, images)
     trained: nn.Module  # the weights that training steps, with the last step's gradients
     counts: Counts | None = None  # validation's, where there was one
+    ious: Tensor | None = None  # of the person, for each validation sample in their order
     samples: tuple[Tensor, Tensor] | None = None  # the same in each epoch: uint8 NxHxWx3, uint8 NxHxW
 
 

@@ -1,24 +1,55 @@
 """The checkpoint format: one flat dict of tensors and plain values that opens weights-only; saved whole or not at all."""
 
+import logging
 import os
 import pickle
 import random
+import shutil
+import time
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from humanseg.loop import State
+from humanseg.loop import State, Tally
+
+log = logging.getLogger(__name__)
 
 
-def pack(state: State, config: dict, choices: dict[str, str], versions: dict[str, str]) -> dict[str, Any]:
-    """Everything that a run is, between two optimizer steps.
+class Checkpoints:
+    """The checkpoints in a run's folder: last.pt, previous.pt, best.pt and those that stay, as epoch_0010.pt.
 
     Args:
-        config: the resolved config. choices: the config groups' choices it was composed from.
-        versions: what wrote it.
+        minutes: longest time between two; None: epochs alone are saved.
+        facts: what goes into each beside the state: `config`, `choices` of its groups, `versions`, `machine`, `samples`.
     """
+
+    def __init__(self, folder: Path, minutes: float | None, facts: dict[str, Any]):
+        self.folder, self.facts = folder, facts
+        self.wait = float("inf") if minutes is None else 60 * minutes
+        self.saved, self.seconds = time.monotonic(), 0.0
+
+    def due(self) -> bool:
+        """Whether the last one is too long ago."""
+        return time.monotonic() - self.saved >= self.wait
+
+    def save(self, state: State, also: Iterable[str] = ()) -> None:
+        """Save the state as last.pt and under the names in `also`, which come first: what a kill leaves is done again.
+
+        Raises:
+            ValueError: it can't be written.
+        """
+        started = time.monotonic()
+        save(self.folder / "last.pt", pack(state, **self.facts), self.folder / "previous.pt", also)
+        self.saved = time.monotonic()
+        self.seconds += self.saved - started
+
+
+def pack(state: State, config: dict, **facts: Any) -> dict[str, Any]:
+    """Everything that a run is, between two optimizer steps; `config` is the resolved one."""
     return {
         "architecture": config["model"]["_target_"],
         "epoch": state.epoch,
@@ -35,14 +66,50 @@ def pack(state: State, config: dict, choices: dict[str, str], versions: dict[str
             "python": random.getstate(),
         },
         "history": state.history,
+        "tally": state.tally.state_dict() if state.tally else None,
         "config": config,
-        "choices": choices,
-        "versions": versions,
+        **facts,
     }
 
 
-def save(path: Path, payload: dict[str, Any], keep: Path | None = None) -> None:
+def restore(state: State, payload: dict[str, Any], device: torch.device, changed: Iterable[str] = ()) -> None:
+    """Put a state back to where a checkpoint was saved; the inverse of `pack`.
+
+    Args:
+        state: newly built from the same config.
+        changed: keys of the config that were typed anew; ``optimizer.lr`` and its like win over the checkpoint's.
+    """
+    state.model.load_state_dict(payload["model"])
+    if state.ema:
+        state.ema.module.load_state_dict(payload["ema"] or payload["model"])
+        state.ema.n_averaged.fill_(payload["ema_updates"])
+    for name, optimizer in state.optimizers.items():
+        prefix = "optimizer." if name == "model" else f"optimizer.parts.{name}."
+        typed = [key.removeprefix(prefix) for key in changed if key.startswith(prefix)]
+        saved, groups = payload["optimizers"][name], []
+        for old, new in zip(saved["param_groups"], optimizer.state_dict()["param_groups"], strict=True):
+            groups.append(old | {key: new[key] for key in typed if key in new})
+            if "lr" in typed:
+                groups[-1]["initial_lr"] = new["lr"]
+        optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+    state.schedule.load_state_dict(payload["schedule"])
+    if payload["scaler"] and state.scaler.is_enabled():
+        state.scaler.load_state_dict(payload["scaler"])
+    state.epoch, state.step, state.history = payload["epoch"], payload["step"], payload["history"]
+    if payload["tally"]:
+        state.tally = Tally(device)
+        state.tally.load_state_dict(payload["tally"])
+    torch.set_rng_state(payload["random"]["torch"])
+    if len(payload["random"]["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(payload["random"]["cuda"])
+    random.setstate(payload["random"]["python"])
+
+
+def save(path: Path, payload: dict[str, Any], keep: Path | None = None, also: Iterable[str] = ()) -> None:
     """Write a checkpoint so that the folder holds a whole one at every instant; the one before it becomes `keep`.
+
+    Args:
+        also: names beside `path` that are to hold the same; they are there before `path` is.
 
     Raises:
         ValueError: it can't be written, as on a full disk; the one before it is untouched.
@@ -53,12 +120,43 @@ def save(path: Path, payload: dict[str, Any], keep: Path | None = None) -> None:
             torch.save(payload, file)
             file.flush()
             os.fsync(file.fileno())
+        for name in also:
+            _duplicate(temporary, path.with_name(name))
         if keep and path.exists():
             os.replace(path, keep)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
         raise ValueError(f"{path} can't be written ({error}); the checkpoint before it is whole") from error
+
+
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """A run's last.pt, or previous.pt where that is missing or damaged, which is said; None where there is neither.
+
+    Raises:
+        ValueError: all that there are are damaged.
+    """
+    last, previous = folder / "last.pt", folder / "previous.pt"
+    if last.exists():
+        try:
+            return load(last)
+        except ValueError as error:
+            if not previous.exists():
+                raise
+            log.warning("%s; going on from previous.pt", error)
+            os.replace(last, last.with_suffix(".damaged"))  # the next save would make it the one before
+    return load(previous) if previous.exists() else None
+
+
+def _duplicate(source: Path, path: Path) -> None:
+    """Give a file a second name, atomically; a copy where the file system has no hard links."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, path)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -70,8 +168,11 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if part := archive.testzip():  # torch.load doesn't look at checksums
+                raise ValueError(f"the checksum of {part} is wrong")
         payload = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"{path} is truncated, damaged or no checkpoint: {reason}") from error
     needed = {"architecture", "choices", "config", "ema", "model"}

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -14,22 +15,32 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from humanseg import interrupts, resume, runs
+
 CONF = Path(__file__).parent.parent / "conf"
 LONGEST_FOLDER = 80
 
 
 def run(main: Callable[[], None]) -> None:
     """Call the function that `hydra.main` decorated; a mistake in what was typed becomes one sentence and exit code 1."""
-    sys.argv[1:] = sorted(
-        sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun")
-    )  # Hydra stumbles else
+    # Hydra stumbles over -m behind an override.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
     try:
-        sys.argv[1:] = with_checkpoint_groups(sys.argv[1:])
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+        with interrupts.raised(), ExitStack() as held:
+            if any(argument.startswith("resume=") for argument in sys.argv):
+                plan = resume.plan(sys.argv[1:])
+                if plan.finished:
+                    print(f"{plan.folder} is finished")
+                    return
+                print(f"resumes    {plan.folder}", flush=True)
+                held.enter_context(runs.lock(plan.folder))
+                sys.argv[1:] = plan.arguments
+            sys.argv[1:] = with_checkpoint_groups(sys.argv[1:])
+            main()
+    except interrupts.Interrupted as stop:
+        sys.exit(stop.code)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if wants_traceback:
             raise
@@ -47,7 +58,7 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
     path = OverridesParser.create().parse_override(f"ckpt={typed['ckpt']}").value()
     if not isinstance(path, str):  # a sweep over checkpoints, which share no choices
         return arguments
-    from humanseg import checkpoint, runs
+    from humanseg import checkpoint
 
     choices = checkpoint.load(runs.find_checkpoint(path, typed.get("out", "outputs")))["choices"]
     known = [f"{group}={choice}" for group, choice in choices.items() if (CONF / group / f"{choice}.yaml").is_file()]

@@ -1,7 +1,8 @@
 """TensorBoard's files and the terminal's lines."""
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,15 +14,25 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.tensorboard import SummaryWriter
 
-from humanseg.callbacks import stages
-from humanseg.data.transforms import IGNORE
+from humanseg.callbacks import Record, preview_row, stages
+from humanseg.data.transforms import IGNORE, letterbox
+from humanseg.metrics import predictions
 
 NO_HYPERPARAMETERS = ("callbacks", "mode", "name", "out", "tags", "trainer")
 
 
-def open_board(folder: Path, config: dict, metrics: Iterable[str]) -> SummaryWriter:
-    """An event file in the run's folder with the config as text and training beside validation on one chart."""
-    writer = SummaryWriter(str(folder))
+def open_board(folder: Path, config: dict, metrics: Iterable[str], kept: int | None = None) -> SummaryWriter:
+    """An event file in the run's folder with the config as text and training beside validation on one chart.
+
+    Args:
+        kept: the last step whose events stay, in a folder that has some; TensorBoard takes back what follows.
+    """
+    earlier = sorted(folder.glob("events.out.tfevents.*"))
+    for number, file in enumerate(earlier):  # TensorBoard reads them by name: the clock may have been put back
+        file.rename(file.with_name(re.sub(r"tfevents\.\d+", f"tfevents.{number:010d}", file.name)))
+    if kept is not None:
+        return SummaryWriter(str(folder), purge_step=kept + 1)
+    writer = SummaryWriter(str(folder), purge_step=0 if earlier else None)
     writer.add_text("config", "```yaml\n" + yaml.safe_dump(config, sort_keys=False) + "```")
     pairs = {name: ["Multiline", [f"^train/{name}$", f"^val/{name}$"]] for name in ["loss", *metrics]}
     writer.add_custom_scalars({"training and validation": pairs})
@@ -36,7 +47,9 @@ def log_epoch(writer: SummaryWriter, values: dict[str, float]) -> None:
     writer.flush()
 
 
-def log_hparams(writer: SummaryWriter, choices: dict[str, str], overrides: list[str], best: dict[str, float]) -> None:
+def log_hparams(
+    writer: SummaryWriter, choices: dict[str, str], overrides: list[str], best: dict[str, float], step: int
+) -> None:
     """The run's row for the HPARAMS tab: the groups' choices, the typed overrides and the best epoch's metrics.
 
     SummaryWriter.add_hparams would write a second run for each job; the plugin's own summaries join this one. Without
@@ -47,7 +60,7 @@ def log_hparams(writer: SummaryWriter, choices: dict[str, str], overrides: list[
     values = {name: value for name, value in values.items() if name not in NO_HYPERPARAMETERS}
     for name, value in best.items():
         if name.startswith(("val/", "test/")):
-            writer.add_scalar(f"best/{name}", value, 0)
+            writer.add_scalar(f"best/{name}", value, step)
     writer._get_file_writer().add_summary(hparams.hparams_pb(values, start_time_secs=time.time()))
     writer.flush()
 
@@ -123,6 +136,41 @@ def contact_sheet(tiles: list[np.ndarray], columns: int) -> np.ndarray:
     tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
     return np.concatenate(rows)
+
+
+def titled_row(image: np.ndarray, truth: np.ndarray, found: np.ndarray, side: int, title: str) -> np.ndarray:
+    """Photograph, truth, prediction and errors in a row of `side` pixels' height, with a title.
+
+    Args:
+        image: uint8 HxWx3 RGB. truth, found: class ids, uint8 HxW.
+    """
+    square, labels = letterbox(image, truth, side, pad_value=0)
+    row = preview_row(square, labels, letterbox(image, found, side, pad_value=0)[1])
+    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(row, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, width, cv2.LINE_AA)
+    return row
+
+
+def best_and_worst(record: Record, samples: Sequence, count: int = 3, side: int = 160) -> np.ndarray:
+    """The validation samples with the highest IoU, left, and with the lowest, right, as uint8 HxWx3.
+
+    An IoU of exactly 1 is nearly always a photograph of nobody, and the last to be chosen as one of the best.
+
+    Args:
+        samples: [i] -> uint8 HxWx3, uint8 HxW tensors, in the order of `record.ious`.
+    """
+    ious = record.ious.tolist()
+    count = min(count, len(ious) // 2) or 1
+    best = sorted(range(len(ious)), key=lambda index: (ious[index] == 1, -ious[index]))[:count]
+    worst = sorted(set(range(len(ious))) - set(best) or best, key=lambda index: ious[index])[:count]
+    chosen = [index for pair in zip(best, worst, strict=True) for index in pair]
+    images, masks = (torch.stack(part) for part in zip(*(samples[index] for index in chosen), strict=True))
+    record.model.eval()
+    with torch.inference_mode():
+        found = predictions(record.compute(record.model, images)).byte().cpu()
+    rows = zip(images.numpy(), masks.numpy(), found.numpy(), strict=True)
+    titles = [f"iou {ious[index]:.3f}" for index in chosen]
+    return contact_sheet([titled_row(*row, side, title) for row, title in zip(rows, titles, strict=True)], 2)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

@@ -45,6 +45,7 @@ class State:
     epoch: int = 0  # epochs that are finished
     step: int = 0  # optimizer steps that are finished
     history: list[dict[str, float]] = field(default_factory=list)  # a log for each finished epoch
+    tally: "Tally | None" = None  # the running sums of an unfinished epoch
 
     @property
     def evaluated(self) -> nn.Module:
@@ -60,31 +61,35 @@ def fit(
     metrics: dict[str, Callable[[Counts], float]],
     settings: Settings,
     react: Callable[[Record], None],
-    after_epoch: Callable[[State], None],
+    after_epoch: Callable[[State, Record], None],
+    between: Callable[[State], None],
 ) -> None:
-    """Train until `settings.epochs` or early stopping.
+    """Train until `settings.epochs` or early stopping, from wherever the state is.
 
     Args:
         react: the callbacks; may add values to an epoch's log.
         after_epoch: logs and saves.
+        between: called after each optimizer step and each validation batch, where the state can be saved; what it
+            raises ends the training there.
 
     Raises:
         ValueError: the loss is not finite, or the monitored metric does not exist.
     """
     per_epoch = settings.steps * settings.accumulate
-    batches = data.train_batches(state.epoch * per_epoch, settings.epochs * per_epoch)
+    used = state.epoch * per_epoch + (state.tally.batches if state.tally else 0)
+    batches = data.train_batches(used, settings.epochs * per_epoch)
     while state.epoch < settings.epochs and not stops_early(state.history, settings):
-        log = train_epoch(state, batches, data, compute, loss, metrics, settings)
+        log = train_epoch(state, batches, data, compute, loss, metrics, settings, between)
         record = Record(state.epoch + 1, state.step, log, state.evaluated, compute, state.model)
         if data.splits["val"] and (record.epoch % settings.val_every == 0 or record.epoch == settings.epochs):
             started = time.perf_counter()
             outputs = network_outputs(state.evaluated, data.eval_batches("val"), compute)
-            values, record.counts = evaluate(outputs, metrics, loss)
+            values, record.counts, record.ious = evaluate(outputs, metrics, loss, lambda _: between(state))
             log.update({f"val/{name}": value for name, value in values.items()})
             log["time/validation_seconds"] = time.perf_counter() - started
         react(record)
         finish_epoch(state, log, settings)
-        after_epoch(state)
+        after_epoch(state, record)
 
 
 def train_epoch(
@@ -95,12 +100,18 @@ def train_epoch(
     loss: nn.Module,
     metrics: dict[str, Callable[[Counts], float]],
     settings: Settings,
+    between: Callable[[State], None],
 ) -> dict[str, float]:
-    """One epoch of optimizer steps; returns its log."""
+    """One epoch of optimizer steps, or what is left of it; returns its log."""
     model, scaler = state.model.train(), state.scaler
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    tally = Tally(compute.device)
-    for _ in tqdm(range(settings.steps), f"epoch {state.epoch + 1}", leave=False, disable=None):
+    state.tally = tally = state.tally or Tally(compute.device)
+    done = tally.batches // settings.accumulate
+    steps = tqdm(
+        range(done, settings.steps), f"epoch {state.epoch + 1}", settings.steps, leave=False, disable=None, initial=done
+    )
+    tally.start_clock()
+    for _ in steps:
         set_rates(state)
         for optimizer in state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
@@ -122,9 +133,12 @@ def train_epoch(
         if state.ema:
             state.ema.update_parameters(model)
         state.step += 1
+        tally.stop_clock()
         if compute.device.type == "cpu" or state.step % 50 == 0:  # reading it makes a GPU wait
-            refuse_bad(tally, state, data, settings)
-    refuse_bad(tally, state, data, settings)
+            refuse_bad(state, data, settings)
+        between(state)
+        tally.start_clock()
+    refuse_bad(state, data, settings)
     values = tally.read(metrics, settings.steps, data.batch_size)
     return {"epoch": state.epoch + 1, "step": state.step, **rates(state), **values}
 
@@ -137,7 +151,31 @@ class Tally:
         self.counts: Counts | None = None
         self.batches = 0
         self.first_bad = torch.tensor(-1, device=device)  # the epoch's first batch whose loss is not finite
-        self.started, self.waited = time.perf_counter(), 0.0
+        self.seconds, self.waited, self.started = 0.0, 0.0, 0.0
+
+    def start_clock(self) -> None:
+        self.started = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        self.seconds += time.perf_counter() - self.started
+
+    def state_dict(self) -> dict:
+        """Tensors and plain values; only good losses are ever saved."""
+        counts = vars(self.counts) if self.counts else None
+        return {
+            "sums": dict(self.sums),
+            "counts": counts,
+            "batches": self.batches,
+            "seconds": self.seconds,
+            "waited": self.waited,
+        }
+
+    def load_state_dict(self, saved: dict) -> None:
+        device = self.first_bad.device
+        self.sums.update({name: value.to(device) for name, value in saved["sums"].items()})
+        if saved["counts"]:
+            self.counts = Counts(**{name: value.to(device) for name, value in saved["counts"].items()})
+        self.batches, self.seconds, self.waited = saved["batches"], saved["seconds"], saved["waited"]
 
     def wait_for(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The next batch, and how long it took to come."""
@@ -160,13 +198,13 @@ class Tally:
 
     def read(self, metrics: dict[str, Callable[[Counts], float]], steps: int, batch_size: int) -> dict[str, float]:
         """The epoch's means, metrics and speed under their names."""
-        seconds = time.perf_counter() - self.started
-        values = {"grad_norm": self.sums.pop("grad_norm").item() / steps}
-        values |= {f"train/{name}": value.item() / self.batches for name, value in self.sums.items()}
+        sums = {name: value.item() for name, value in self.sums.items()}
+        values = {"grad_norm": sums.pop("grad_norm") / steps}
+        values |= {f"train/{name}": value / self.batches for name, value in sums.items()}
         values |= {f"train/{name}": metrics[name](self.counts) for name in metrics if name not in EVALUATION_ONLY}
-        values["time/train_seconds"] = seconds
-        values["time/images_per_second"] = self.batches * batch_size / seconds
-        values["time/data_wait_share"] = self.waited / seconds
+        values["time/train_seconds"] = self.seconds
+        values["time/images_per_second"] = self.batches * batch_size / self.seconds
+        values["time/data_wait_share"] = self.waited / self.seconds
         return values
 
 
@@ -175,27 +213,30 @@ def evaluate(
     outputs: Iterable[tuple[Tensor, Tensor]],
     metrics: dict[str, Callable[[Counts], float]],
     loss: nn.Module | None = None,
-    each: Callable[[Tensor, Tensor, Counts], None] | None = None,
-) -> tuple[dict[str, float], Counts]:
+    each: Callable[[Counts], None] | None = None,
+) -> tuple[dict[str, float], Counts, Tensor]:
     """Metrics over pairs of logits NxCxHxW and target NxHxW; validation and test both come through here.
 
     Args:
         loss: its terms' means over the samples join the metrics.
-        each: called with logits, target and counts of each pair alone.
+        each: called with the counts of each pair alone.
+
+    Returns:
+        The metrics, what they were read from, and each sample's IoU of the person.
     """
-    sums, samples, counts = defaultdict(float), 0, None
+    sums, counts, ious = defaultdict(float), None, []
     for logits, target in outputs:
         here = Counts.zeros(logits.shape[1], logits.device)
-        here.add(logits, target, boundary="boundary_iou" in metrics, scores=True)
+        ious.append(here.add(logits, target, boundary="boundary_iou" in metrics, scores=True))
         counts = here if counts is None else counts + here
         if each:
-            each(logits, target, here)
+            each(here)
         if loss is not None:
             for name, term in total_loss(loss, logits, target.long())[1].items():
                 sums[name] += term * len(logits)
-        samples += len(logits)
-    values = {name: float(value) / samples for name, value in sums.items()}
-    return values | {name: metric(counts) for name, metric in metrics.items()}, counts
+    ious = torch.cat(ious)
+    values = {name: float(value) / len(ious) for name, value in sums.items()}
+    return values | {name: metric(counts) for name, metric in metrics.items()}, counts, ious
 
 
 @torch.inference_mode()
@@ -225,7 +266,9 @@ def set_rates(state: State) -> None:
 
 def rates(state: State) -> dict[str, float]:
     """The rates of the last step: `lr`, or `lr/PART` where several optimizers are at work."""
-    found = {name: optimizer.param_groups[0]["lr"] for name, optimizer in state.optimizers.items()}
+    factor = state.schedule.factor(state.step - 1)
+    groups = {name: optimizer.param_groups[0] for name, optimizer in state.optimizers.items()}
+    found = {name: group.get("initial_lr", group["lr"]) * factor for name, group in groups.items()}
     return {"lr": found["model"]} if list(found) == ["model"] else {f"lr/{name}": lr for name, lr in found.items()}
 
 
@@ -235,8 +278,8 @@ def finish_epoch(state: State, log: dict[str, float], settings: Settings) -> Non
         if settings.monitor not in log:
             raise ValueError(f"trainer.monitor={settings.monitor}: no such value; there are {', '.join(sorted(log))}")
         state.schedule.observe(log[settings.monitor], settings.monitor_mode)
-    state.history.append(log)
-    state.epoch += 1
+    state.history.append({name: value if isinstance(value, int) else float(value) for name, value in log.items()})
+    state.epoch, state.tally = state.epoch + 1, None
 
 
 def best_epoch(history: list[dict[str, float]], settings: Settings) -> dict[str, float] | None:
@@ -254,10 +297,10 @@ def stops_early(history: list[dict[str, float]], settings: Settings) -> bool:
     return bool(settings.early_stop and best) and len(judged) - 1 - judged.index(best) >= settings.early_stop
 
 
-def refuse_bad(tally: Tally, state: State, data: Data, settings: Settings) -> None:
+def refuse_bad(state: State, data: Data, settings: Settings) -> None:
     """Stop at a loss that is not finite, naming where it came from."""
-    if tally.first_bad >= 0:
-        batch = state.epoch * settings.steps * settings.accumulate + int(tally.first_bad)
+    if state.tally and state.tally.first_bad >= 0:
+        batch = state.epoch * settings.steps * settings.accumulate + int(state.tally.first_bad)
         names = ", ".join(data.batch_names(batch))
         raise ValueError(
             f"the loss is not finite at step {batch // settings.accumulate + 1}: try a smaller optimizer.lr, "

@@ -57,11 +57,14 @@ class Counts:
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
 
-    def add(self, logits: Tensor, target: Tensor, boundary: bool = False, scores: bool = False) -> None:
+    def add(self, logits: Tensor, target: Tensor, boundary: bool = False, scores: bool = False) -> Tensor:
         """Count a batch; without `boundary` nothing makes a GPU wait.
 
         Args:
             logits: float NxCxHxW. target: class ids NxHxW, 255 ignored.
+
+        Returns:
+            Each photograph's IoU of the person, float N.
         """
         found, truth, valid = predictions(logits), target.long(), target != IGNORE
         classes, count = len(self.confusion), len(truth)
@@ -71,13 +74,15 @@ class Counts:
         self.images += count
         hits = by_image[:, 1, 1]
         unions = by_image[:, 1].sum(1) + by_image[:, :, 1].sum(1) - hits
-        self.image_iou += torch.where(unions > 0, hits / unions.clamp(min=1), 1.0).sum()
+        ious = torch.where(unions > 0, hits / unions.clamp(min=1), 1.0)
+        self.image_iou += ious.sum()
         if boundary:
             self.boundary += boundary_counts(found == 1, target)
         if scores:
             level = (person_probability(logits) * (LEVELS - 1)).round().long()
             cell = torch.where(valid, (truth == 1) * LEVELS + level, 2 * LEVELS)
             self.scores += _histogram(cell.flatten()[None], 2 * LEVELS + 1)[0, :-1].view(2, LEVELS)
+        return ious
 
 
 def _histogram(cells: Tensor, size: int) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from humanseg import build, checkpoint, runs
+from humanseg import build, checkpoint, recorded, runs
 from humanseg.data.transforms import letterbox, unletterbox
 from humanseg.device import Compute
 from humanseg.metrics import person_probability
@@ -33,7 +33,7 @@ class Predictor:
     def __init__(self, ckpt: str | Path, device: str = "auto", precision: str = "auto"):
         path = runs.find_checkpoint(str(ckpt), "outputs")
         payload = checkpoint.load(path)
-        config = build.checkpoint_config(payload, {}, [])
+        config = recorded.checkpoint_config(payload, {}, [])
         network = build.model(config["model"])
         checkpoint.load_weights(network, payload, path)
         trainer = config["trainer"] | {"device": device, "precision": precision, "threads": None}

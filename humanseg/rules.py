@@ -73,8 +73,10 @@ RULES = {
     "trainer.monitor": or_null(WORD),
     "trainer.monitor_mode": one_of("max", "min"),
     "trainer.early_stop": whole(0),
+    "trainer.save_minutes": or_null(number(0)),
     "trainer.save_every": whole(0),
     "trainer.test": SWITCH,
+    "sweep.max_failures": or_null(whole(1)),
 }
 
 

@@ -37,7 +37,8 @@ class Schedule:
             self.curve.observe(monitored if mode == "max" else -monitored)
 
     def state_dict(self) -> dict[str, float]:
-        return vars(self.curve).copy() if isinstance(self.curve, Plateau) else {}
+        """What a plateau remembers; its arguments are the config's."""
+        return {name: getattr(self.curve, name) for name in Plateau.MEMORY} if isinstance(self.curve, Plateau) else {}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         if isinstance(self.curve, Plateau):
@@ -82,6 +83,8 @@ class Plateau:
         patience: validations without a better value before that happens.
         smallest: share of the base rate below which it does not go.
     """
+
+    MEMORY = ("current", "best", "waited")
 
     def __init__(self, factor: float = 0.1, patience: int = 5, smallest: float = 1e-4):
         if not 0 < factor < 1:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY, composed
 
-from humanseg import build, checkpoint
+from humanseg import build, checkpoint, recorded
 from humanseg.predictor import Predictor
 
 KEYS = {
@@ -127,20 +127,20 @@ def test_weights_of_another_architecture(tmp_path, payload):
 
 def test_what_is_typed_beside_a_checkpoint_wins_and_nothing_else_changes(payload, people):
     typed = ["mode=test", "ckpt=x.pt", "data=folder", f"data.test_root={people}", "trainer.threads=1"]
-    config = build.checkpoint_config(payload, composed("data=folder", *typed[3:], "seed=5"), typed)
+    config = recorded.checkpoint_config(payload, composed("data=folder", *typed[3:], "seed=5"), typed)
     assert config["data"]["_target_"] == "humanseg.data.files.folder" and config["data"]["test_root"] == str(people)
     assert config["data"]["image_size"] == 32  # the checkpoint's, not the folder's 320
     assert config["trainer"]["threads"] == 1 and config["seed"] == 0
     assert config["model"]["encoder_weights"] is None
 
     typed = ["data.image_size=96", "data=synthetic"]
-    config = build.checkpoint_config(payload, composed(*typed), typed)
+    config = recorded.checkpoint_config(payload, composed(*typed), typed)
     assert config["data"]["image_size"] == 96 and config["data"]["samples"] == 24
 
 
 def test_an_experiment_beside_a_checkpoint_is_refused(payload):
     with pytest.raises(ValueError, match="experiment= can't be typed beside ckpt="):
-        build.checkpoint_config(payload, composed(), ["experiment=debug"])
+        recorded.checkpoint_config(payload, composed(), ["experiment=debug"])
 
 
 def test_the_predictor_gives_probabilities_at_the_photographs_own_size(run):

@@ -65,15 +65,16 @@ def state(schedule=None, ema: float = 0.0, lr: float = 0.5, norm: bool = False) 
     )
 
 
-def fit(given: loop.State, found=None, react=lambda record: None, compute=COMPUTE, **settings) -> loop.State:
+def fit(given: loop.State, found=None, react=lambda record: None, compute=COMPUTE, loss=None, **settings) -> loop.State:
     loop.fit(
         given,
         found or data(),
         compute,
-        BinaryCrossEntropy(1),
+        loss or BinaryCrossEntropy(1),
         metrics.find(["iou", "boundary_iou"]),
         loop.Settings(**SETTINGS | settings),
         react,
+        lambda state, record: None,
         lambda state: None,
     )
     return given
@@ -213,16 +214,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_batch():
             return logits.mean() * (math.nan if self.calls == 5 and logits.requires_grad else 1)
 
     with pytest.raises(ValueError, match=f"not finite at step 5: .*{names[0]}, {names[1]}"):
-        loop.fit(
-            given,
-            found,
-            COMPUTE,
-            Breaks(),
-            metrics.find(["iou"]),
-            loop.Settings(**SETTINGS | {"epochs": 1, "steps": 8}),
-            lambda record: None,
-            lambda state: None,
-        )
+        fit(given, found, loss=Breaks(), epochs=1, steps=8)
     assert given.epoch == 0
 
 

@@ -12,12 +12,12 @@ PACKAGE = ROOT / "humanseg"
 
 # A module may import from its own layer and those after it.
 LAYERS = [
-    {"commandline", "sweeps"},
+    {"commandline", "resume", "sweeps"},
     {"modes"},
-    {"build", "loop", "checkpoint", "runs", "logs", "predictor", "media", "composite"},
-    {"data", "losses", "metrics", "callbacks", "schedules", "device", "rules", "distributed"},
+    {"build", "loop", "checkpoint", "runs", "logs", "predictor", "media", "composite", "report"},
+    {"data", "losses", "metrics", "callbacks", "schedules", "device", "rules", "recorded", "interrupts", "distributed"},
 ]
-HYDRA_LIVES_IN = {"commandline", "sweeps", "modes", "build"}
+HYDRA_LIVES_IN = {"commandline", "resume", "sweeps", "modes", "build"}
 
 
 def layer(module: str) -> int:

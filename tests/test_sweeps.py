@@ -45,7 +45,10 @@ def test_a_failing_job_stops_nobody(run, tmp_path):
     found = jobs(folder)
     assert [job["status"] for job in found.values()] == ["completed", "failed", "completed"]
     assert "don't fill one batch" in found["1_data.batch_size-999"]["error"]
-    assert done.stderr.strip() == f"job 1 failed: {found['1_data.batch_size-999']['error']}"
+    assert done.stderr.splitlines() == [
+        f"job 1 failed: {found['1_data.batch_size-999']['error']}",
+        f"mend what failed, then: python run.py resume={folder}",
+    ]
     assert "Traceback" in (folder / "1_data.batch_size-999" / "run.log").read_text()
     table = list(csv.DictReader((folder / "leaderboard.csv").open()))
     assert [row["status"] for row in table] == ["completed", "completed", "failed"]

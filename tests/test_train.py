@@ -32,7 +32,8 @@ def test_a_run_from_a_shell_owns_one_folder_and_closes_with_what_to_do_next(cli,
     folder = tmp_path / done.folder
     assert re.fullmatch(r"outputs/train/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d_first", str(folder.relative_to(tmp_path)))
     assert {file.name for file in folder.iterdir() if "tfevents" not in file.name} == {
-        ".hydra", "config.yaml", "run.log", "checkpoints", "metrics.csv", "summary.json", "train_batch.png"
+        ".hydra", ".lock", "config.yaml", "run.log", "checkpoints", "metrics.csv", "summary.json", "train_batch.png",
+        "best_and_worst.png",
     } | ({"code.patch"} & {file.name for file in folder.iterdir()})  # fmt: skip
     assert {file.name for file in (folder / "checkpoints").iterdir()} == {
         "last.pt", "previous.pt", "best.pt", "epoch_0001.pt", "epoch_0002.pt"
@@ -81,7 +82,7 @@ def test_tensorboard_shows_scalars_pictures_config_and_hparams(run):
         "lr", "grad_norm", "train/loss", "train/loss_bce", "val/loss", "val/loss_dice", "train/iou", "val/iou",
         "val/boundary_iou", "time/images_per_second", "time/data_wait_share", "best/val/iou", "best/test/iou",
     }  # fmt: skip
-    assert set(tags["images"]) == {"train_batch", "previews"} and tags["histograms"]
+    assert set(tags["images"]) == {"train_batch", "previews", "best_and_worst"} and tags["histograms"]
     assert {"config/text_summary", "custom_scalars__config__", "person"} < set(tags["tensors"])
     assert [event.step for event in board.Scalars("val/iou")] == [2, 4]
 

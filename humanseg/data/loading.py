@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from humanseg.data.split import Split, split
 from humanseg.data.transforms import MARGIN, letterbox, shrink
+from humanseg.interrupts import leave_to_main
 
 cv2.setNumThreads(0)  # the workers are the parallelism, and OpenCV's own threads hang in a forked worker
 
@@ -69,6 +70,7 @@ class Data:
             samples,
             num_workers=self.num_workers,
             generator=torch.Generator(),
+            worker_init_fn=leave_to_main,
             pin_memory=torch.cuda.is_available(),
             **batching,
         )

@@ -1,6 +1,8 @@
 """Which samples train, validate and test: seeded, so that the same seed gives the same samples."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +23,12 @@ class Split:
     def name(self, index: int) -> str:
         """What a person calls the sample: its file."""
         return self.source.names[self.indices[index]]
+
+    def fingerprint(self) -> str:
+        """Changes with the samples' file names and their order, not with the folder that they lie in."""
+        names = self.source.names
+        files = "\n".join(Path(names[index]).name for index in self.indices)
+        return hashlib.sha256(files.encode()).hexdigest()[:16]
 
 
 def split(sources: dict, val_split, test_split, limit, seed: int) -> dict[str, Split]:

@@ -4,17 +4,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
-from humanseg import build, checkpoint, logs, loop, rules, runs
-from humanseg.callbacks import preview_row
+from humanseg import build, checkpoint, logs, loop, recorded, rules, runs
 from humanseg.data.loading import Data
-from humanseg.data.transforms import letterbox
 from humanseg.metrics import Counts, predictions
 from humanseg.modes import overrides, run_folder
 from humanseg.predictor import Predictor
@@ -32,7 +29,7 @@ def run(config: DictConfig) -> float:
         raise ValueError("mode=test needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
     path = runs.find_checkpoint(composed["ckpt"], composed["out"])
     payload = checkpoint.load(path)
-    cfg = build.checkpoint_config(payload, composed, overrides())
+    cfg = recorded.checkpoint_config(payload, composed, overrides())
     if composed["split"] in ("auto", "test"):
         cfg["data"] = without_training_data(cfg["data"])
     rules.refuse_wrong_values(cfg, complete=False)
@@ -92,11 +89,11 @@ def score(
     folder.mkdir(exist_ok=True)
     part, rows = data.splits[split], []
 
-    def each(logits: Tensor, target: Tensor, counts: Counts) -> None:
+    def each(counts: Counts) -> None:
         name = part.name(len(rows))
         rows.append({"image": name} | {key: metric(counts) for key, metric in metrics.items()})
 
-    values, _ = loop.evaluate(photograph_outputs(predictor, data.photographs(split)), metrics, each=each)
+    values, *_ = loop.evaluate(photograph_outputs(predictor, data.photographs(split)), metrics, each=each)
     first = next(iter(metrics))
     order = sorted(range(len(rows)), key=lambda index: rows[index][first])
     runs.write_table(folder / "per_image.csv", list(rows[0]), rows)
@@ -120,8 +117,4 @@ def photograph_outputs(predictor: Predictor, batches: Iterable) -> Iterator[tupl
 def _tile(predictor: Predictor, image: np.ndarray, mask: np.ndarray, title: str) -> np.ndarray:
     """Photograph, truth, prediction and errors in a row, with a title."""
     found = predictions(predictor.logits([image])[0][None])[0].cpu().numpy().astype(np.uint8)
-    square, truth = letterbox(image, mask, TILE, pad_value=0)
-    row = preview_row(square, truth, letterbox(image, found, TILE, pad_value=0)[1])
-    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(row, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, width, cv2.LINE_AA)
-    return row
+    return logs.titled_row(image, mask, found, TILE, title)

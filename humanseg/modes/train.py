@@ -3,14 +3,16 @@
 import logging
 import math
 import os
-from functools import partial
+import random
 
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
-from humanseg import build, checkpoint, logs, loop, rules, runs
+from humanseg import build, checkpoint, interrupts, logs, loop, recorded, rules, runs
+from humanseg.callbacks import Record
+from humanseg.checkpoint import Checkpoints
 from humanseg.data.loading import Data
 from humanseg.device import Compute, describe_device
 from humanseg.metrics import EVALUATION_ONLY
@@ -23,11 +25,13 @@ PREVIEWED = 6  # validation samples in each epoch's preview
 
 
 def run(config: DictConfig) -> float:
-    """Train; returns the best value of the monitored metric to Hydra's sweepers."""
-    cfg = OmegaConf.to_container(config, resolve=True)
+    """Train, or go on where the run's folder holds a checkpoint; returns the best monitored value to Hydra's sweepers."""
+    saved = checkpoint.load_newest(run_folder() / "checkpoints")
+    cfg = _config(OmegaConf.to_container(config, resolve=True), saved)
     rules.refuse_wrong_values(cfg)
     trainer = cfg["trainer"]
     torch.manual_seed(cfg["seed"])
+    random.seed(cfg["seed"])
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS can't be deterministic without it
     torch.use_deterministic_algorithms(trainer["deterministic"])
     torch.backends.cudnn.benchmark = not trainer["deterministic"]
@@ -37,47 +41,130 @@ def run(config: DictConfig) -> float:
     loss = build.loss(cfg["loss"], cfg["model"]["classes"]).to(compute.device)
     data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
     settings = _settings(cfg, data)
-    state = _state(cfg, compute, settings)
-
+    facts = _facts(cfg, data, compute)
+    state = _state(cfg, compute, settings, fresh=not saved)
+    if saved:
+        _go_on(state, saved, facts, compute)
     folder = _open(cfg, data, compute, settings, state)
+    saves = Checkpoints(folder.checkpoints, trainer["save_minutes"], facts)
     if trainer["compile"]:
         state.model.compile()
-    writer = logs.open_board(folder.folder, cfg, metrics)
-    images, masks = next(data.train_batches(0, 1))
-    batch = logs.save_batch(folder.folder / "train_batch.png", images, masks)
-    writer.add_image("train_batch", batch, dataformats="HWC")
+    kept = None if not saved else state.history[-1]["step"] if state.history else 0
+    writer = logs.open_board(folder.folder, cfg, metrics, kept)
+    if saved:
+        _write_tables(folder, state, settings)  # a kill may have come between the checkpoint and them
+    else:
+        images, masks = next(data.train_batches(0, 1))
+        batch = logs.save_batch(folder.folder / "train_batch.png", images, masks)
+        writer.add_image("train_batch", batch, dataformats="HWC")
     react = build.callbacks(cfg["callbacks"], writer, preview_samples(data))
-    try:
-        keep = partial(_keep, cfg=cfg, settings=settings, folder=folder, writer=writer)
-        loop.fit(state, data, compute, loss, metrics, settings, react, keep)
-    except KeyboardInterrupt:
-        folder.update(status="interrupted")
-        raise
+    with interrupts.noted() as asked:
+
+        def between(state: loop.State) -> None:
+            if asked() or saves.due():
+                loop.refuse_bad(state, data, settings)
+                saves.save(state)
+            if asked():
+                raise interrupts.Interrupted(asked())
+
+        def after_epoch(state: loop.State, record: Record) -> None:
+            _keep(state, record, data, settings, saves, trainer["save_every"], folder, writer)
+
+        loop.fit(state, data, compute, loss, metrics, settings, react, after_epoch, between)
 
     best = loop.best_epoch(state.history, settings)
     if trainer["test"]:
         best = best | _test_best(cfg, folder, data, compute, metrics)
-    folder.update(status="completed", best=best, speed=_speed(state.history))
-    logs.log_hparams(writer, choices(), overrides(), best)
+    logs.log_hparams(writer, choices(), overrides(), best, state.step + 1)
     writer.close()
+    folder.update(status="completed", best=best, speed=_speed(state.history), saving_seconds=round(saves.seconds, 2))
     _close(folder, best, cfg["out"])
     return best.get(settings.monitor, math.nan)
 
 
-def _keep(state: loop.State, cfg: dict, settings: loop.Settings, folder: runs.Run, writer: SummaryWriter) -> None:
-    """What an epoch leaves behind: checkpoints, a row of metrics.csv, TensorBoard's scalars, a line."""
+def _config(composed: dict, saved: dict | None) -> dict:
+    """What Hydra composed; to go on from a checkpoint, its config with what has been typed.
+
+    Raises:
+        ValueError: that would be another run, or its config names strange code.
+    """
+    if composed["resume"]:
+        raise ValueError(f"resume={composed['resume']}: type it on the command line, it can't stand in a YAML")
+    if not saved:
+        return composed
+    typed = [override for override in overrides() if not override.startswith("experiment=")]
+    cfg = recorded.with_typed(saved["config"], saved["choices"], composed, typed)
+    recorded.refuse_strange_targets(cfg, overrides())
+    recorded.refuse_other_run(saved["config"], cfg)
+    return cfg
+
+
+def _facts(cfg: dict, data: Data, compute: Compute) -> dict:
+    """What a checkpoint says beside the state."""
+    machine = {
+        "device": compute.device.type,
+        "precision": compute.precision,
+        "threads": torch.get_num_threads(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+    }
+    samples = {name: part.fingerprint() for name, part in data.splits.items() if name != "test"}
+    return {"config": cfg, "choices": choices(), "versions": runs.versions(), "machine": machine, "samples": samples}
+
+
+def _go_on(state: loop.State, saved: dict, facts: dict, compute: Compute) -> None:
+    """Put the state back; says what is no longer exact.
+
+    Raises:
+        ValueError: the samples are others.
+    """
+    if others := [name for name, mark in saved["samples"].items() if facts["samples"].get(name) != mark]:
+        raise ValueError(
+            f"the {' and '.join(others)} samples are not those that this run began with (data.root, data.pairs)"
+        )
+    old, new = recorded.flat(saved["config"]), recorded.flat(facts["config"])
+    changed = [key for key in new if key in old and old[key] != new[key]]
+    checkpoint.restore(state, saved, compute.device, changed)
+    log.info("goes on    from epoch %d, step %d", state.epoch, state.step)
+    before, now = (one["machine"] | one["versions"] for one in (saved, facts))
+    if inexact := [f"{key} {before[key]} -> {now[key]}" for key in now if before.get(key) != now[key]]:
+        log.warning("not exact  results can differ from an uninterrupted run's: %s", ", ".join(inexact))
+    if "trainer.epochs" in changed:
+        log.warning(
+            "schedule   computed anew for %d epochs instead of %d", new["trainer.epochs"], old["trainer.epochs"]
+        )
+
+
+def _keep(
+    state: loop.State,
+    record: Record,
+    data: Data,
+    settings: loop.Settings,
+    saves: Checkpoints,
+    every: int,
+    folder: runs.Run,
+    writer: SummaryWriter,
+) -> None:
+    """What an epoch leaves behind: TensorBoard's scalars and pictures, checkpoints, a row of metrics.csv, a line.
+
+    A resumed run takes back what TensorBoard has beyond last.pt, so that comes before; the tables follow from last.pt.
+    """
     values, best = state.history[-1], loop.best_epoch(state.history, settings)
-    payload = checkpoint.pack(state, cfg, choices(), runs.versions())
-    last, every = folder.checkpoints / "last.pt", cfg["trainer"]["save_every"]
-    checkpoint.save(last, payload, keep=last.with_name("previous.pt"))
-    if best is values:
-        checkpoint.save(last.with_name("best.pt"), payload)
-    if every and state.epoch % every == 0:
-        checkpoint.save(last.with_name(f"epoch_{state.epoch:04d}.pt"), payload)
+    if best is values and record.ious is not None:
+        picture = logs.best_and_worst(record, data.eval_batches("val").dataset)
+        logs.write_picture(folder.folder / "best_and_worst.png", picture)
+        writer.add_image("best_and_worst", picture, state.step, dataformats="HWC")
+    logs.log_epoch(writer, values)
+    also = ["best.pt"] * (best is values) + [f"epoch_{state.epoch:04d}.pt"] * bool(every and state.epoch % every == 0)
+    saves.save(state, also)
+    _write_tables(folder, state, settings)
+    log.info(logs.epoch_line(values, settings.epochs, best is values))
+
+
+def _write_tables(folder: runs.Run, state: loop.State, settings: loop.Settings) -> None:
+    """metrics.csv and summary.json as the history has it."""
+    best = loop.best_epoch(state.history, settings) or {}
     folder.write_metrics(state.history)
     folder.update(epochs=state.epoch, best=best, monitored=best.get(settings.monitor))
-    logs.log_epoch(writer, values)
-    log.info(logs.epoch_line(values, settings.epochs, best is values))
 
 
 def preview_samples(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,10 +202,10 @@ def _known_values(cfg: dict) -> set[str]:
     return train | {f"val/{name}" for name in ("loss", *terms, *names)}
 
 
-def _state(cfg: dict, compute: Compute, settings: loop.Settings) -> loop.State:
-    """A network at its beginning, or with the weights of `ckpt`, and all that trains it."""
-    network = build.model(cfg["model"])
-    if cfg["ckpt"]:
+def _state(cfg: dict, compute: Compute, settings: loop.Settings, fresh: bool) -> loop.State:
+    """A network and all that trains it; a fresh one has the encoder's weights, or those of `ckpt`."""
+    network = build.model(cfg["model"] if fresh else cfg["model"] | {"encoder_weights": None})
+    if cfg["ckpt"] and fresh:
         start_from(network, cfg["ckpt"], cfg["out"])
     network = compute.place(network)
     average = build.average(network, cfg["trainer"]["ema"])
@@ -149,11 +236,14 @@ def _open(cfg: dict, data: Data, compute: Compute, settings: loop.Settings, stat
     table, size = logs.summarise_model(state.model, cfg["data"]["image_size"])
     names = {name: len(part) for name, part in data.splits.items() if len(part)}
     device = describe_device(compute.device)
+    (run_folder() / "checkpoints").mkdir(exist_ok=True)
+    runs.write_text(run_folder() / "config.yaml", yaml.safe_dump(cfg, sort_keys=False))
     folder = runs.Run(
         run_folder(),
         **{key: cfg[key] for key in ("name", "tags", "seed")},
         overrides=overrides(),
         choices=choices(),
+        mode="train",
         monitor=settings.monitor,
         monitor_mode=settings.monitor_mode,
         samples=names,
@@ -161,8 +251,6 @@ def _open(cfg: dict, data: Data, compute: Compute, settings: loop.Settings, stat
         device=device,
         precision=compute.precision,
     )
-    folder.checkpoints.mkdir(exist_ok=True)
-    runs.write_text(folder.folder / "config.yaml", yaml.safe_dump(cfg, sort_keys=False))
     log.info("run        %s", folder.folder)
     log.info("overrides  %s", " ".join(overrides()) or "none")
     log.info("device     %s, %s", device, compute.precision)
