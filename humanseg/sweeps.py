@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import time
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -67,11 +68,13 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
         with interrupts.raised():
             return mode.run(config)
     except interrupts.Interrupted as stop:
+        traceback.clear_frames(stop.__traceback__)  # and with them worker processes, which would be waited for at exit
         runs.mark(folder, "interrupted")
         print(f"interrupted: python run.py resume={shlex.quote(str(resumable))} goes on", flush=True)
         sys.exit(stop.code)
     except Exception as error:
         _to_run_log(error)
+        traceback.clear_frames(error.__traceback__)
         try:
             runs.mark(folder, "failed", error=one_sentence(error))
         except OSError as full:  # what failed the run may keep its summary from being written

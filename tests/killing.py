@@ -14,21 +14,22 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["humanseg.modes.train", "segmentation_models_pytorch", "albumentations"])
 
 
-def start(log: Path, *arguments: str, at: str | None = None, call: int = 1) -> multiprocessing.Process:
+def start(log: Path, *arguments: str, at: str | None = None, calls=(1,), number=signal.SIGKILL):
     """Begin ``python run.py ARGUMENTS``, its output appended to `log`.
 
     Args:
-        at: ``module:name`` or ``module:Class.name``; the process kills itself with SIGKILL at the `call`th call of it.
+        at: ``module:name`` or ``module:Class.name``; the process sends itself the signal `number` when that is called
+            for the first time, or for each of the times in `calls`.
     """
-    process = CONTEXT.Process(target=_main, args=(log, arguments, at, call))
+    process = CONTEXT.Process(target=_main, args=(log, arguments, at, calls, number))
     process.start()
     return process
 
 
-def finish(log: Path, *arguments: str, code: int = 0) -> str:
-    """Run to the end; returns what was printed."""
+def finish(log: Path, *arguments: str, code: int = 0, **options) -> str:
+    """Run to the end, as `start`; returns what was printed."""
     log.unlink(missing_ok=True)
-    process = start(log, *arguments)
+    process = start(log, *arguments, **options)
     process.join()
     assert process.exitcode == code, f"exit code {process.exitcode}\n{log.read_text()}"
     return log.read_text()
@@ -45,16 +46,15 @@ def kill_after(seconds: float, log: Path, *arguments: str) -> bool:
 
 
 def kill_at(at: str, log: Path, *arguments: str, call: int = 1) -> None:
-    process = start(log, *arguments, at=at, call=call)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL, f"{at} was not called {call} times\n{log.read_text()}"
+    """SIGKILL when `at` is called for the `call`th time, which must come."""
+    finish(log, *arguments, at=at, calls=(call,), code=-signal.SIGKILL)
 
 
-def _main(log: Path, arguments: tuple[str, ...], at: str | None, call: int) -> None:
+def _main(log: Path, arguments: tuple[str, ...], at: str | None, calls: tuple[int, ...], number: int) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1), os.dup2(out, 2)
     if at:
-        _arm(at, call)
+        _arm(at, calls, number)
     import torch
 
     torch.set_num_threads(2)
@@ -63,19 +63,19 @@ def _main(log: Path, arguments: tuple[str, ...], at: str | None, call: int) -> N
     runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
 
 
-def _arm(at: str, call: int) -> None:
+def _arm(at: str, calls: tuple[int, ...], number: int) -> None:
     module, _, name = at.partition(":")
     *path, name = name.split(".")
     owner = importlib.import_module(module)
     for part in path:
         owner = getattr(owner, part)
-    real, left = getattr(owner, name), [call]
+    real, count, main = getattr(owner, name), [0], os.getpid()
 
-    def deadly(*arguments, **named):
-        left[0] -= 1
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(10)
+    def armed(*arguments, **named):
+        count[0] += os.getpid() == main
+        if count[0] in calls and os.getpid() == main:
+            os.kill(main, number)
+            time.sleep(10 if number == signal.SIGKILL else 0)
         return real(*arguments, **named)
 
-    setattr(owner, name, deadly)
+    setattr(owner, name, armed)
