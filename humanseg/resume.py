@@ -64,11 +64,15 @@ def _run(folder: Path, flags: list[str], typed: list[str]) -> Plan:
         own = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
         recorded.refuse_other_run(own, recorded.with_typed(own, summary["choices"], _composed(together), typed))
     where = [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
-    return Plan(folder, [*flags, *together, *where], summary.get("status") == "completed" and together == merge(before, []))
+    return Plan(
+        folder, [*flags, *together, *where], summary.get("status") == "completed" and together == merge(before, [])
+    )
 
 
 def _sweep(folder: Path, flags: list[str], typed: list[str]) -> Plan:
     sweep = runs.read_sweep(folder)
+    if "jobs" not in sweep:
+        raise ValueError(f"{folder / 'sweep.json'} can't be read; each job can be continued: resume={folder}/JOB")
     if other := [override for override in _decisive(typed) if override not in sweep["overrides"]]:
         raise ValueError(
             f"{' '.join(other)} would change the jobs of {folder}: start a new sweep; beside its resume= there may be "

@@ -185,8 +185,8 @@ def is_sweep(folder: Path) -> bool:
 
 
 def read_sweep(folder: Path) -> dict:
-    """A sweep's sweep.json: status, overrides, hydra, jobs, started, ended_before."""
-    return json.loads((folder / "sweep.json").read_text())
+    """A sweep's sweep.json: status, overrides, hydra, jobs, started, ended_before; empty where it can't be read."""
+    return _read_json(folder / "sweep.json")
 
 
 def read_jobs(sweep: Path) -> list[dict]:

@@ -10,7 +10,8 @@ import shlex
 import sys
 import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # what a sweep's jobs are, no public name tells
@@ -21,7 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from humanseg import interrupts, resume, runs
+from humanseg import interrupts, report, resume, runs
 
 log = logging.getLogger(__name__)
 
@@ -144,32 +145,43 @@ class Runs(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs) -> None:
-        _claim(config, "run")
+        with _refusals(config.hydra.run.dir):
+            _claim(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
         given = {kind: OmegaConf.to_container(config.hydra.overrides[kind]) for kind in ("task", "hydra")}
-        _claim(config, "sweep")
+        with _refusals(config.hydra.sweep.dir):
+            _claim(config, "sweep")
         typed = OverridesParser.create().parse_overrides(config.hydra.overrides.task)
         swept = {override.key_or_group for override in typed if override.is_sweep_override()}
         constant = [override.key_or_group for override in typed if override.key_or_group not in swept]
         _for_all_jobs(config, f"hydra.job.config.override_dirname.exclude_keys={resume.quoted(constant)}")
-        try:
+        with _refusals(config.hydra.sweep.dir):
             _plan(Path(config.hydra.sweep.dir), planned_jobs(config), given)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
         folder = Path(config.hydra.sweep.dir)
-        sweep, jobs = runs.read_sweep(folder), runs.rank(runs.read_jobs(folder))
-        print(leaderboard(folder, jobs), flush=True)
+        sweep, jobs = runs.read_sweep(folder), runs.read_jobs(folder)
         completed = [job for job in jobs if job.get("status") == "completed"]
         done = len(completed) == len(sweep["jobs"] or jobs)
-        runs.write_text(folder / "sweep.json", runs.to_json(sweep | {"status": "completed" if done else "failed"}))
-        _sweep_lock.close()
+        with _sweep_lock, _refusals(folder):
+            runs.write_text(folder / "sweep.json", runs.to_json(sweep | {"status": "completed" if done else "failed"}))
+            print(report.write([folder], folder), flush=True)
         if not done:
             missing = len(sweep["jobs"] or jobs) - len(jobs)
             stopped = f"{config.sweep.max_failures} jobs in a row failed, {missing} were not started; " * bool(missing)
             sys.exit(f"{stopped}mend what failed, then: python run.py resume={folder}")
+
+
+@contextmanager
+def _refusals(folder: str | Path) -> Iterator[None]:
+    """What keeps a run or sweep from its folder ends the program in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(f"error: {folder} can't be written to: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 def planned_jobs(config: DictConfig) -> list[list[str]] | None:
@@ -189,7 +201,7 @@ def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]
         ValueError: it would run other jobs.
     """
     ended = 0
-    if runs.is_sweep(folder):
+    if runs.holds(folder):
         resume.refuse_other_jobs(folder, jobs)
         for job in runs.read_jobs(folder):
             ended += job.get("status") == "completed"
@@ -210,38 +222,15 @@ def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]
     runs.write_text(folder / "sweep.json", runs.to_json(facts))
 
 
-def leaderboard(folder: Path, jobs: list[dict]) -> str:
-    """Write leaderboard.csv, best job first, and return the table for the terminal."""
-    rows = []
-    for place, job in enumerate(jobs, 1):
-        overrides = job.get("overrides", [])
-        best = job.get("best") or job.get("metrics") or {}
-        shown = {name: value for name, value in best.items() if name.startswith(("val/", "test/"))}
-        row = {"rank": place, "job": job["folder"].name, "status": job.get("status"), "epoch": best.get("epoch")}
-        rows.append(row | shown | {"seconds": job.get("seconds"), "overrides": " ".join(overrides)})
-    columns = list(dict.fromkeys(name for row in rows for name in row if name != "overrides")) + ["overrides"]
-    runs.write_table(folder / "leaderboard.csv", columns, rows)
-
-    monitor = next((job["monitor"] for job in jobs if job.get("monitor")), "monitor")
-    lines = [f"{'rank':>4}  {monitor:>10}  {'epoch':>5}  {'seconds':>8}  {'status':<11} job"]
-    for row, job in zip(rows, jobs, strict=True):
-        value = "" if job.get("monitored") is None else f"{job['monitored']:.4f}"
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
-        lines.append(
-            f"{row['rank']:>4}  {value:>10}  {row['epoch'] or '':>5}  {seconds:>8}  {row['status']:<11} {row['job']}"
-        )
-    lines += [f"table: {folder / 'leaderboard.csv'}", f"next:  python run.py mode=test ckpt={folder}"]
-    return "\n".join(lines)
-
-
 def _claim(config: DictConfig, kind: str) -> None:
-    """Create the folder of a run or sweep: a new one beside one of the same second; a typed one may hold no checkpoint."""
+    """Create the folder of a run or sweep: a new one beside one of the same second; a typed one may hold no other."""
     folder = Path(config.hydra[kind].dir)
     if runs.holds(folder):  # to go on with it
         return
     if any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
-        if found := next(folder.glob("**/checkpoints/*.pt"), None):
-            sys.exit(f"error: hydra.{kind}.dir={folder} holds {found.name} already: continue it with resume={folder}")
+        held = [*folder.glob("**/checkpoints/*.pt"), *folder.glob("sweep.json")]
+        if held:
+            raise ValueError(f"hydra.{kind}.dir={folder} holds {held[0].name}: go on with it by resume={folder}")
         folder.mkdir(parents=True, exist_ok=True)
         return
     free, number = folder, 1

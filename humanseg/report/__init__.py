@@ -1,0 +1,40 @@
+"""What came out of many runs: a ranked table for the terminal, leaderboard.csv, seeds.csv and report.html."""
+
+import shlex
+from pathlib import Path
+
+from humanseg import runs
+from humanseg.report import page, tables
+from humanseg.report.board import Board, read
+
+WITHOUT_PAGE = 'report.html needs the extra: pip install -e ".[report]"'
+
+
+def write(sources: list[Path], into: Path) -> str:
+    """Write leaderboard.csv, seeds.csv where seeds repeat, and report.html; returns the tables for the terminal.
+
+    Args:
+        sources: sweeps or any folders with runs somewhere below them; also ones that still run or are broken.
+        into: an existing folder.
+
+    Raises:
+        ValueError: no run below the sources.
+        OSError: `into` can't be written to.
+    """
+    board = read(sources)
+    written = [f"table: {tables.write_leaderboard(board, into)}"]
+    if board.groups:
+        written.append(f"seeds: {tables.write_seeds(board, into)}")
+    written.append(_write_page(board, into))
+    if len(sources) == 1 and runs.is_sweep(sources[0]) and board.jobs[0].get("mode") == "train":
+        written.append(f"next:  python run.py mode=test ckpt={shlex.quote(str(sources[0]))}")
+    return "\n".join([*tables.for_terminal(board), *written])
+
+
+def _write_page(board: Board, into: Path) -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        return WITHOUT_PAGE
+    runs.write_text(into / "report.html", page.draw(board, into, get_plotlyjs()))
+    return f"page:  {into / 'report.html'}"

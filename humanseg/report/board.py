@@ -1,0 +1,203 @@
+"""Runs below some folders, read and ranked.
+
+Runs are read through summary.json, sweep.json and .hydra/overrides.yaml only, so that those which still run, were
+killed or are broken have their place too.
+"""
+
+import os
+import shlex
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from humanseg import runs
+
+WITHOUT_RESULT = ("report", "predict", "export")  # modes whose runs have nothing to rank
+NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
+NO_HYPERPARAMETERS = (*NOT_COMPARED, "name", "seed")  # runs that differ in these alone repeat one experiment
+
+
+@dataclass
+class Board:
+    """Runs in their order, and what tells them apart."""
+
+    sources: list[Path]
+    jobs: list[dict]  # summaries, best first, with `folder`, `job`, `status`, `overrides`, `settings`, `values`
+    monitor: str | None  # what they are ranked by
+    metrics: list[str]  # the other val/* and test/* that any of them has
+    keys: list[str]  # of the overrides that differ
+    groups: list[dict]  # repetitions over seeds, best mean first; empty where nothing was repeated
+
+    @property
+    def states(self) -> Counter:
+        """How many runs there are of each status."""
+        return Counter(job["status"] for job in self.jobs)
+
+
+def read(sources: list[Path]) -> Board:
+    """Find all runs below some folders, those that a sweep has planned among them, and rank them.
+
+    Raises:
+        ValueError: there is none.
+    """
+    base = Path(os.path.commonpath([source.resolve() for source in sources]))
+    found = {folder: planned for source in sources for folder, planned in _find(source.resolve())}
+    every = [_read_job(folder, planned, base) for folder, planned in found.items()]
+    jobs = [job for job in every if job.get("mode", job["settings"].get("mode")) not in WITHOUT_RESULT]
+    if not jobs:
+        raise ValueError(f"runs={','.join(map(str, sources))}: there is no run, nor a sweep with jobs")
+    jobs, monitor = _ranked(jobs)
+    names = dict.fromkeys(name for job in jobs for name in job["values"] if name.startswith(("val/", "test/")))
+    metrics = [name for name in names if name != monitor]
+    return Board(sources, jobs, monitor, metrics, _differing(jobs), _repeated(jobs, monitor))
+
+
+def _find(source: Path) -> Iterator[tuple[Path, list[str] | None]]:
+    """Each run below a folder with the overrides that its sweep planned for it; also those that have not begun."""
+    plans = {}
+    for path, names, files in os.walk(source):
+        folder, number = Path(path), runs.job_number(Path(path).name)
+        names.sort(key=lambda name: (runs.job_number(name), name))
+        if "sweep.json" in files:
+            plans[folder] = dict(enumerate(runs.read_sweep(folder).get("jobs") or []))
+            begun = {runs.job_number(name) for name in names}
+            yield from ((folder / str(job), planned) for job, planned in plans[folder].items() if job not in begun)
+        is_job = folder.parent in plans and number >= 0
+        if is_job or "summary.json" in files or ".hydra" in names:
+            names.clear()  # a run holds no other one: its test/ is its own
+            yield folder, plans.get(folder.parent, {}).get(number)
+
+
+def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
+    """A run's summary with what can be told about it from outside."""
+    told = runs.read_summary(folder)
+    overrides = told.get("overrides", planned)
+    if overrides is None:
+        overrides = _recorded_overrides(folder)
+    return told | {
+        "folder": folder,
+        "job": folder.name if folder == base else folder.relative_to(base).as_posix(),
+        "status": _status(folder, told, planned),
+        "overrides": overrides or [],
+        "settings": settings(overrides or []),
+        "compared": overrides is not None,
+        "values": told.get("best") or told.get("metrics") or {},
+        "monitor": told.get("monitor"),
+        "monitor_mode": told.get("monitor_mode", "max"),
+    }
+
+
+def _status(folder: Path, told: dict, planned: list[str] | None) -> str:
+    """The status that a run wrote, unless the process that would change it is gone."""
+    if told.get("status", "running") != "running":
+        return told["status"]
+    if runs.is_held(folder):
+        return "running"
+    if told:
+        return "killed"
+    return "waiting" if planned and not (folder / "summary.json").exists() else "unreadable"
+
+
+def _recorded_overrides(folder: Path) -> list[str] | None:
+    """What Hydra recorded; None where it can't be read."""
+    try:
+        recorded = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return recorded if isinstance(recorded, list) else None
+
+
+def settings(overrides: list[str]) -> dict[str, str]:
+    """Overrides by key; what `~key` takes away is `removed`."""
+    parts = [(override, *override.lstrip("+~").partition("=")) for override in overrides]
+    return {key: "removed" if override.startswith("~") else value for override, key, _, value in parts}
+
+
+def _ranked(jobs: list[dict]) -> tuple[list[dict], str | None]:
+    """Best first by what most runs monitor; then those that monitor something else, then those without a value."""
+    counts = Counter(job["monitor"] for job in jobs if job.get("monitored") is not None)
+    places = {monitor: place for place, (monitor, _) in enumerate(counts.most_common())}
+    numbered = sorted(jobs, key=lambda job: (job["folder"].parent, runs.job_number(job["folder"].name), job["job"]))
+
+    def place(job: dict) -> int:
+        return len(places) if job.get("monitored") is None else places[job["monitor"]]
+
+    planned = next((job["monitor"] for job in jobs if job.get("monitor")), None)
+    return sorted(runs.rank(numbered), key=place), next(iter(places), planned)
+
+
+def _differing(jobs: list[dict]) -> list[str]:
+    """The keys of overrides that not all runs have, or not with one value."""
+    compared = [job["settings"] for job in jobs if job["compared"]]
+    keys = dict.fromkeys(key for one in compared for key in one if key not in NOT_COMPARED)
+    return [key for key in keys if len({one.get(key) for one in compared}) > 1]
+
+
+def _repeated(jobs: list[dict], monitor: str | None) -> list[dict]:
+    """Completed runs that differ by their seed alone as one experiment each: n, mean, sample standard deviation."""
+    experiments = {}
+    for job in jobs:
+        if job["status"] == "completed" and job.get("monitored") is not None and job["monitor"] == monitor:
+            own = {key: value for key, value in job["settings"].items() if key not in NO_HYPERPARAMETERS}
+            experiments.setdefault(tuple(sorted(own.items())), []).append(job)
+    if not any(len({_seed(job) for job in group}) > 1 for group in experiments.values()):
+        return []
+    return runs.rank([_experiment(group) for group in experiments.values()])
+
+
+def _seed(job: dict) -> str:
+    return str(job.get("seed", job["settings"].get("seed")))
+
+
+def _experiment(group: list[dict]) -> dict:
+    values = [job["monitored"] for job in group]
+    return {
+        "settings": group[0]["settings"],
+        "jobs": [job["job"] for job in group],
+        "n": len(group),
+        "monitored": statistics.fmean(values),
+        "monitor_mode": group[0]["monitor_mode"],
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def repeated_keys(board: Board) -> list[str]:
+    """The keys of overrides that tell experiments apart, whatever their seed."""
+    return [key for key in board.keys if key not in NO_HYPERPARAMETERS]
+
+
+def value(board: Board, job: dict) -> float | None:
+    """What a run is ranked by; None where it has none or monitors something else than most."""
+    return job.get("monitored") if job.get("monitor") == board.monitor else None
+
+
+def epoch(job: dict) -> int | None:
+    """The epoch of a run's best values."""
+    return job["values"].get("epoch", job.get("epoch"))
+
+
+def tags(job: dict) -> str:
+    """A run's labels in one word each."""
+    return " ".join(map(str, job.get("tags") or []))
+
+
+def speed(job: dict) -> float | None:
+    """Images per second in training; of one that has not ended, in its best epoch."""
+    return (job.get("speed") or job["values"]).get("images_per_second", job["values"].get("time/images_per_second"))
+
+
+def other_monitors(board: Board) -> str:
+    """A sentence on the runs that can't be ranked with most; empty where there are none."""
+    others = [job["monitor"] for job in board.jobs if job.get("monitored") is not None and value(board, job) is None]
+    names = ", ".join(dict.fromkeys(others))
+    return f"ranked by {board.monitor}; {len(others)} monitored {names} instead and come after" if others else ""
+
+
+def sweep_command(board: Board) -> str:
+    """What starts the sweep again; empty for any other runs."""
+    sweep = runs.read_sweep(board.sources[0]) if len(board.sources) == 1 else {}
+    return shlex.join(["python", "run.py", "-m", *sweep["overrides"], *sweep["hydra"]]) if "hydra" in sweep else ""

@@ -1,0 +1,117 @@
+"""The numbers behind a page's charts; page.js draws them."""
+
+import csv
+import math
+import statistics
+from pathlib import Path
+
+from humanseg.report.board import Board, value
+
+POINTS = 200  # epochs of a learning curve that are drawn
+DECADES = 2  # a hyperparameter that spans as many gets a logarithmic axis
+LABELLED = 8  # different values of a hyperparameter that each get a tick
+APART = 0.08  # of the axis that ticks must lie apart
+
+
+def chart_data(board: Board) -> dict:
+    """Names, learning curves and hyperparameters of all runs, as plain JSON.
+
+    Returns:
+        `monitor`; `jobs`: a `name` each; `curves`: for each chart its `name`, the `range` of its y axis and
+        `jobs`, a pair of epochs and values each; `parameters`: see `_parameter`.
+    """
+    names = list(dict.fromkeys([*filter(None, [board.monitor]), "train/loss", "val/loss"]))
+    logs = [_curves(job["folder"] / "metrics.csv", names) for job in board.jobs]
+    curves = [{"name": name, "jobs": [log[name] for log in logs]} for name in names]
+    keys = [key for key in board.keys if key != "name"]
+    return {
+        "monitor": board.monitor,
+        "jobs": [job["job"] for job in board.jobs],
+        "curves": [curve | {"range": _range(board, curve["name"], ys)} for curve in curves if (ys := _values(curve))],
+        "parameters": [found for key in keys if (found := _parameter(board, key))],
+    }
+
+
+def _curves(file: Path, names: list[str]) -> dict[str, tuple[list, list]]:
+    """Epochs and values of some columns of a metrics.csv; empty lists where it has none."""
+    try:
+        with file.open(newline="", encoding="utf-8") as opened:
+            rows = list(csv.DictReader(opened))
+    except (OSError, ValueError, csv.Error):
+        rows = []
+    curves = {}
+    for name in names:
+        points = [(_finite(row.get("epoch")), _finite(row.get(name))) for row in rows]
+        points = [(int(epoch), float(f"{y:.5g}")) for epoch, y in points if None not in (epoch, y)]
+        kept = points[:: -(len(points) // POINTS + 1)][::-1]  # from the last one on
+        curves[name] = ([epoch for epoch, _ in kept], [y for _, y in kept])
+    return curves
+
+
+def _values(curve: dict) -> list[float]:
+    return [y for _, ys in curve["jobs"] for y in ys]
+
+
+def _range(board: Board, name: str, values: list[float]) -> tuple[float, float]:
+    """Where the better nine tenths of all values lie; the first epochs or a run that diverged would flatten them."""
+    values, worst = sorted(values), len(values) // 10
+    more_is_better = name == board.monitor and board.jobs[0]["monitor_mode"] == "max"
+    low, high = (values[worst], values[-1]) if more_is_better else (values[0], values[-1 - worst])
+    margin = 0.05 * (high - low) or 0.01
+    return low - margin, high + margin
+
+
+def _parameter(board: Board, key: str) -> dict | None:
+    """A hyperparameter against the metric; None where the completed runs don't differ in it.
+
+    Returns:
+        `key`; `scale`: log, linear or category; `jobs`: the points' places in the ranking; `x` (a category's number),
+        `y` and the `range` of its axis; `ticks` and `labels` of the x axis (empty: plotly's own); `medians`: pairs of
+        x and y.
+    """
+    completed = {place: job for place, job in enumerate(board.jobs) if job["status"] == "completed"}
+    y = {place: value(board, job) for place, job in completed.items() if value(board, job) is not None}
+    texts = {place: completed[place]["settings"].get(key, "not set") for place in y}
+    if len(set(texts.values())) < 2:
+        return None
+    numbers = {place: _finite(text) for place, text in texts.items()}
+    if None in numbers.values():
+        labels = sorted(set(texts.values()))
+        x, scale, ticks = {place: labels.index(text) for place, text in texts.items()}, "category", range(len(labels))
+    else:
+        x, scale = numbers, _scale(list(numbers.values()))
+        ticks = _ticks(sorted(set(numbers.values())), scale)
+        labels = [f"{tick:g}" for tick in ticks]
+    medians = [(one, statistics.median(y[place] for place in x if x[place] == one)) for one in sorted(set(x.values()))]
+    return {
+        "key": key,
+        "scale": scale,
+        "jobs": list(x),
+        "x": list(x.values()),
+        "y": list(y.values()),
+        "range": _range(board, board.monitor, list(y.values())),
+        "ticks": list(ticks),
+        "labels": labels,
+        "medians": medians,
+    }
+
+
+def _scale(numbers: list[float]) -> str:
+    return "log" if min(numbers) > 0 and max(numbers) >= 10**DECADES * min(numbers) else "linear"
+
+
+def _ticks(numbers: list[float], scale: str) -> list[float]:
+    """The values themselves, where they are few and far enough apart to be labelled."""
+    along = [math.log(one) for one in numbers] if scale == "log" else numbers
+    gaps = [after - before for before, after in zip(along, along[1:], strict=False)]
+    readable = len(numbers) <= LABELLED and min(gaps, default=0) >= APART * (along[-1] - along[0])
+    return numbers if readable else []
+
+
+def _finite(text: str | None) -> float | None:
+    """A text as a number; None for any other text."""
+    try:
+        found = float(text or "")
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None

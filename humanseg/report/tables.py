@@ -1,0 +1,119 @@
+"""A board as text: leaderboard.csv, seeds.csv and the tables for the terminal."""
+
+import shlex
+from collections import Counter
+from pathlib import Path
+
+from humanseg import runs
+from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, speed, tags, value
+
+SHOWN = 20  # rows of a table in the terminal
+WIDTH = 120  # characters of a line there, unless a job's name is too long for it
+CELL = 28  # characters of an override's value there
+FIRST = ("rank", "job", "status", "epoch")
+LAST = ("seconds", "images_per_second", "tags", "error", "overrides")
+
+
+def write_leaderboard(board: Board, into: Path) -> Path:
+    """A row a run: its metrics, its time, and each override that differs; all overrides last."""
+    metrics = [*filter(None, [board.monitor]), *board.metrics]
+    names = {key: f"override {key}" if key in (*FIRST, *LAST, *metrics) else key for key in board.keys}
+    rows = []
+    for place, job in enumerate(board.jobs, 1):
+        row = {name: job["values"].get(name) for name in metrics}
+        row |= {name: job["settings"].get(key) for key, name in names.items()}
+        row |= {name: job.get(name) for name in ("job", "status", "seconds", "error")}
+        row |= {"rank": place, "epoch": epoch(job), "images_per_second": speed(job), "tags": tags(job)}
+        rows.append(row | {"overrides": shlex.join(job["overrides"])})
+    runs.write_table(into / "leaderboard.csv", [*FIRST, *metrics, *LAST[:-2], *names.values(), *LAST[-2:]], rows)
+    return into / "leaderboard.csv"
+
+
+def write_seeds(board: Board, into: Path) -> Path:
+    """A row an experiment, whatever its seed."""
+    keys, mean, std = repeated_keys(board), f"{board.monitor} mean", f"{board.monitor} std"
+    rows = [
+        {key: group["settings"].get(key) for key in keys}
+        | {"rank": place, "n": group["n"], mean: group["monitored"], std: group["std"], "jobs": " ".join(group["jobs"])}
+        for place, group in enumerate(board.groups, 1)
+    ]
+    runs.write_table(into / "seeds.csv", ["rank", "n", mean, std, *keys, "jobs"], rows)
+    return into / "seeds.csv"
+
+
+def for_terminal(board: Board) -> list[str]:
+    """The best runs, the experiments over seeds, and how many runs of what status there are, as lines."""
+    for count in (3, 2, 1, 0):  # as many other metrics as there is room for
+        lines = _ranking(board, board.metrics[:count])
+        if max(map(len, lines)) <= WIDTH:
+            break
+    states = ", ".join(f"{count} {status}" for status, count in board.states.most_common())
+    more = f"; {len(board.jobs) - SHOWN} more rows in leaderboard.csv" if len(board.jobs) > SHOWN else ""
+    return [*lines, *_over_seeds(board), "", *filter(None, [other_monitors(board)]), f"runs:  {states}{more}"]
+
+
+def _ranking(board: Board, others: list[str]) -> list[str]:
+    last = [key.rpartition(".")[2] for key in board.keys]
+    heads = [name if Counter(last)[name] == 1 else key for key, name in zip(board.keys, last, strict=True)]
+    tagged = any(map(tags, board.jobs))
+    table = [["rank", board.monitor or "metric", *others, "epoch", "time", "images/s", "status"]]
+    table[0] += ["tags"] * tagged + heads + ["job"]
+    for place, job in enumerate(board.jobs[:SHOWN], 1):
+        measured = [number(value(board, job)), *(number(job["values"].get(name)) for name in others)]
+        row = [str(place), *measured, str(epoch(job) or ""), duration(job.get("seconds")), rate(speed(job))]
+        row += [job["status"]] + [tags(job)] * tagged
+        table.append(row + [_cell(job["settings"].get(key, "")) for key in board.keys] + [job["job"]])
+    return _aligned(table)
+
+
+def _over_seeds(board: Board) -> list[str]:
+    if not board.groups:
+        return []
+    keys = repeated_keys(board)
+    table = [["rank", f"{board.monitor} over seeds", "n", *keys]]
+    for place, group in enumerate(board.groups[:SHOWN], 1):
+        table.append([str(place), spread(group), str(group["n"]), *(_cell(group["settings"].get(k, "")) for k in keys)])
+    return ["", *_aligned(table)]
+
+
+def spread(group: dict) -> str:
+    """Mean and standard deviation in words."""
+    return number(group["monitored"]) + (f" ± {group['std']:.4f}" if group["n"] > 1 else "")
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or three digits of what is very large or small."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
+
+
+def rate(value: float | None) -> str:
+    """Images per second."""
+    return "" if value is None else f"{value:.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that a person reads."""
+    if seconds is None or seconds < 60:
+        return "" if seconds is None else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def _cell(text: str) -> str:
+    """An override's value, of a long one, a path for instance, its end."""
+    return text if len(text) <= CELL else "…" + text[1 - CELL :]
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    """Rows under a header; columns of numbers to the right, the last one never."""
+    columns = list(zip(*table, strict=True))
+    numeric = [all(not cell or cell[0].isdigit() or cell[0] == "-" for cell in column[1:]) for column in columns]
+    widths = [max(map(len, column)) * (1 if right else -1) for column, right in zip(columns, numeric, strict=True)]
+    widths[-1] = 0
+    return ["  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def _pad(cell: str, width: int) -> str:
+    return cell.rjust(width) if width > 0 else cell.ljust(-width)
