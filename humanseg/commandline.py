@@ -37,7 +37,7 @@ def run(main: Callable[[], None]) -> None:
                 print(f"resumes    {plan.folder}", flush=True)
                 held.enter_context(runs.lock(plan.folder))
                 sys.argv[1:] = plan.arguments
-            sys.argv[1:] = with_checkpoint_groups(sys.argv[1:])
+            sys.argv[1:] = with_checkpoint_groups(with_latest_named(sys.argv[1:]))
             main()
     except interrupts.Interrupted as stop:
         sys.exit(stop.code)
@@ -45,6 +45,15 @@ def run(main: Callable[[], None]) -> None:
         if wants_traceback:
             raise
         sys.exit(f"error: {explain(error, sys.argv[1:])}")
+
+
+def with_latest_named(arguments: list[str]) -> list[str]:
+    """Put a path in the place of ckpt=latest: all jobs of a sweep, and a run that is resumed, are to mean the same."""
+    if "ckpt=latest" not in arguments:
+        return arguments
+    out = dict(argument.split("=", 1) for argument in arguments if "=" in argument).get("out", "outputs")
+    named = f"ckpt={resume.quoted(str(runs.find_checkpoint('latest', out)))}"
+    return [named if argument == "ckpt=latest" else argument for argument in arguments]
 
 
 def with_checkpoint_groups(arguments: list[str]) -> list[str]:

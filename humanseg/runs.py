@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 VERSIONED = ("torch", "segmentation-models-pytorch", "albumentations", "hydra-core", "numpy")
@@ -218,6 +217,8 @@ def environment() -> dict:
 
 def versions() -> dict[str, str]:
     """Python's and the main packages' versions."""
+    from importlib.metadata import version  # brings an e-mail parser, which composing a config need not wait for
+
     return {"python": platform.python_version()} | {name: version(name) for name in VERSIONED}
 
 

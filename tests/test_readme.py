@@ -26,17 +26,21 @@ def test_its_pictures_are_there_and_small():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command(command, run, people, tmp_path):
     replaced = command.replace("=DIR", f"={people}").replace(" model.encoder_weights=imagenet", "")  # no download here
-    if "DATE/TIME" in command:
+    if "multirun/DATE/TIME" in command:
         run("-m", *TINY, "seed=0,1")
         (sweep,) = (tmp_path / "outputs" / "multirun").glob("*/*")
         replaced = replaced.replace("outputs/multirun/DATE/TIME", str(sweep))
-    elif "ckpt=" in command:
-        run(*TINY)
-    arguments = shlex.split(replaced)[2:]
-    if "mode=test" not in arguments:
+    elif "resume=" in command or "ckpt=" in command:
+        folder = run(*TINY).folder
+        replaced = replaced.replace("outputs/train/DATE/TIME", str(folder))
+        if "resume=latest" in command:
+            told = (folder / "summary.json").read_text()
+            (folder / "summary.json").write_text(told.replace('"completed"', '"running"'))  # as a kill leaves it
+    arguments = shlex.split(replaced, comments=True)[2:]
+    if not any(argument.startswith(("mode=", "resume=")) for argument in arguments):
         on_files = any(argument.startswith("data.root=") for argument in arguments)
         arguments = [*(ON_FILES if on_files else TINY), *arguments]
-    assert re.search(r"^(next|result)\b", run(*arguments).stdout, re.M)
+    assert re.search(r"^(next|result)\b|is finished$", run(*arguments).stdout, re.M)
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:conf|humanseg)/[a-z_/]+\.(?:py|yaml))`", TEXT))))

@@ -175,6 +175,7 @@ def test_fine_tuning_starts_from_a_checkpoints_weights(run):
     torch.testing.assert_close(end["segmentation_head.0.weight"], start["segmentation_head.0.weight"])
 
     other = run(*TINY, "ckpt=latest", "model.classes=2", "loss=ce")
+    assert f"ckpt='{same.folder}/checkpoints/best.pt'" in summary(other.folder)["overrides"]
     assert "anew: segmentation_head.0.weight, segmentation_head.0.bias" in other.stdout
     done = run(*TINY, "ckpt=latest", "model.encoder_name=resnet18", code=1)
     assert "does not fit" in done.stderr

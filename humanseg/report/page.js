@@ -73,7 +73,8 @@ function curveChart(curve) {
     ...COLOURS.map((name, job) => joined(curve, all.slice(job, job + 1), line(name, 2))).reverse(),
     { ...line("--strong", 3), x: [], y: [], hoverinfo: "skip" },
   ];
-  const layout = () => withAxes({ title: { text: "epoch" } }, { range: curve.range });
+  const whole = longest <= 10 ? { dtick: 1 } : {}; // no ticks between epochs
+  const layout = () => withAxes({ title: { text: "epoch" }, ...whole }, { range: curve.range });
   return { traces, layout, highlighted: job => curve.jobs[job] };
 }
 
