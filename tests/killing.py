@@ -51,13 +51,15 @@ def kill_at(at: str, log: Path, *arguments: str, call: int = 1) -> None:
 
 
 def _main(log: Path, arguments: tuple[str, ...], at: str | None, calls: tuple[int, ...], number: int) -> None:
+    # As in a shell on Linux; workers of another forkserver would outlive a killed run.
+    multiprocessing.set_start_method("fork", force=True)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1), os.dup2(out, 2)
     if at:
         _arm(at, calls, number)
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # several spin while they wait for each other, for long where the machine is busy
     sys.orig_argv = [sys.executable, str(ROOT / "run.py"), *arguments]
     sys.argv = ["run.py", *arguments]
     runpy.run_path(str(ROOT / "run.py"), run_name="__main__")

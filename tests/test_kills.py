@@ -104,7 +104,7 @@ def test_kills_at_random_instants_change_nothing(straight, tmp_path):
 
 @pytest.mark.slow
 def test_a_hundred_kills_change_nothing(straight, tmp_path):
-    kill_and_resume(straight, tmp_path, kills=34, seed=2)
+    kill_and_resume(straight, tmp_path, kills=34, seed=2)  # of each recipe, 102 in all
 
 
 PHASES = [  # in the order in which a run comes through them
