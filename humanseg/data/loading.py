@@ -1,5 +1,6 @@
 """Batches for training and evaluation: what happens to a sample is a pure function of (seed, pass, index)."""
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -180,9 +181,7 @@ class Samples(Dataset):
     def __getitems__(self, keys: list[tuple[int, int]] | list[int]) -> tuple[Tensor, Tensor]:
         """uint8 NxSxSx3 and uint8 NxSxS: a batch in one piece, in memory that a worker shares with the main process."""
         shape = (len(keys), self.image_size, self.image_size)
-        images, masks = torch.empty(*shape, 3, dtype=torch.uint8), torch.empty(shape, dtype=torch.uint8)
-        if get_worker_info():
-            images, masks = images.share_memory_(), masks.share_memory_()
+        images, masks = _empty(*shape, 3), _empty(*shape)
         for key, image, mask in zip(keys, images.numpy(), masks.numpy(), strict=True):
             self._write(key, image, mask)
         return images, masks
@@ -199,6 +198,14 @@ class Samples(Dataset):
         if mask.shape != labels.shape:
             image, mask = letterbox(image, mask, self.image_size, self.pad_value)
         square[:], labels[:] = image, mask
+
+
+def _empty(*shape: int) -> Tensor:
+    """uint8 of this shape; a worker's, where the main process sees it too, as torch's own collating has it."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 def as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
