@@ -159,12 +159,13 @@ def _doubles(found: dict[str, list[str]]) -> list[str]:
 def _read_pairs(key: str, file: Path) -> Found:
     if not file.is_file():
         return Found([], [], [f"{key}={file}: no such file"])
-    images, masks, problems = [], [], []
+    images, masks, problems, beside = [], [], [], f"{file.parent}/"
     with file.open(newline="", encoding="utf-8-sig") as text:
         for number, row in enumerate(csv.reader(text, skipinitialspace=True), 1):
             if len(row) == 2:
-                for paths, name in zip((images, masks), row, strict=True):
-                    paths.append(os.path.join(file.parent, name.strip()))
+                image, mask = row[0].strip(), row[1].strip()
+                images.append(image if image[:1] == "/" else beside + image)
+                masks.append(mask if mask[:1] == "/" else beside + mask)
             elif row:
                 problems.append(f"{file}, line {number}: expected `image, mask`, got {row}")
     if not images and not problems:

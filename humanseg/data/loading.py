@@ -134,8 +134,8 @@ def prepare(
 
 
 def auto_workers() -> int:
-    """TODO"""
-    return cores()
+    """One where the network has the CPU, which it keeps busy; with a GPU all cores but the main process's, up to 16."""
+    return min(max(cores() - 1, 1), 16) if torch.cuda.is_available() else 1
 
 
 class Shrunk:

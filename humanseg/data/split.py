@@ -27,7 +27,7 @@ class Split:
 
     def fingerprint(self) -> str:
         """Changes with the samples' file names and their order, not with the folder that they lie in."""
-        names = self.source.names
+        names = list(self.source.names)
         files = "\n".join(os.path.basename(names[index]) for index in self.indices)
         return hashlib.sha256(files.encode()).hexdigest()[:16]
 
