@@ -145,6 +145,8 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
     source = {key: value for key, value in config.items() if key not in shared}
     target = get_object(source["_target_"])
     context = {"classes": classes, "size": config["image_size"], "seed": seed}
+    if config.get("cache"):
+        context["cache_dir"] = config["cache_dir"]
     asked = inspect.signature(target).parameters
     sources = build(source, "data", **{key: value for key, value in context.items() if key in asked})
     pipeline = build(augment, "augment") if augment else None

@@ -1,5 +1,6 @@
 """Which device and precision a network runs in, and its forward pass there."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +69,11 @@ def _fast_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # torch has no public question for it in every version that this project runs on
     return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def cores() -> int:
+    """CPU cores that this process may use: a container's, a SLURM job's or taskset's share of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_device(device: torch.device) -> str:

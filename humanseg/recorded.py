@@ -15,7 +15,10 @@ FIXED = re.compile(
     r"|trainer\.(accumulate|steps_per_epoch|monitor|monitor_mode)"
 )
 # These say where and how the data is read, not what is in it.
-FREE = re.compile(r"model\.encoder_weights|data\.(num_workers|val_batch_size|(\w+_)?(root|pairs))")
+FREE = re.compile(r"model\.encoder_weights|data\.(num_workers|cache|cache_dir|val_batch_size|(\w+_)?(root|pairs))")
+
+# Where this machine keeps its cache, which a stranger's checkpoint has no say in.
+THIS_MACHINES = ("cache", "cache_dir")
 
 
 def checkpoint_config(payload: dict, composed: dict, typed: list[str]) -> dict:
@@ -44,6 +47,7 @@ def with_typed(config: dict, choices: dict[str, str], composed: dict, typed: lis
         composed, typed: as for `checkpoint_config`.
     """
     merged = copy.deepcopy(config)
+    merged["data"] |= {key: composed["data"][key] for key in THIS_MACHINES if key in composed.get("data", {})}
     sizes = {key: config["data"][key] for key in ("image_size", "mean", "std", "pad_value")}
     pairs = [override.lstrip("+~").partition("=")[::2] for override in typed]
     for key, choice in sorted(pairs, key=lambda pair: pair[0] not in choices):  # a group before its keys

@@ -16,6 +16,8 @@ from humanseg import recorded, runs
 # What may be typed beside a sweep: it changes how the jobs run, not which they are.
 HARMLESS = (
     "data.num_workers",
+    "data.cache",
+    "data.cache_dir",
     "trainer.device",
     "trainer.threads",
     "trainer.save_minutes",

@@ -33,6 +33,10 @@ def or_null(rule: Rule) -> Rule:
     return Rule(lambda value: value is None or rule.holds(value), f"{rule.words}, or null")
 
 
+def or_auto(rule: Rule) -> Rule:
+    return Rule(lambda value: value == "auto" or rule.holds(value), f"{rule.words}, or auto")
+
+
 SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
 WORD = Rule(lambda value: isinstance(value, str), "a word")
 WORDS = Rule(lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list, as [a,b]")
@@ -54,7 +58,9 @@ RULES = {
     ),
     "data.batch_size": whole(1),
     "data.val_batch_size": whole(1),
-    "data.num_workers": whole(0),
+    "data.num_workers": or_auto(whole(0)),
+    "data.cache": SWITCH,
+    "data.cache_dir": WORD,
     "data.pad_value": whole(0, 255),
     "data.mean": COLOUR,
     "data.std": COLOUR,

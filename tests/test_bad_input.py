@@ -29,6 +29,8 @@ from conftest import ON_FILES, TINY, write_people
         (["data.image_size=abc"], ["data.image_size=abc: give a multiple of 32"]),
         (["trainer.epochs=2.5"], ["trainer.epochs=2.5: give a whole number of at least 1"]),
         (["trainer.grad_clip=abc"], ["trainer.grad_clip=abc: give a number of at least 0, or null"]),
+        (["data.num_workers=all"], ["data.num_workers=all: give a whole number of at least 0, or auto"]),
+        (["data.cache=maybe"], ["data.cache=maybe: give true or false"]),
         (["data.pad_value=300"], ["data.pad_value=300: give a whole number from 0 to 255"]),
         (["data.mean=[0.5]"], ["data.mean=[0.5]: give three numbers"]),
         (["seed=-1"], ["seed=-1: give a whole number of at least 0"]),

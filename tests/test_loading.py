@@ -8,7 +8,8 @@ import torch
 from conftest import TINY, composed
 
 from humanseg import build
-from humanseg.data.augment import Reframe, SquareCrop
+from humanseg.data import loading
+from humanseg.data.augment import Grain, Reframe, SquareCrop, Tint
 from humanseg.data.loading import BatchNumbers
 from humanseg.data.synthetic import synthetic
 from humanseg.data.transforms import IGNORE, letterbox, letterbox_box, shrink, to_input, unletterbox
@@ -165,3 +166,37 @@ def test_a_mirrored_photograph_fills_the_square():
     assert set(np.unique(mask)) == {0, 1}
     people, _ = cv2.connectedComponents(mask)
     assert people > 4
+
+
+@pytest.mark.parametrize(
+    ("cores", "cuda", "workers"), [(1, False, 1), (2, False, 1), (1, True, 1), (16, True, 15), (64, True, 16)]
+)
+def test_workers_are_chosen_for_the_machine(monkeypatch, cores, cuda, workers):
+    monkeypatch.setattr(loading, "cores", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert loading.auto_workers() == workers
+
+
+def test_a_flipped_view_is_the_view_of_the_flipped_photograph():
+    image = np.random.default_rng(0).integers(0, 256, (33, 33, 3), np.uint8)
+    still = {"zoom": (1, 1), "shift": 0, "rotate": 0, "mirror": 0}
+    views = [A.Compose([Reframe(size=33, flip=flip, **still)])(image=image)["image"] for flip in (0, 1)]
+    np.testing.assert_array_equal(views[0][:, ::-1], views[1])
+
+
+def test_tint_turns_no_grey_into_a_colour_and_keeps_what_it_is_not_asked_to_change():
+    image = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    grey = np.repeat(image[..., :1], 3, axis=2)
+    none = Tint((1, 1), (1, 1), (1, 1), 0, p=1)
+    assert np.abs(A.Compose([none])(image=image)["image"].astype(int) - image).max() <= 1
+    turned = A.Compose([Tint((0.9, 0.9), (1.2, 1.2), (1.5, 1.5), 0.05, p=1)])(image=grey)["image"]
+    assert np.ptp(turned.astype(int), axis=2).max() <= 1
+    white = np.full((9, 9, 3), 200, np.uint8)
+    assert (A.Compose([Tint((0.5, 0.5), (0.7, 0.7), (1, 1), 0, p=1)])(image=white)["image"] == 100).all()
+
+
+def test_grain_is_normal_and_each_colours_own():
+    image = np.full((200, 200, 3), 128, np.uint8)
+    noise = A.Compose([Grain((0.04, 0.04), p=1)])(image=image)["image"].astype(float) - 128
+    assert abs(noise.mean()) < 0.2 and noise.std() == pytest.approx(0.04 * 255, rel=0.03)
+    assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.03

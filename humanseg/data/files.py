@@ -1,32 +1,38 @@
-"""Photographs and masks on disk: finding them, checking them before training starts, reading them."""
+"""Photographs and masks on disk: finding them, and checking them before training starts."""
 
 import csv
 import logging
+import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from tqdm import tqdm
 
-from humanseg.data.transforms import IGNORE, resize
+from humanseg.data.cache import Table
+from humanseg.data.names import Names
+from humanseg.data.pictures import read_image, read_mask, read_pair, to_classes, whole_size
+
+__all__ = ["FilePairs", "folder", "pairs", "read_image", "read_mask", "to_classes"]
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-EXIF_ORIENTATION = 0x0112
 SHOWN = 20  # problems listed in one error
 RESIZED = "resized"  # a mask of another size than its photograph
 FINE = (None, RESIZED)
-
-Image.MAX_IMAGE_PIXELS = None  # training data is the user's own: a large photograph is no attack
+CHECKED = np.dtype([("key", "<u8"), ("resized", "?")])  # pairs that were fine
+CHUNK = 4096  # files that are checked before what was found is noted down
 
 
 class Found(NamedTuple):
-    """Samples as (image, mask), and what is wrong with the rest."""
+    """Paths of images and of their masks, and what is wrong with the rest."""
 
-    pairs: list[tuple[Path, Path]]
+    images: list[str]
+    masks: list[str]
     problems: list[str]
 
 
@@ -34,29 +40,46 @@ class FilePairs:
     """Photographs and their masks, read when asked for.
 
     Args:
-        paths: (image, mask) for each sample.
+        images, masks: their paths.
         mask: ``nonzero``, ``half`` or a list of ids, see `to_classes`.
 
     Indexing gives uint8 HxWx3 RGB and uint8 HxW class ids.
     """
 
-    def __init__(self, paths: list[tuple[Path, Path]], mask: str | list[int]):
-        self.paths = paths
-        self.mask = mask
+    def __init__(self, images: list[str], masks: list[str], mask: str | list[int]):
+        self.names, self.masks, self.mask = Names(images), Names(masks), mask
+        self.absent = {}  # path -> why it can't be looked at
+        pairs = zip(images, masks, strict=True)
+        self.keys = np.fromiter((self._key(*pair) for pair in pairs), np.uint64, len(images))
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     @property
-    def names(self) -> list[str]:
-        return [str(image) for image, _ in self.paths]
+    def paths(self) -> list[tuple[Path, Path]]:
+        """(image, mask) for each sample."""
+        return [(Path(image), Path(mask)) for image, mask in zip(self.names, self.masks, strict=True)]
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image_path, mask_path = self.paths[index]
-        image, mask = read_image(image_path), to_classes(read_mask(mask_path), self.mask, mask_path)
-        if image.shape[:2] != mask.shape:
-            _, mask = resize(image, mask, *image.shape[:2])
-        return image, mask
+        return read_pair(self.names[index], self.masks[index], self.mask)
+
+    def prepared(self, index: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """The sample with its longer side at most `longest` pixels, decoded at a reduced scale where that is quicker."""
+        return read_pair(self.names[index], self.masks[index], self.mask, longest)
+
+    def _key(self, image: str, mask: str) -> int:
+        """64 bits for the two files as they are now and the rule; among a million, two alike once in 3e7 data sets."""
+        state = f"{self._stamp(image)}\0{self._stamp(mask)}\0{self.mask}"
+        return int.from_bytes(blake2b(state.encode(errors="surrogateescape"), digest_size=8).digest()) or 1
+
+    def _stamp(self, path: str) -> str:
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            self.absent[path] = "does not exist" if missing else f"can't be read: {error.strerror}"
+            return ""
+        return f"{path if path[0] == '/' else os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}"
 
 
 def folder(
@@ -65,15 +88,19 @@ def folder(
     test_root: str | None = None,
     mask: str | list[int] = "nonzero",
     classes: int = 1,
+    cache_dir: str | None = None,
 ) -> dict[str, FilePairs | None]:
     """Sources from folders with ``images/`` and ``masks/`` matched by stem; keys ``train``, ``val``, ``test``.
+
+    Args:
+        cache_dir: where it is noted which files were fine, so that they are not opened again while they stay as they are.
 
     Raises:
         ValueError: a folder is missing or empty, or files don't match, can't be read or don't fit (all listed).
     """
     roots = {"train": ("data.root", root), "val": ("data.val_root", val_root), "test": ("data.test_root", test_root)}
     found = {name: _match(key, Path(path)) if path else None for name, (key, path) in roots.items()}
-    return _open(found, mask, classes)
+    return _open(found, mask, classes, cache_dir)
 
 
 def pairs(
@@ -82,8 +109,12 @@ def pairs(
     test_pairs: str | None = None,
     mask: str | list[int] = "nonzero",
     classes: int = 1,
+    cache_dir: str | None = None,
 ) -> dict[str, FilePairs | None]:
     """Sources from text files of ``image, mask`` lines; keys ``train``, ``val``, ``test``.
+
+    Args:
+        cache_dir: as for `folder`.
 
     Raises:
         ValueError: a file is missing or empty, or files it names are missing, can't be read or don't fit (all listed).
@@ -94,132 +125,107 @@ def pairs(
         "test": ("data.test_pairs", test_pairs),
     }
     found = {name: _read_pairs(key, Path(path)) if path else None for name, (key, path) in files.items()}
-    return _open(found, mask, classes)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """uint8 HxWx3 RGB, upright. Grey, palette, 16-bit and RGBA files become RGB."""
-    image = _upright(path)
-    if image.mode.startswith("I") or image.mode == "F":
-        grey = _to_uint8(np.asarray(image))
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """HxW values as the file has them: a palette's indices, a colour's brightest channel; upright."""
-    image = _upright(path)
-    if image.mode in ("RGBA", "LA", "PA"):
-        image = image.convert("RGB")  # what is transparent keeps its colour: alpha says nothing about the class
-    values = np.asarray(image)
-    return values.max(axis=2) if values.ndim == 3 else values
-
-
-def to_classes(values: np.ndarray, rule: str | list[int], path: Path | str = "mask") -> np.ndarray:
-    """Mask values HxW -> class ids, uint8 HxW.
-
-    Args:
-        rule: ``nonzero``: any value above 0 is person; ``half``: from the middle of the range (128 of 255) on; a list
-            of ids: the value of class 0, of class 1, ...; 255 is ignored there unless it is listed.
-
-    Raises:
-        ValueError: a value that the list doesn't name.
-    """
-    if rule == "nonzero":
-        return (values > 0).astype(np.uint8)
-    if rule == "half":
-        return (_to_uint8(values) >= 128).astype(np.uint8)
-    classes = np.full(values.shape, IGNORE, np.uint8)
-    known = values == IGNORE
-    for index, value in enumerate(rule):
-        chosen = values == value
-        classes[chosen] = index
-        known |= chosen
-    if not known.all():
-        strange = sorted(np.unique(values[~known]).tolist())[:8]
-        raise ValueError(f"{path} holds the values {strange}, which data.mask={list(rule)} does not name")
-    return classes
-
-
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    if values.dtype == bool:
-        return values.astype(np.uint8) * 255
-    if values.dtype == np.uint8:
-        return values
-    return (values // 257 if values.max(initial=0) > 255 else values).clip(0, 255).astype(np.uint8)
-
-
-def _upright(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image)
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
+    return _open(found, mask, classes, cache_dir)
 
 
 def _match(key: str, root: Path) -> Found:
     if missing := [
         f"{key}: {root / part} does not exist" for part in ("images", "masks") if not (root / part).is_dir()
     ]:
-        return Found([], missing)
+        return Found([], [], missing)
     images, masks = _by_stem(root / "images"), _by_stem(root / "masks")
     if not images:
-        return Found([], [f"{key}: {root / 'images'} holds no photograph ({', '.join(sorted(SUFFIXES))})"])
+        return Found([], [], [f"{key}: {root / 'images'} holds no photograph ({', '.join(sorted(SUFFIXES))})"])
     problems = [f"{path} shares its stem with another file" for found in (images, masks) for path in _doubles(found)]
     problems += [f"{images[stem][0]} has no mask" for stem in sorted(images.keys() - masks.keys())]
     problems += [f"{masks[stem][0]} has no image" for stem in sorted(masks.keys() - images.keys())]
-    return Found([(images[stem][0], masks[stem][0]) for stem in sorted(images.keys() & masks.keys())], problems)
+    matched = sorted(images.keys() & masks.keys())
+    return Found([images[stem][0] for stem in matched], [masks[stem][0] for stem in matched], problems)
 
 
-def _by_stem(directory: Path) -> dict[str, list[Path]]:
+def _by_stem(directory: Path) -> dict[str, list[str]]:
     found = defaultdict(list)
-    for path in sorted(directory.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            found[path.stem].append(path)
+    for name in sorted(os.listdir(directory)):
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() in SUFFIXES:
+            found[stem].append(f"{directory}/{name}")
     return found
 
 
-def _doubles(found: dict[str, list[Path]]) -> list[Path]:
+def _doubles(found: dict[str, list[str]]) -> list[str]:
     return [path for paths in found.values() for path in paths[1:]]
 
 
 def _read_pairs(key: str, file: Path) -> Found:
     if not file.is_file():
-        return Found([], [f"{key}={file}: no such file"])
+        return Found([], [], [f"{key}={file}: no such file"])
+    images, masks, problems, beside = [], [], [], f"{file.parent}/"
     with file.open(newline="", encoding="utf-8-sig") as text:
-        rows = [(number, row) for number, row in enumerate(csv.reader(text, skipinitialspace=True), 1) if row]
-    if not rows:
-        return Found([], [f"{key}={file} holds no line `image, mask`"])
-    problems = [f"{file}, line {number}: expected `image, mask`, got {row}" for number, row in rows if len(row) != 2]
-    pairs_ = [tuple(file.parent / name.strip() for name in row) for _, row in rows if len(row) == 2]
-    missing = dict.fromkeys(path for pair in pairs_ for path in pair if not path.is_file())
-    problems += [f"{path} does not exist" for path in missing]
-    return Found([pair for pair in pairs_ if not missing.keys() & set(pair)], problems)
+        for number, row in enumerate(csv.reader(text, skipinitialspace=True), 1):
+            if len(row) == 2:
+                image, mask = row[0].strip(), row[1].strip()
+                images.append(image if image[:1] == "/" else beside + image)
+                masks.append(mask if mask[:1] == "/" else beside + mask)
+            elif row:
+                problems.append(f"{file}, line {number}: expected `image, mask`, got {row}")
+    if not images and not problems:
+        problems = [f"{key}={file} holds no line `image, mask`"]
+    return Found(images, masks, problems)
 
 
-def _open(found: dict[str, Found | None], mask: str | list[int], classes: int) -> dict[str, FilePairs | None]:
+def _open(
+    found: dict[str, Found | None], mask: str | list[int], classes: int, cache_dir: str | None
+) -> dict[str, FilePairs | None]:
     if mask not in ("nonzero", "half") and (isinstance(mask, str) or len(mask) != max(classes, 2)):
         raise ValueError(
             f"data.mask={mask}: give nonzero, half, or a list with the mask value of each of the {max(classes, 2)} "
             f"classes of model.classes={classes}"
         )
-    given = [one for one in found.values() if one]
-    with ThreadPoolExecutor() as pool:
-        results = list(
-            pool.map(lambda pair: _check(pair, mask), dict.fromkeys(pair for one in given for pair in one.pairs))
-        )
-    _refuse(
-        [problem for one in given for problem in one.problems] + [result for result in results if result not in FINE]
-    )
-    if resized := results.count(RESIZED):
+    problems = [problem for one in found.values() if one for problem in one.problems]
+    sources = {name: FilePairs(one.images, one.masks, mask) if one else None for name, one in found.items()}
+    checked = Table(Path(cache_dir) / "checked.index", CHECKED) if cache_dir else None
+    resized = 0
+    for source in filter(None, sources.values()):
+        wrong, odd = _check_all(source, checked)
+        problems, resized = problems + wrong, resized + odd
+    _refuse(list(dict.fromkeys(problems)))
+    if resized:
         log.info("%d masks of another size than their photograph are resized to it", resized)
-    return {name: FilePairs(one.pairs, mask) if one else None for name, one in found.items()}
+    return sources
 
 
-def _check(pair: tuple[Path, Path], mask: str | list[int]) -> str | None:
+def _check_all(source: FilePairs, checked: Table | None) -> tuple[list[str], int]:
+    """What is wrong with pairs, and how many masks are of another size than their photograph."""
+    problems = [f"{path} {why}" for path, why in source.absent.items()]
+    known = checked.find(source.keys) if checked else np.zeros(len(source), CHECKED)
+    unknown, resized = np.flatnonzero(known["key"] == 0), int(known["resized"].sum())
+    with ThreadPoolExecutor() as pool, tqdm(total=len(unknown), desc="check", leave=False, disable=None) as bar:
+        for start in range(0, len(unknown), CHUNK):
+            chunk = unknown[start : start + CHUNK]
+            pairs_ = [(source.names[index], source.masks[index]) for index in chunk.tolist()]
+            here = [pair for pair in pairs_ if not source.absent.keys() & set(pair)]
+            results = dict(zip(here, pool.map(lambda pair: _check(pair, source.mask), here), strict=True))
+            problems += [result for result in results.values() if result not in FINE]
+            fine = [results.get(pair, "") in FINE for pair in pairs_]
+            marks = [results.get(pair) == RESIZED for pair in pairs_]
+            resized += sum(marks)
+            if checked and any(fine):
+                _note(checked, source.keys[chunk][fine], np.array(marks)[fine])
+            bar.update(len(chunk))
+    return problems, resized
+
+
+def _note(checked: Table, keys: np.ndarray, resized: np.ndarray) -> None:
+    records = np.zeros(len(keys), CHECKED)
+    records["key"], records["resized"] = keys, resized
+    with checked.alone():
+        checked.add(records)
+
+
+def _check(pair: tuple[str, str], mask: str | list[int]) -> str | None:
     """What is wrong with one pair, found from headers and ends of files; masks with ids are read whole."""
     try:
-        (width, height), (mask_width, mask_height) = (_whole_size(path) for path in pair)
+        (width, height), (mask_width, mask_height) = (whole_size(path) for path in pair)
         if not isinstance(mask, str):
             to_classes(read_mask(pair[1]), mask, pair[1])
     except ValueError as error:
@@ -229,32 +235,6 @@ def _check(pair: tuple[Path, Path], mask: str | list[int]) -> str | None:
     if abs(width * mask_height - height * mask_width) <= 0.01 * width * mask_height:
         return RESIZED
     return f"{pair[1]} is {mask_width}x{mask_height}, its photograph {width}x{height}: another aspect ratio"
-
-
-def _whole_size(path: Path) -> tuple[int, int]:
-    """Upright width and height of a file that is whole.
-
-    Raises:
-        ValueError: it can't be read or its end is missing.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            if not _ends_well(path, image.format):
-                image.load()  # data after the end marker is harmless, so only reading all of it tells
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
-        raise ValueError(f"{path} can't be read: {error}") from error
-    return (height, width) if turned else (width, height)
-
-
-def _ends_well(path: Path, format: str) -> bool:
-    endings = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-    if format not in endings:
-        return False
-    with path.open("rb") as file:
-        file.seek(-min(path.stat().st_size, 64), 2)
-        return endings[format] in file.read()
 
 
 def _refuse(problems: list[str]) -> None:

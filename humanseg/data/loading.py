@@ -1,17 +1,21 @@
 """Batches for training and evaluation: what happens to a sample is a pure function of (seed, pass, index)."""
 
+import math
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from humanseg.data.cache import Prepared, prepare_cache
 from humanseg.data.split import Split, split
 from humanseg.data.transforms import MARGIN, letterbox, shrink
+from humanseg.device import cores
 from humanseg.interrupts import leave_to_main
 
 cv2.setNumThreads(0)  # the workers are the parallelism, and OpenCV's own threads hang in a forked worker
@@ -31,6 +35,9 @@ class Data:
     num_workers: int
     seed: int
     augment: Callable | None
+    cache_dir: str | None = None
+    _prepared: dict[int, object] = field(default_factory=dict)  # source's id -> its samples at the margin's size
+    _evaluations: dict[str, DataLoader] = field(default_factory=dict)
 
     def batches_per_pass(self) -> int:
         """Training drops the incomplete batch.
@@ -48,7 +55,7 @@ class Data:
     def train_batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Training batches number `start` to `stop` - 1 of the endless shuffled stream: uint8 NxHxWx3, uint8 NxHxW."""
         stream = BatchNumbers(len(self.splits["train"]), self.batch_size, self.seed, start, stop)
-        return iter(self._loader(Samples(self.splits["train"], self, self.augment), batch_sampler=stream))
+        return iter(self._loader(self._samples("train", self.augment), collate_fn=as_it_is, batch_sampler=stream))
 
     def batch_names(self, number: int) -> list[str]:
         """The samples of training batch `number`."""
@@ -58,11 +65,30 @@ class Data:
 
     def eval_batches(self, name: str) -> DataLoader:
         """All samples of a split in order, letterboxed: uint8 NxHxWx3, uint8 NxHxW."""
-        return self._loader(Samples(self.splits[name], self, None), batch_size=self.val_batch_size)
+        if name not in self._evaluations:  # kept: its workers wait for the next epoch instead of being started for it
+            self._evaluations[name] = self._loader(
+                self._samples(name, None),
+                collate_fn=as_it_is,
+                batch_size=self.val_batch_size,
+                persistent_workers=self.num_workers > 0,
+            )
+        return self._evaluations[name]
 
     def photographs(self, name: str) -> DataLoader:
         """All samples of a split in order at their own sizes: lists of uint8 HxWx3 and uint8 HxW arrays."""
         return self._loader(self.splits[name], batch_size=8, collate_fn=list)
+
+    def _samples(self, name: str, augment: Callable | None) -> "Samples":
+        """A split as the network gets it; the first call fills the cache with all that training will ask for."""
+        source, longest = self.splits[name].source, round(self.image_size * MARGIN)
+        if self.cache_dir and hasattr(source, "prepared") and id(source) not in self._prepared:
+            parts = [
+                part for key, part in self.splits.items() if part.source is source and (key != "test" or key == name)
+            ]
+            wanted = np.unique(np.concatenate([part.indices for part in parts]))
+            self._prepared[id(source)] = prepare_cache(source, wanted, longest, Path(self.cache_dir))
+        prepared = self._prepared.get(id(source)) or Shrunk(source, longest)
+        return Samples(prepared, self.splits[name].indices, self.image_size, self.pad_value, self.seed, augment)
 
     def _loader(self, samples: Dataset, **batching) -> DataLoader:
         # A generator of its own: a DataLoader would otherwise draw from torch's and so disturb the run's random state.
@@ -82,7 +108,7 @@ def prepare(
     image_size: int,
     batch_size: int,
     val_batch_size: int,
-    num_workers: int,
+    num_workers: int | str,
     val_split: int | float | str,
     test_split: int | float,
     limit: int | float | None,
@@ -91,6 +117,8 @@ def prepare(
     std: list[float],
     seed: int,
     augment: Callable | None,
+    cache: bool = False,
+    cache_dir: str | None = None,
 ) -> Data:
     """Split `sources` and say how they become batches; the arguments are the keys of conf/data_base.yaml.
 
@@ -98,31 +126,99 @@ def prepare(
         ValueError: as `split` raises it.
     """
     splits = split(sources, val_split, test_split, limit, seed)
-    return Data(splits, image_size, pad_value, mean, std, batch_size, val_batch_size, num_workers, seed, augment)
+    return Data(
+        splits,
+        image_size,
+        pad_value,
+        mean,
+        std,
+        batch_size,
+        val_batch_size,
+        auto_workers() if num_workers == "auto" else num_workers,
+        seed,
+        augment,
+        cache_dir if cache else None,
+    )
+
+
+def auto_workers() -> int:
+    """One where the network has the CPU, which it keeps busy; with a GPU all cores but the main process's, up to 16."""
+    return min(max(cores() - 1, 1), 16) if torch.cuda.is_available() else 1
+
+
+class Shrunk:
+    """The samples of a source with their longer side at most `longest` pixels, made when asked for."""
+
+    def __init__(self, source: object, longest: int):
+        self.source, self.longest = source, longest
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if hasattr(self.source, "prepared"):
+            return self.source.prepared(index, self.longest)
+        return shrink(*self.source[index], self.longest)
 
 
 class Samples(Dataset):
-    """The samples of a split as the network gets them; indexed by (pass, index), or by index without augmentation."""
+    """The samples of a split as the network gets them; indexed by (pass, index), or by index without augmentation.
 
-    def __init__(self, part: Split, data: Data, augment: Callable | None):
-        self.part, self.augment = part, augment
-        self.image_size, self.pad_value, self.seed = data.image_size, data.pad_value, data.seed
+    Args:
+        prepared: [i] -> uint8 HxWx3, uint8 HxW at the size with the margin.
+        indices: which of them belong to the split.
+    """
+
+    def __init__(
+        self,
+        prepared: Shrunk | Prepared,
+        indices: Sequence[int],
+        image_size: int,
+        pad_value: int,
+        seed: int,
+        augment: Callable | None,
+    ):
+        self.prepared, self.indices, self.augment = prepared, indices, augment
+        self.image_size, self.pad_value, self.seed = image_size, pad_value, seed
 
     def __len__(self) -> int:
-        return len(self.part)
+        return len(self.indices)
 
     def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, Tensor]:
+        """uint8 SxSx3 and uint8 SxS."""
+        images, masks = self.__getitems__([key])
+        return images[0], masks[0]
+
+    def __getitems__(self, keys: list[tuple[int, int]] | list[int]) -> tuple[Tensor, Tensor]:
+        """uint8 NxSxSx3 and uint8 NxSxS: a batch in one piece, in memory that a worker shares with the main process."""
+        shape = (len(keys), self.image_size, self.image_size)
+        images, masks = _empty(*shape, 3), _empty(*shape)
+        for key, image, mask in zip(keys, images.numpy(), masks.numpy(), strict=True):
+            self._write(key, image, mask)
+        return images, masks
+
+    def _write(self, key: tuple[int, int] | int, square: np.ndarray, labels: np.ndarray) -> None:
         number, index = key if isinstance(key, tuple) else (0, key)
-        image, mask = self.part[index]
+        image, mask = self.prepared[self.indices[index]]
         if self.augment is not None:
-            image, mask = shrink(image, mask, round(self.image_size * MARGIN))
             # albumentations ignores the seeds of torch, numpy and random; one stream serves all its transforms in turn.
-            seed = [self.seed, number, self.part.indices[index]]
+            seed = [self.seed, number, self.indices[index]]
             self.augment.set_random_state(np.random.default_rng(seed), random.Random(str(seed)))
             augmented = self.augment(image=image, mask=mask)
             image, mask = augmented["image"], augmented["mask"]
-        image, mask = letterbox(image, mask, self.image_size, self.pad_value)
-        return torch.from_numpy(image), torch.from_numpy(mask)
+        if mask.shape != labels.shape:
+            image, mask = letterbox(image, mask, self.image_size, self.pad_value)
+        square[:], labels[:] = image, mask
+
+
+def _empty(*shape: int) -> Tensor:
+    """uint8 of this shape; a worker's, where the main process sees it too, as torch's own collating has it."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+
+
+def as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Samples make whole batches: nothing is left to collate."""
+    return batch
 
 
 class BatchNumbers:

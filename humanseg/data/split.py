@@ -1,8 +1,9 @@
 """Which samples train, validate and test: seeded, so that the same seed gives the same samples."""
 
 import hashlib
+import os
+from array import array
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,7 @@ class Split:
     """A source of samples and which of them belong to this split."""
 
     source: object  # len(), [i] -> (image, mask), names[i]
-    indices: list[int]
+    indices: array  # of 64-bit integers: a list of Python's own would be copied into every worker as it is read
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -26,8 +27,8 @@ class Split:
 
     def fingerprint(self) -> str:
         """Changes with the samples' file names and their order, not with the folder that they lie in."""
-        names = self.source.names
-        files = "\n".join(Path(names[index]).name for index in self.indices)
+        names = list(self.source.names)
+        files = "\n".join(os.path.basename(names[index]) for index in self.indices)
         return hashlib.sha256(files.encode()).hexdigest()[:16]
 
 
@@ -43,26 +44,30 @@ def split(sources: dict, val_split, test_split, limit, seed: int) -> dict[str, S
     Raises:
         ValueError: a rule that is not one of these, or nothing left to train on.
     """
-    whole = {name: Split(source, list(range(len(source)))) for name, source in sources.items() if source is not None}
+    whole = {
+        name: Split(source, array("q", range(len(source)))) for name, source in sources.items() if source is not None
+    }
     if "train" not in whole:
         return whole
     source, count = sources["train"], len(sources["train"])
-    order = np.random.default_rng([seed, 0x5917]).permutation(count).tolist()
+    order = np.random.default_rng([seed, 0x5917]).permutation(count)
     tested = 0 if "test" in whole else _count("data.test_split", test_split, count)
     validated = 0 if "val" in whole or val_split == "train" else _count("data.val_split", val_split, count)
     rest = order[tested + validated :]
-    if not rest:
+    if not len(rest):
         raise ValueError(
             f"nothing is left to train on: {count} samples, of which data.test_split={test_split} takes {tested} "
             f"and data.val_split={val_split} takes {validated}"
         )
     kept = len(rest) if limit is None else min(max(_count("data.limit", limit, len(rest)), 1), len(rest))
-    splits = {"train": Split(source, rest[:kept])}
-    splits["val"] = whole.get("val") or Split(
-        source, rest[:kept] if val_split == "train" else order[tested:][:validated]
-    )
-    splits["test"] = whole.get("test") or Split(source, order[:tested])
-    return splits
+    trained = rest[:kept]
+    shares = {
+        "train": trained,
+        "val": trained if val_split == "train" else order[tested:][:validated],
+        "test": order[:tested],
+    }
+    splits = {name: Split(source, array("q", share.tobytes())) for name, share in shares.items()}
+    return splits | {name: own for name, own in whole.items() if name != "train"}
 
 
 def _count(key: str, rule: int | float | str, total: int) -> int:

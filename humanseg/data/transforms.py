@@ -18,16 +18,23 @@ def shrink(image: np.ndarray, mask: np.ndarray, longest: int) -> tuple[np.ndarra
     Args:
         image: uint8 HxWx3. mask: uint8 HxW.
     """
-    height, width = mask.shape
-    scale = longest / max(height, width)
-    return (image, mask) if scale >= 1 else resize(image, mask, round(height * scale), round(width * scale))
+    return resize(image, mask, *shrunk_size(*mask.shape, longest))
+
+
+def shrunk_size(height: int, width: int, longest: int) -> tuple[int, int]:
+    """Height and width of what `shrink` makes of a photograph of this size."""
+    scale = min(longest / max(height, width), 1)
+    return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
 def resize(image: np.ndarray, mask: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Resize both to at least 1x1: the photograph by area or linearly, the mask by its nearest class."""
-    size = (max(width, 1), max(height, 1))
-    smooth = cv2.INTER_AREA if height < mask.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(image, size, interpolation=smooth), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    """Bring both to one size: the photograph by area or linearly, the mask by its nearest class."""
+    if image.shape[:2] != (height, width):
+        smooth = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+        image = cv2.resize(image, (width, height), interpolation=smooth)
+    if mask.shape != (height, width):
+        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return image, mask
 
 
 def letterbox_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:

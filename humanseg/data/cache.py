@@ -1,0 +1,212 @@
+"""The prepared cache: photographs decoded once, at the size that training wants, in a file that all runs share.
+
+A cache is two files that only grow: pixels, and a table that says under which key what lies where. A key stands for a
+pair of files as they are on disk (path, size, modification time) and how its mask is read, so a changed photograph is
+another key, and what is already there never has to be done again. A checksum tells damage when a sample is read.
+"""
+
+import contextlib
+import fcntl
+import logging
+import mmap
+import shutil
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from humanseg.device import cores
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of how a photograph is prepared: another one begins another cache
+RECORD = np.dtype([("key", "<u8"), ("offset", "<i8"), ("height", "<u2"), ("width", "<u2"), ("crc", "<u4")])
+CHUNK = 64  # photographs that are in memory at once while the cache is filled
+
+
+class Source(Protocol):
+    """What can be cached: samples with keys that change with them."""
+
+    keys: np.ndarray  # uint64, not 0
+
+    def prepared(self, index: int, longest: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Table:
+    """Records on disk that are found by their `key`; of several with one key the last counts."""
+
+    def __init__(self, path: Path, record: np.dtype):
+        self.path, self.record = path, record
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """The record of each key, zeros where there is none."""
+        found = np.zeros(len(keys), self.record)
+        whole = self.path.stat().st_size // self.record.itemsize if self.path.exists() else 0
+        if whole:
+            records = np.fromfile(self.path, self.record, whole)
+            records = records[np.argsort(records["key"], kind="stable")]
+            place = np.searchsorted(records["key"], keys, side="right") - 1
+            hit = (place >= 0) & (records["key"][place] == keys)
+            found[hit] = records[place[hit]]
+        return found
+
+    def add(self, records: np.ndarray) -> None:
+        with self.path.open("ab") as file:
+            file.write(records.tobytes())
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from filling it; where one is at it, wait and say so.
+
+        Raises:
+            ValueError: the folder can't be written to, or is full.
+        """
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with self.path.with_suffix(".lock").open("w") as lock:
+                try:
+                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    log.info("cache      waits for another process that fills %s", self.path)
+                    fcntl.lockf(lock, fcntl.LOCK_EX)
+                with self.path.open("ab") as file:  # a record that a kill has torn would shift all that follow
+                    file.truncate(file.tell() // self.record.itemsize * self.record.itemsize)
+                yield
+        except OSError as error:
+            raise ValueError(
+                f"data.cache_dir={folder} can't be written to ({error.strerror}): "
+                "give another data.cache_dir, or data.cache=false"
+            ) from error
+
+
+class Prepared:
+    """The samples of a source with their longer side at most `longest` pixels.
+
+    Indexing gives read-only uint8 HxWx3 RGB and uint8 HxW class ids: from the cache, or where it lacks a sample, or its
+    checksum is wrong, from the files.
+    """
+
+    def __init__(self, source: Source, longest: int, table: Table, pixels: Path):
+        self.source, self.longest, self.table, self.path = source, longest, table, pixels
+        self.records = _sound_records(table, pixels, source.keys)
+        self.verified = torch.zeros(len(self.records), dtype=torch.bool).share_memory_()  # by any of the workers
+        self._map()
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        record = self.records[index]
+        _, offset, height, width, crc = record.item()
+        area = height * width
+        body = self.pixels[offset : offset + 4 * area]
+        if area and not self.verified[index]:
+            if _checksum(record, body) == crc:
+                self.verified[index] = True
+            else:
+                self._forget(index)
+                area = 0
+        if not area:
+            return self.source.prepared(index, self.longest)
+        return body[: 3 * area].reshape(height, width, 3), body[3 * area :].reshape(height, width)
+
+    def _forget(self, index: int) -> None:
+        """Read a damaged sample from its files from now on; the next run puts it into the cache anew."""
+        log.warning("cache      a sample in %s is damaged and will be prepared anew", self.path)
+        grave = np.zeros(1, RECORD)
+        grave["key"] = self.records[index]["key"]
+        self.records[index] = grave
+        with contextlib.suppress(OSError):  # in a cache that can't be written to, each run finds it anew
+            self.table.add(grave)
+
+    def _map(self) -> None:
+        self.pixels = np.zeros(0, np.uint8)
+        if self.records["height"].any():
+            with self.path.open("rb") as file:
+                self.pixels = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "pixels"}  # a worker maps them itself
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._map()
+
+
+def prepare_cache(source: Source, wanted: np.ndarray, longest: int, folder: Path) -> Prepared:
+    """Open the cache of a source, after filling it with those of the `wanted` samples that it lacks.
+
+    Args:
+        wanted: indices.
+
+    Raises:
+        ValueError: a photograph can't be read, or the folder can't be written to or has too little space.
+    """
+    stem = folder / f"prepared_{longest}px_v{VERSION}"
+    table, pixels = Table(stem.with_suffix(".index"), RECORD), stem.with_suffix(".pixels")
+    if _missing(table, pixels, source, wanted).size:
+        with table.alone():
+            missing = _missing(table, pixels, source, wanted)  # another process may have been faster
+            if missing.size:
+                _fill(source, missing, longest, table, pixels)
+    found = Prepared(source, longest, table, pixels)
+    log.info("cache      %s, %s", pixels, _size(len(found.pixels)))
+    return found
+
+
+def _missing(table: Table, pixels: Path, source: Source, wanted: np.ndarray) -> np.ndarray:
+    """Indices of the wanted samples without a record, one for each key."""
+    keys = source.keys[wanted]
+    lacking = np.flatnonzero(_sound_records(table, pixels, keys)["height"] == 0)
+    _, first = np.unique(keys[lacking], return_index=True)
+    return wanted[lacking[np.sort(first)]]
+
+
+def _sound_records(table: Table, pixels: Path, keys: np.ndarray) -> np.ndarray:
+    """The records of keys; zeros where one points beyond the pixels, which were cut."""
+    found = table.find(keys)
+    end = pixels.stat().st_size if pixels.exists() else 0
+    area = 4 * found["height"].astype(np.int64) * found["width"]
+    found[(found["offset"] < 0) | (found["offset"] > end - area)] = 0
+    return found
+
+
+def _fill(source: Source, missing: np.ndarray, longest: int, table: Table, pixels: Path) -> None:
+    started, chunks = time.perf_counter(), np.array_split(missing, -(-len(missing) // CHUNK))
+    with ThreadPoolExecutor(cores()) as pool, pixels.open("ab") as file:  # decoding runs outside of Python's lock
+        for chunk in tqdm(chunks, f"cache at {longest} px", unit_scale=CHUNK, leave=False, disable=None):
+            samples = list(pool.map(lambda index: source.prepared(index, longest), chunk.tolist()))
+            if chunk is chunks[0]:
+                _refuse_full_disk(sum(4 * mask.size for _, mask in samples) * len(missing) // len(chunk), pixels.parent)
+            records = np.zeros(len(chunk), RECORD)
+            records["key"] = source.keys[chunk]
+            for record, (image, mask) in zip(records, samples, strict=True):
+                record["offset"], (record["height"], record["width"]) = file.tell(), mask.shape
+                body = np.concatenate([image.ravel(), mask.ravel()])
+                record["crc"] = _checksum(record, body)
+                file.write(body)
+            file.flush()
+            table.add(records)  # after what they point to
+    log.info("cache      %d photographs prepared in %.1f s", len(missing), time.perf_counter() - started)
+
+
+def _checksum(record: np.void, body: np.ndarray) -> int:
+    """Of the pixels and of what says where and whose they are."""
+    return zlib.crc32(body, zlib.crc32(record.tobytes()[: -RECORD["crc"].itemsize]))
+
+
+def _refuse_full_disk(needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"data.cache_dir={folder} has {_size(free)} left, and the prepared photographs take about {_size(needed)}: "
+            "give another data.cache_dir, or data.cache=false"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,26 @@
+"""File names by the million: one buffer instead of a million strings, which every worker process would come to copy."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+class Names(Sequence):
+    """A sequence of strings that are made when asked for; none may hold the character NUL, which no file name does."""
+
+    def __init__(self, names: Iterable[str]):
+        self.buffer = "\0".join(names).encode(errors="surrogateescape")
+        self.ends = np.flatnonzero(np.frombuffer(self.buffer + b"\0", np.uint8) == 0)
+        if not self.buffer:
+            self.ends = self.ends[:0]
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> str:
+        index = range(len(self))[index]  # raises IndexError
+        start = self.ends[index - 1] + 1 if index else 0
+        return self.buffer[start : self.ends[index]].decode(errors="surrogateescape")
+
+    def __iter__(self):
+        return iter(self.buffer.decode(errors="surrogateescape").split("\0") if self.buffer else ())
