@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from humanseg import checkpoint, losses
+from humanseg import checkpoint, losses, loop
 from humanseg import metrics as metric_functions
 from humanseg.callbacks import Record
 from humanseg.data.loading import Data, prepare
@@ -133,6 +133,15 @@ def average(network: nn.Module, decay: float) -> AveragedModel | None:
             torch._foreach_copy_(averaged, current)  # batch norm's counters
 
     return AveragedModel(network, multi_avg_fn=update, use_buffers=True) if decay else None
+
+
+def state(network: nn.Module, compute: Compute, optimizer: dict, scheduler: dict, ema: float, total: int) -> loop.State:
+    """A network on its device and all that trains it for `total` optimizer steps."""
+    network = compute.place(network)
+    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
+    return loop.State(
+        network, average(network, ema), optimizers(optimizer, network), schedule(scheduler, total), scaler
+    )
 
 
 def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:

@@ -1,5 +1,6 @@
 """Which device and precision a network runs in, and its forward pass there."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +69,26 @@ def _fast_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # torch has no public question for it in every version that this project runs on
     return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def cores() -> int:
+    """CPU cores that this process may use: a container's, a SLURM job's or taskset's share of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Bit-equal results on CUDA too, or else the convolutions that cuDNN finds quickest for the shapes it meets."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS can't be deterministic without it
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = not wanted
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a device has done what it was given; the CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def describe_device(device: torch.device) -> str:

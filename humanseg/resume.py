@@ -64,7 +64,9 @@ def _run(folder: Path, flags: list[str], typed: list[str]) -> Plan:
         own = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
         recorded.refuse_other_run(own, recorded.with_typed(own, summary["choices"], _composed(together), typed))
     where = [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
-    return Plan(folder, [*flags, *together, *where], summary.get("status") == "completed" and together == merge(before, []))
+    return Plan(
+        folder, [*flags, *together, *where], summary.get("status") == "completed" and together == merge(before, [])
+    )
 
 
 def _sweep(folder: Path, flags: list[str], typed: list[str]) -> Plan:
