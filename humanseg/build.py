@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from humanseg import checkpoint, losses, loop
+from humanseg import checkpoint, loop, losses
 from humanseg import metrics as metric_functions
 from humanseg.callbacks import Record
 from humanseg.data.loading import Data, prepare

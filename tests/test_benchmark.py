@@ -11,7 +11,9 @@ from conftest import TINY
 from humanseg.benchmark import figures, memory, network
 from humanseg.benchmark.figures import Figure
 
-SMALL = [item for item in TINY if not item.startswith(("data.samples", "data.val_split", "trainer.steps", "trainer.epochs"))]
+SMALL = [
+    item for item in TINY if not item.startswith(("data.samples", "data.val_split", "trainer.steps", "trainer.epochs"))
+]
 QUICK = ["mode=benchmark", "people=10", "seconds=0.01", *SMALL, "data.val_split=4", "trainer.epochs=2"]
 
 
@@ -32,7 +34,17 @@ def test_each_figure_is_finite_has_a_unit_and_is_in_the_table(run, parts):
         if one["of"]:
             top, bottom = (by_name[part, other]["value"] for other in one["of"])
             assert one["value"] == pytest.approx(top / bottom)
-    stated = {"device", "threads", "precision", "channels_last", "image_size", "batch_size", "versions", "date", "recipe"}
+    stated = {
+        "device",
+        "threads",
+        "precision",
+        "channels_last",
+        "image_size",
+        "batch_size",
+        "versions",
+        "date",
+        "recipe",
+    }
     assert stated < written["measured"].keys()
 
 
@@ -46,7 +58,12 @@ def test_the_data_path_is_measured_by_recipe_workers_and_way(run):
 def test_photographs_of_ones_own_a_checkpoint_and_the_templates_row(run, people):
     trained = run(*TINY)
     done = run(
-        "mode=benchmark", "seconds=0.01", "parts=[model]", f"ckpt={trained.folder}", "data=folder", f"data.root={people}"
+        "mode=benchmark",
+        "seconds=0.01",
+        "parts=[model]",
+        f"ckpt={trained.folder}",
+        "data=folder",
+        f"data.root={people}",
     )
     by_name, written = found(done.folder)
     assert not (done.folder / "people").exists() and written["measured"]["image_size"] == 32
@@ -67,7 +84,7 @@ def test_the_trace_is_json_that_has_the_steps(run):
 def test_the_start_is_measured_in_processes_of_their_own(run):
     by_name, _ = found(run(*QUICK, "parts=[start]").folder)
     bare, ours = by_name["start", "--cfg job of a bare Hydra app"], by_name["start", "--cfg job"]
-    assert 0 < bare["value"] and 0 < ours["value"]
+    assert bare["value"] > 0 and ours["value"] > 0
     assert len(by_name["start", "a sweep's job beyond its training"]["rounds"]) == 3
     assert by_name["start", "to the end of the first step, saved"]["value"] > ours["value"]
 
@@ -95,7 +112,9 @@ def test_peers_take_turns():
 
 def test_a_figure_is_the_median_and_a_ratio_that_of_its_parts():
     top, bottom = figures.figure("x", "top", "s", [1.0, 5.0, 3.0]), figures.figure("x", "bottom", "s", [1.0, 2.0, 2.0])
-    assert top.value == 3 and figures.ratio("r", top, bottom) == Figure("x", "r", "x", 1.5, (1, 2.5, 1.5), ("top", "bottom"))
+    assert top.value == 3 and figures.ratio("r", top, bottom) == Figure(
+        "x", "r", "x", 1.5, (1, 2.5, 1.5), ("top", "bottom")
+    )
 
 
 def test_percentiles():

@@ -6,7 +6,6 @@ import itertools
 import logging
 import random
 from datetime import date
-from pathlib import Path
 
 import torch
 from hydra import compose
