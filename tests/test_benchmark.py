@@ -23,7 +23,8 @@ def found(folder) -> tuple[dict[tuple[str, str], dict], dict]:
 
 
 @pytest.mark.parametrize("parts", ["model,ceiling", "data,training"])
-def test_each_figure_is_finite_has_a_unit_and_is_in_the_table(run, parts):
+def test_each_figure_is_finite_has_a_unit_and_is_in_the_table(run, parts, monkeypatch):
+    monkeypatch.setattr("humanseg.modes.benchmark.cores", lambda: 1)  # fewer numbers of workers
     done = run(*QUICK, f"parts=[{parts}]")
     by_name, written = found(done.folder)
     assert len(by_name) == len(written["figures"]) and {part for part, _ in by_name} == set(parts.split(","))
@@ -34,6 +35,9 @@ def test_each_figure_is_finite_has_a_unit_and_is_in_the_table(run, parts):
         if one["of"]:
             top, bottom = (by_name[part, other]["value"] for other in one["of"])
             assert one["value"] == pytest.approx(top / bottom)
+    for recipe in ("none", "classic", "portrait") if "data" in parts else ():
+        assert {("data", f"{recipe}, plain, {count} workers") for count in (0, 1)} < by_name.keys()
+        assert [name for _, name in by_name if re.fullmatch(rf"{recipe}, .+ / plain, per core", name)]
     stated = {
         "device",
         "threads",
@@ -46,13 +50,6 @@ def test_each_figure_is_finite_has_a_unit_and_is_in_the_table(run, parts):
         "recipe",
     }
     assert stated < written["measured"].keys()
-
-
-def test_the_data_path_is_measured_by_recipe_workers_and_way(run):
-    by_name, _ = found(run(*QUICK, "parts=[data]").folder)
-    for recipe in ("none", "classic", "portrait"):
-        assert ("data", f"{recipe}, plain, 1 workers") in by_name
-        assert [name for _, name in by_name if re.fullmatch(rf"{recipe}, .+ / plain, per core", name)]
 
 
 def test_photographs_of_ones_own_a_checkpoint_and_the_templates_row(run, people):
