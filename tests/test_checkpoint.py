@@ -1,5 +1,6 @@
 """A checkpoint opens weights-only, is whole at every instant, and can't choose code to run."""
 
+import copy
 import errno
 import os
 
@@ -80,7 +81,7 @@ def test_a_run_can_go_on_in_another_memory_format(optimizer):
 
     straight, other = state(True), state(False)
     step(straight)
-    checkpoint.restore(other, checkpoint.pack(straight, cfg), torch.device("cpu"))
+    checkpoint.restore(other, copy.deepcopy(checkpoint.pack(straight, cfg)), torch.device("cpu"))
     step(straight), step(other)
     assert straight.model.weight.stride() != other.model.weight.stride()
     torch.testing.assert_close(straight.model.weight, other.model.weight)
