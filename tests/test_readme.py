@@ -33,7 +33,9 @@ def test_a_command(command, run, people, tmp_path):
     elif "ckpt=" in command:
         run(*TINY)
     arguments = shlex.split(replaced)[2:]
-    if "mode=test" not in arguments:
+    if "mode=benchmark" in arguments:
+        arguments += [*ON_FILES, "seconds=0.01", "parts=[ceiling]"]
+    elif "mode=test" not in arguments:
         on_files = any(argument.startswith("data.root=") for argument in arguments)
         arguments = [*(ON_FILES if on_files else TINY), *arguments]
     assert re.search(r"^(next|result)\b", run(*arguments).stdout, re.M)
