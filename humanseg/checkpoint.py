@@ -92,6 +92,7 @@ def restore(state: State, payload: dict[str, Any], device: torch.device, changed
             if "lr" in typed:
                 groups[-1]["initial_lr"] = new["lr"]
         optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+        _lay_out(optimizer)
     state.schedule.load_state_dict(payload["schedule"])
     if payload["scaler"] and state.scaler.is_enabled():
         state.scaler.load_state_dict(payload["scaler"])
@@ -103,6 +104,17 @@ def restore(state: State, payload: dict[str, Any], device: torch.device, changed
     if len(payload["random"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(payload["random"]["cuda"])
     random.setstate(payload["random"]["python"])
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Bring what belongs to a parameter into its memory format, which trainer.channels_last may have changed since.
+
+    On the CPU a fused step goes through both in the order of memory and would silently pair the wrong numbers.
+    """
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def save(path: Path, payload: dict[str, Any], keep: Path | None = None, also: Iterable[str] = ()) -> None:

@@ -21,10 +21,14 @@ class Compute:
     mean: list[float]
     std: list[float]
 
+    def __post_init__(self) -> None:
+        # Made once: a copy from Python's memory at each call would make a GPU wait.
+        self.on_device = torch.tensor(self.mean, device=self.device), torch.tensor(self.std, device=self.device)
+
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         """uint8 NxHxWx3 on any device -> float32 logits NxCxHxW on this one."""
         images = images.to(self.device, non_blocking=True)
-        inputs = to_input(images, self.mean, self.std, self.channels_last)
+        inputs = to_input(images, *self.on_device, self.channels_last)
         with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
             return model(inputs).float()
 
@@ -74,6 +78,27 @@ def _fast_bf16(device: torch.device) -> bool:
 def cores() -> int:
     """CPU cores that this process may use: a container's, a SLURM job's or taskset's share of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Bit-equal results on CUDA too, or else the convolutions that cuDNN finds quickest for the shapes it meets."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS can't be deterministic without it
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = not wanted
+
+
+def bound_memory(share: float | None, device: torch.device) -> None:
+    """Let this process have a share of a GPU's memory; beyond it an allocation fails here instead of in a neighbour."""
+    if share is not None and device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a device has done what it was given; the CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def describe_device(device: torch.device) -> str:

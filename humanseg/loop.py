@@ -133,12 +133,13 @@ def train_epoch(
         if state.ema:
             state.ema.update_parameters(model)
         state.step += 1
-        tally.stop_clock()
         if compute.device.type == "cpu" or state.step % 50 == 0:  # reading it makes a GPU wait
             refuse_bad(state, data, settings)
+        tally.stop_clock()
         between(state)
         tally.start_clock()
     refuse_bad(state, data, settings)
+    tally.stop_clock()  # a GPU's last steps have been waited for
     values = tally.read(metrics, settings.steps, data.batch_size)
     return {"epoch": state.epoch + 1, "step": state.step, **rates(state), **values}
 

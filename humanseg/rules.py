@@ -72,6 +72,7 @@ RULES = {
     "trainer.compile": SWITCH,
     "trainer.deterministic": SWITCH,
     "trainer.threads": or_null(whole(1)),
+    "trainer.memory_fraction": or_null(number(0.01, 1)),
     "trainer.accumulate": whole(1),
     "trainer.grad_clip": or_null(number(0)),
     "trainer.ema": number(0, 0.999999),

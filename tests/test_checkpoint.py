@@ -1,5 +1,6 @@
 """A checkpoint opens weights-only, is whole at every instant, and can't choose code to run."""
 
+import copy
 import errno
 import os
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 from conftest import TINY, composed
 
-from humanseg import build, checkpoint, recorded
+from humanseg import build, checkpoint, loop, recorded
+from humanseg.device import Compute
 from humanseg.predictor import Predictor
 
 KEYS = {
@@ -60,6 +62,29 @@ def test_a_full_disk_is_one_sentence(tmp_path, payload):
     with pytest.raises(ValueError, match="last.pt can't be written"):
         checkpoint.save(tmp_path / "last.pt", payload)
     assert not (tmp_path / "last.pt").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_run_can_go_on_in_another_memory_format(optimizer):
+    """A fused step on the CPU reads parameters and averages in the order of memory, whatever their formats."""
+    cfg = composed(f"optimizer={optimizer}", "scheduler=constant")
+
+    def state(channels_last: bool) -> loop.State:
+        torch.manual_seed(0)
+        network, compute = torch.nn.Conv2d(3, 4, 3), Compute(torch.device("cpu"), "fp32", channels_last, [0.0], [1.0])
+        return build.state(network, compute, cfg["optimizer"], cfg["scheduler"], 0.0, 10)
+
+    def step(one: loop.State) -> None:
+        one.optimizers["model"].zero_grad()
+        (one.model.weight.pow(3) * torch.arange(108.0).view(4, 3, 3, 3)).sum().backward()
+        one.optimizers["model"].step()
+
+    straight, other = state(True), state(False)
+    step(straight)
+    checkpoint.restore(other, copy.deepcopy(checkpoint.pack(straight, cfg)), torch.device("cpu"))
+    step(straight), step(other)
+    assert straight.model.weight.stride() != other.model.weight.stride()
+    torch.testing.assert_close(straight.model.weight, other.model.weight)
 
 
 def test_the_one_before_is_kept(tmp_path, payload):

@@ -120,6 +120,14 @@ def test_optimizer(name):
         assert not torch.equal(before[key], network.state_dict()[key]), key
 
 
+def test_torchs_own_optimizers_step_in_one_kernel_unless_told_otherwise():
+    def fused(*overrides: str) -> bool:
+        return bool(build.optimizers(composed(*overrides)["optimizer"], Dot())["model"].param_groups[0].get("fused"))
+
+    assert fused("optimizer=sgd") and fused("optimizer=adamw") and not fused("optimizer=rmsprop")
+    assert not fused("+optimizer.fused=false") and not fused("+optimizer.foreach=true")
+
+
 def test_norms_and_biases_are_spared_from_decay_where_the_choice_says_so():
     optimizer = build.optimizers(composed("optimizer=adamw")["optimizer"], Dot())["model"]
     decayed, spared = optimizer.param_groups

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "humanseg"
 LAYERS = [
     {"commandline", "resume", "sweeps"},
     {"modes"},
-    {"build", "loop", "checkpoint", "runs", "logs", "predictor", "media", "composite", "report"},
+    {"build", "loop", "checkpoint", "runs", "logs", "predictor", "media", "composite", "report", "benchmark"},
     {"data", "losses", "metrics", "callbacks", "schedules", "device", "rules", "recorded", "interrupts", "distributed"},
 ]
 HYDRA_LIVES_IN = {"commandline", "resume", "sweeps", "modes", "build"}

@@ -69,9 +69,9 @@ def unletterbox(logits: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(inner, size=(height, width), mode="bilinear", align_corners=False)[0]
 
 
-def to_input(images: Tensor, mean: list[float], std: list[float], channels_last: bool) -> Tensor:
+def to_input(images: Tensor, mean: Tensor | list[float], std: Tensor | list[float], channels_last: bool) -> Tensor:
     """uint8 NxHxWx3 on the network's device -> normalised float32 Nx3xHxW in the network's memory format."""
-    mean_255 = torch.tensor(mean, device=images.device) * 255
-    scale = 1 / (torch.tensor(std, device=images.device) * 255)
+    mean_255 = torch.as_tensor(mean, device=images.device) * 255
+    scale = 1 / (torch.as_tensor(std, device=images.device) * 255)
     normalised = ((images - mean_255) * scale).permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels_last already
     return normalised.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import random
 
 import torch
@@ -14,7 +13,7 @@ from humanseg import build, checkpoint, interrupts, logs, loop, recorded, rules,
 from humanseg.callbacks import Record
 from humanseg.checkpoint import Checkpoints
 from humanseg.data.loading import Data
-from humanseg.device import Compute, describe_device
+from humanseg.device import Compute, be_deterministic, describe_device
 from humanseg.metrics import EVALUATION_ONLY
 from humanseg.modes import choices, overrides, run_folder, test
 from humanseg.predictor import Predictor
@@ -32,9 +31,7 @@ def run(config: DictConfig) -> float:
     trainer = cfg["trainer"]
     torch.manual_seed(cfg["seed"])
     random.seed(cfg["seed"])
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS can't be deterministic without it
-    torch.use_deterministic_algorithms(trainer["deterministic"])
-    torch.backends.cudnn.benchmark = not trainer["deterministic"]
+    be_deterministic(trainer["deterministic"])
 
     compute = build.compute(trainer, cfg["data"])
     metrics = build.metrics(cfg["metrics"])
@@ -207,12 +204,8 @@ def _state(cfg: dict, compute: Compute, settings: loop.Settings, fresh: bool) ->
     network = build.model(cfg["model"] if fresh else cfg["model"] | {"encoder_weights": None})
     if cfg["ckpt"] and fresh:
         start_from(network, cfg["ckpt"], cfg["out"])
-    network = compute.place(network)
-    average = build.average(network, cfg["trainer"]["ema"])
-    optimizers = build.optimizers(cfg["optimizer"], network)
-    schedule = build.schedule(cfg["scheduler"], settings.epochs * settings.steps)
-    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
-    return loop.State(network, average, optimizers, schedule, scaler)
+    total = settings.epochs * settings.steps
+    return build.state(network, compute, cfg["optimizer"], cfg["scheduler"], cfg["trainer"]["ema"], total)
 
 
 def start_from(network: torch.nn.Module, typed: str, out: str) -> None:

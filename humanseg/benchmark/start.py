@@ -1,0 +1,106 @@
+"""How long the suite takes before and beside training: its command line, its first step, each job of a sweep."""
+
+import csv
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn
+
+PROJECT = Path(__file__).parents[2]
+JOBS = 4  # of the sweep; the first one starts the process and does not count
+
+# What --cfg job can't be quicker than.
+BARE_APP = """import hydra
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config):
+    pass
+
+main()
+"""
+
+
+def measure(typed: list[str], folder: Path) -> list[Figure]:
+    """Each in processes of their own, in `folder`.
+
+    Args:
+        typed: the overrides of the runs, without mode and out.
+
+    Raises:
+        ValueError: a run fails; its last words.
+    """
+    (folder / "bare" / "conf").mkdir(parents=True)
+    (folder / "bare" / "conf" / "config.yaml").write_text("answer: 42\n")
+    (folder / "bare" / "app.py").write_text(BARE_APP)
+    commands = {"--cfg job": PROJECT / "run.py", "--cfg job of a bare Hydra app": folder / "bare" / "app.py"}
+    for app in commands.values():
+        _seconds(app, ["--cfg", "job"])  # the files come from the disk once
+    peers = {name: lambda app=app: _seconds(app, ["--cfg", "job"]) for name, app in commands.items()}
+    turns = in_turn(peers, 2 * ROUNDS)
+    found = [figure("start", name, "s", seconds) for name, seconds in turns.items()]
+    beyond = [ours - bare for ours, bare in zip(*turns.values(), strict=True)]
+    found.append(figure("start", "--cfg job beyond a bare Hydra app", "s", beyond))
+    one_step = [*typed, f"out='{folder}'", "trainer.steps_per_epoch=1", "trainer.accumulate=1"]
+    found.append(figure("start", "to the end of the first step, saved", "s", _first_step(one_step)))
+    sweep = [*one_step, "trainer.epochs=1", "-m", "seed=" + ",".join(map(str, range(JOBS)))]
+    return [
+        *found,
+        figure("start", "a sweep's job beyond its training", "s", _beyond_training(sweep, folder / "sweep")),
+    ]
+
+
+def _seconds(app: Path, arguments: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, app, *arguments], capture_output=True, check=True)
+    return time.perf_counter() - started
+
+
+def _first_step(arguments: list[str]) -> list[float]:
+    """Of two runs, one after the other: from the command to the line that its first epoch of one step writes."""
+    found = []
+    for _ in range(2):
+        started = time.perf_counter()
+        with _started([*arguments, "trainer.epochs=2", "trainer.val_every=2", "callbacks=none"]) as run:
+            _await_line(run, "epoch 1/2")
+            found.append(time.perf_counter() - started)
+            run.terminate()
+    return found
+
+
+def _beyond_training(arguments: list[str], folder: Path) -> list[float]:
+    """From the end of one job to the end of the next, less what the latter's log says of training and validation."""
+    ends = []
+    with _started([*arguments, f"hydra.sweep.dir='{folder}'"]) as sweep:
+        for number in range(JOBS):
+            _await_line(sweep, f"job {number} done")
+            ends.append(time.perf_counter())
+    return [ends[number] - ends[number - 1] - _trained(folder, number) for number in range(1, JOBS)]
+
+
+def _trained(sweep: Path, number: int) -> float:
+    """Seconds that a job's epochs took."""
+    (table,) = sweep.glob(f"{number}_*/metrics.csv")
+    with table.open() as file:
+        logs = list(csv.DictReader(file))
+    return sum(float(log["time/train_seconds"]) + float(log["time/validation_seconds"] or 0) for log in logs)
+
+
+def _started(arguments: list[str]) -> subprocess.Popen:
+    command = [sys.executable, PROJECT / "run.py", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _await_line(run: subprocess.Popen, beginning: str) -> str:
+    """The next line that begins so.
+
+    Raises:
+        ValueError: the process ends without it.
+    """
+    before = ""
+    for line in run.stdout:
+        if line.startswith(beginning):
+            return line
+        before = line.strip() or before
+    raise ValueError(f"the benchmark's own run ended without `{beginning}`: {before}")

@@ -1,0 +1,156 @@
+"""Training: the step's ceiling, what real training reaches of it, and a plain script, all in turn; and a trace."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from humanseg import loop
+from humanseg.benchmark import memory, plain
+from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn, ratio
+from humanseg.data.loading import Data
+from humanseg.device import Compute, finish
+
+ENDLESS = 10**9  # batches
+TRACED_STEPS = 3
+
+
+class Trainee:
+    """A network in training by the suite's own loop, an epoch of some steps at a time.
+
+    Args:
+        metrics: those that training counts, by name.
+    """
+
+    def __init__(
+        self, state: loop.State, data: Data, compute: Compute, loss: nn.Module, metrics: dict, clip: float | None
+    ):
+        self.state, self.data, self.compute, self.loss, self.metrics = state, data, compute, loss, metrics
+        self.clip = clip
+
+    def epoch(self, batches: Iterator[tuple[Tensor, Tensor]], steps: int) -> dict[str, float]:
+        """The log of an epoch of `steps`, as the loop writes it."""
+        settings = loop.Settings(1, steps, 1, self.clip, 1, None, "max", 0)
+        self.state.tally = None
+        return loop.train_epoch(
+            self.state, batches, self.data, self.compute, self.loss, self.metrics, settings, lambda _: None
+        )
+
+    def turn(self, batches: Iterator[tuple[Tensor, Tensor]], seconds: float) -> dict[str, float]:
+        """The log of about as many seconds, two steps at least, after one to warm up."""
+        warm = self.epoch(batches, 1)
+        return self.epoch(batches, _steps(seconds, warm["time/train_seconds"]))
+
+
+def _steps(seconds: float, one: float) -> int:
+    return max(2, math.ceil(seconds / one))
+
+
+def ready(data: Data, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first training batch again and again, on the device already."""
+    images, masks = next(data.train_batches(0, 1))
+    return repeat((images.to(device), masks.to(device)))
+
+
+def ceiling(trainees: dict[str, Trainee], seconds: float) -> list[Figure]:
+    """The training step on a batch that is on the device, for each trainee in turn, and their first step."""
+    found, peers = [], {}
+    for name, trainee in trainees.items():
+        batches = ready(trainee.data, trainee.compute.device)
+        first = trainee.epoch(batches, 1)["time/train_seconds"]
+        found.append(figure("ceiling", f"first step, {name}", "s", [first]))
+        trainee.epoch(batches, 2)  # cuDNN has chosen, the compiler may have met another guard
+        peers[name] = lambda trainee=trainee, batches=batches: trainee.turn(batches, seconds / ROUNDS)
+    rates = {
+        name: figure("ceiling", f"step, {name}", "images/s", [log["time/images_per_second"] for log in logs])
+        for name, logs in in_turn(peers).items()
+    }
+    first, *others = rates.values()
+    return [*found, first, *others, *(ratio(f"{one.name} / {first.name}", one, first) for one in others)]
+
+
+def end_to_end(trainee: Trainee, script: Callable[[float], float], workers: int, seconds: float) -> list[Figure]:
+    """Real training, the ceiling and a plain script in turn; then the peak memory of real training, untimed.
+
+    Args:
+        script: trains for about as many seconds and returns its images a second.
+    """
+    data, device = trainee.data, trainee.compute.device
+    stream, batch = data.train_batches(0, ENDLESS), ready(data, device)
+    trainee.epoch(stream, 2)
+
+    def real() -> dict[str, float]:
+        drain(stream, workers)
+        return trainee.turn(stream, seconds / ROUNDS)
+
+    turns = in_turn(
+        {
+            "real": real,
+            "ceiling": lambda: trainee.turn(batch, seconds / ROUNDS),
+            "plain": lambda: {"time/images_per_second": script(seconds / ROUNDS)},
+        }
+    )
+    with memory.watched(device) as peaks:
+        trainee.epoch(stream, 2)
+    rates = {
+        name: figure("training", name, "images/s", [log["time/images_per_second"] for log in logs])
+        for name, logs in turns.items()
+    }
+    waits = [100 * log["time/data_wait_share"] for log in turns["real"]]
+    return [
+        *rates.values(),
+        ratio("real / ceiling", rates["real"], rates["ceiling"]),
+        ratio("real / plain", rates["real"], rates["plain"]),
+        figure("training", "waiting for data", "%", waits),
+        *(figure("training", f"peak memory, {where}", "MiB", [size / 2**20]) for where, size in peaks.items()),
+    ]
+
+
+def plain_script(
+    network: nn.Module,
+    photographs: plain.Photographs,
+    batch_size: int,
+    workers: int,
+    loss: nn.Module,
+    device: torch.device,
+) -> Callable[[float], float]:
+    """The plain script with its loader open: trains for about as many seconds, returns images a second."""
+    network = network.to(device)
+    optimizer = torch.optim.SGD((one for one in network.parameters() if one.requires_grad), lr=1e-3, momentum=0.9)
+    batches = plain.endless(photographs, batch_size, workers)
+
+    def steps(count: int) -> float:
+        finish(device)
+        started = time.perf_counter()
+        plain.train(network, batches, loss, optimizer, device, count)
+        finish(device)
+        return time.perf_counter() - started
+
+    def script(seconds: float) -> float:
+        drain(batches, workers)
+        count = _steps(seconds, steps(1))
+        return count * batch_size / steps(count)
+
+    steps(2)
+    return script
+
+
+def drain(batches: Iterator, workers: int) -> None:
+    """Throw away what the workers have prepared while others had their turn: two batches each."""
+    for _ in range(2 * workers):
+        next(batches)
+
+
+def trace(trainee: Trainee, path: Path) -> None:
+    """Some steps of real training as a Chrome trace; https://ui.perfetto.dev opens it."""
+    batches = trainee.data.train_batches(0, ENDLESS)
+    trainee.epoch(batches, 1)
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (trainee.compute.device.type == "cuda")
+    with profile(activities=kinds) as recorded:
+        trainee.epoch(batches, TRACED_STEPS)
+    recorded.export_chrome_trace(str(path))
