@@ -20,12 +20,12 @@ RECIPES = {
     ],
     "two optimizers, plateau, early stop": [
         "data.num_workers=0", "optimizer=encoder_decoder", "scheduler=plateau", "scheduler.curve.patience=0",
-        "scheduler.curve.factor=0.5", "trainer.early_stop=3", "trainer.epochs=9", "augment=classic",
+        "scheduler.curve.factor=0.5", "trainer.early_stop=3", "trainer.epochs=7", "augment=classic",
         "trainer.save_minutes=0.002",
     ],
     "adam, cosine, bf16, an epoch in steps, epochs alone": [
         "data.num_workers=1", "optimizer=adamw", "scheduler=cosine", "trainer.precision=bf16", "loss=bce_dice",
-        "trainer.steps_per_epoch=3", "trainer.epochs=5", "trainer.save_minutes=null", "trainer.val_every=2",
+        "trainer.steps_per_epoch=3", "trainer.epochs=4", "trainer.save_minutes=null", "trainer.val_every=2",
     ],
 }  # fmt: skip
 

@@ -37,7 +37,6 @@ class Data:
     augment: Callable | None
     cache_dir: str | None = None
     _prepared: dict[int, object] = field(default_factory=dict)  # source's id -> its samples at the margin's size
-    _evaluations: dict[str, DataLoader] = field(default_factory=dict)
 
     def batches_per_pass(self) -> int:
         """Training drops the incomplete batch.
@@ -65,14 +64,7 @@ class Data:
 
     def eval_batches(self, name: str) -> DataLoader:
         """All samples of a split in order, letterboxed: uint8 NxHxWx3, uint8 NxHxW."""
-        if name not in self._evaluations:  # kept: its workers wait for the next epoch instead of being started for it
-            self._evaluations[name] = self._loader(
-                self._samples(name, None),
-                collate_fn=as_it_is,
-                batch_size=self.val_batch_size,
-                persistent_workers=self.num_workers > 0,
-            )
-        return self._evaluations[name]
+        return self._loader(self._samples(name, None), collate_fn=as_it_is, batch_size=self.val_batch_size)
 
     def photographs(self, name: str) -> DataLoader:
         """All samples of a split in order at their own sizes: lists of uint8 HxWx3 and uint8 HxW arrays."""
