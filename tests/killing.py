@@ -53,6 +53,7 @@ def kill_at(at: str, log: Path, *arguments: str, call: int = 1) -> None:
 def _main(log: Path, arguments: tuple[str, ...], at: str | None, calls: tuple[int, ...], number: int) -> None:
     # As in a shell on Linux; workers of another forkserver would outlive a killed run.
     multiprocessing.set_start_method("fork", force=True)
+    os.environ.pop("HYDRA_FULL_ERROR", None)  # of a test that called run.py in its own process
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1), os.dup2(out, 2)
     if at:

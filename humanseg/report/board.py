@@ -16,7 +16,7 @@ import yaml
 
 from humanseg import runs
 
-WITHOUT_RESULT = ("report", "predict", "export")  # modes whose runs have nothing to rank
+WITHOUT_RESULT = ("report", "benchmark", "predict", "export")  # modes whose runs have nothing to rank
 NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
 NO_HYPERPARAMETERS = (*NOT_COMPARED, "name", "seed")  # runs that differ in these alone repeat one experiment
 
