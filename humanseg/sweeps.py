@@ -69,13 +69,13 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
         with interrupts.raised():
             return mode.run(config)
     except interrupts.Interrupted as stop:
-        _let_go(stop)
+        traceback.clear_frames(stop.__traceback__)  # and with them worker processes, which would be waited for at exit
         runs.mark(folder, "interrupted")
         print(f"interrupted: python run.py resume={shlex.quote(str(resumable))} goes on", flush=True)
         sys.exit(stop.code)
     except Exception as error:
         _to_run_log(error)
-        _let_go(error)
+        traceback.clear_frames(error.__traceback__)
         try:
             runs.mark(folder, "failed", error=one_sentence(error))
         except OSError as full:  # what failed the run may keep its summary from being written
@@ -108,12 +108,6 @@ def gives_up(sweep: Path, limit: int | None) -> bool:
     states = [job.get("status") for job in runs.read_jobs(sweep)]
     ended = [state for state in states if state in ("completed", "failed")]
     return limit is not None and len(ended) >= limit and set(ended[-limit:]) == {"failed"}
-
-
-def _let_go(error: BaseException) -> None:
-    """Free what an error's frames hold: memory, and worker processes, which would be waited for at exit."""
-    traceback.clear_frames(error.__traceback__)
-    gc.collect()
 
 
 def _free_memory() -> None:
