@@ -22,7 +22,7 @@ from humanseg import checkpoint, loop, losses
 from humanseg import metrics as metric_functions
 from humanseg.callbacks import Record
 from humanseg.data.loading import Data, prepare
-from humanseg.device import Compute, bound_memory, choose_device, choose_precision
+from humanseg.device import Compute, bound_memory, choose_device, choose_precision, keep_memory
 from humanseg.schedules import Schedule
 
 WITHOUT_DECAY = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -183,6 +183,8 @@ def compute(trainer: dict, data_config: dict) -> Compute:
         torch.set_num_threads(trainer["threads"])
     device = choose_device(trainer["device"])
     bound_memory(trainer.get("memory_fraction"), device)  # an older checkpoint's config has none
+    if device.type == "cpu":
+        keep_memory()
     precision = choose_precision(trainer["precision"], device)
     return Compute(device, precision, trainer["channels_last"], data_config["mean"], data_config["std"])
 

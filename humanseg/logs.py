@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.tensorboard import SummaryWriter
 
-from humanseg.callbacks import Record, preview_row, stages
+from humanseg.callbacks import Record, png, preview_row, stages
 from humanseg.data.transforms import IGNORE, letterbox
 from humanseg.metrics import predictions
 
@@ -174,10 +174,8 @@ def best_and_worst(record: Record, samples: Sequence, count: int = 3, side: int 
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """uint8 HxWx3 RGB to a PNG."""
-    done, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    assert done
-    path.write_bytes(encoded.tobytes())
+    """uint8 HxWx3 RGB to a PNG file."""
+    path.write_bytes(png(picture))
 
 
 def _outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ from pathlib import Path
 from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn
 
 PROJECT = Path(__file__).parents[2]
+BETWEEN_EPOCHS = "an epoch's checkpoint, logs and previews"
+PERIOD = 5  # epochs; conf/callbacks draws histograms once in them
 JOBS = 4  # of the sweep; the first one starts the process and does not count
 
 # What --cfg job can't be quicker than.
@@ -44,10 +46,11 @@ def measure(typed: list[str], folder: Path) -> list[Figure]:
     found.append(figure("start", "--cfg job beyond a bare Hydra app", "s", beyond))
     one_step = [*typed, f"out='{folder}'", "trainer.steps_per_epoch=1", "trainer.accumulate=1"]
     found.append(figure("start", "to the end of the first step, saved", "s", _first_step(one_step)))
+    found.append(figure("start", BETWEEN_EPOCHS, "s", _between_epochs([*one_step, "data.val_split=8"], folder / "run")))
     sweep = [*one_step, "trainer.epochs=1", "-m", "seed=" + ",".join(map(str, range(JOBS)))]
     return [
         *found,
-        figure("start", "a sweep's job beyond its training", "s", _beyond_training(sweep, folder / "sweep")),
+        figure("start", "a sweep's job beyond its training", "s", _between_jobs(sweep, folder / "sweep")),
     ]
 
 
@@ -69,22 +72,34 @@ def _first_step(arguments: list[str]) -> list[float]:
     return found
 
 
-def _beyond_training(arguments: list[str], folder: Path) -> list[float]:
+def _between_epochs(arguments: list[str], folder: Path) -> list[float]:
+    """Means over PERIOD epochs: from the end of one to the end of the next, less what its log says of training."""
+    epochs, ends = 1 + 2 * PERIOD, []
+    with _started([*arguments, f"trainer.epochs={epochs}", f"hydra.run.dir='{folder}'"]) as run:
+        for number in range(1, epochs + 1):
+            _await_line(run, f"epoch {number:>{len(str(epochs))}}/{epochs}")
+            ends.append(time.perf_counter())
+    trained = _trained(folder)
+    between = [ends[number] - ends[number - 1] - trained[number] for number in range(1, epochs)]
+    return [sum(between[:PERIOD]) / PERIOD, sum(between[PERIOD:]) / PERIOD]
+
+
+def _between_jobs(arguments: list[str], folder: Path) -> list[float]:
     """From the end of one job to the end of the next, less what the latter's log says of training and validation."""
     ends = []
     with _started([*arguments, f"hydra.sweep.dir='{folder}'"]) as sweep:
         for number in range(JOBS):
             _await_line(sweep, f"job {number} done")
             ends.append(time.perf_counter())
-    return [ends[number] - ends[number - 1] - _trained(folder, number) for number in range(1, JOBS)]
+    trained = [sum(_trained(next(folder.glob(f"{number}_*")))) for number in range(JOBS)]
+    return [ends[number] - ends[number - 1] - trained[number] for number in range(1, JOBS)]
 
 
-def _trained(sweep: Path, number: int) -> float:
-    """Seconds that a job's epochs took."""
-    (table,) = sweep.glob(f"{number}_*/metrics.csv")
-    with table.open() as file:
+def _trained(run: Path) -> list[float]:
+    """Seconds of training and validation of each epoch."""
+    with (run / "metrics.csv").open() as file:
         logs = list(csv.DictReader(file))
-    return sum(float(log["time/train_seconds"]) + float(log["time/validation_seconds"] or 0) for log in logs)
+    return [float(log["time/train_seconds"]) + float(log["time/validation_seconds"] or 0) for log in logs]
 
 
 def _started(arguments: list[str]) -> subprocess.Popen:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 
 from humanseg import build, checkpoint, interrupts, logs, loop, recorded, rules, runs
-from humanseg.callbacks import Record
+from humanseg.callbacks import Record, add_picture
 from humanseg.checkpoint import Checkpoints
 from humanseg.data.loading import Data
 from humanseg.device import Compute, be_deterministic, describe_device
@@ -53,7 +53,7 @@ def run(config: DictConfig) -> float:
     else:
         images, masks = next(data.train_batches(0, 1))
         batch = logs.save_batch(folder.folder / "train_batch.png", images, masks)
-        writer.add_image("train_batch", batch, dataformats="HWC")
+        add_picture(writer, "train_batch", batch)
     react = build.callbacks(cfg["callbacks"], writer, preview_samples(data))
     with interrupts.noted() as asked:
 
@@ -149,7 +149,7 @@ def _keep(
     if best is values and record.ious is not None:
         picture = logs.best_and_worst(record, data.eval_batches("val").dataset)
         logs.write_picture(folder.folder / "best_and_worst.png", picture)
-        writer.add_image("best_and_worst", picture, state.step, dataformats="HWC")
+        add_picture(writer, "best_and_worst", picture, state.step)
     logs.log_epoch(writer, values)
     also = ["best.pt"] * (best is values) + [f"epoch_{state.epoch:04d}.pt"] * bool(every and state.epoch % every == 0)
     saves.save(state, also)
