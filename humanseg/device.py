@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,11 @@ from torch import Tensor, nn
 
 from humanseg.data.transforms import to_input
 
-GLIBC_KEEPS = {-1: -1, -4: 0, -2: 2**26}  # malloc.h: M_TRIM_THRESHOLD never, M_MMAP_MAX none, M_TOP_PAD 64 MiB
+# Options of mallopt, as malloc.h numbers them, and their values.
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
+GLIBC_KEEPS = {TRIM_THRESHOLD: -1, TOP_PAD: 2**26, MMAP_MAX: 0}
+# Where glibc's defaults have adapted themselves to large tensors.
+GLIBC_GIVES_BACK = {TRIM_THRESHOLD: 2**26, TOP_PAD: 2**17, MMAP_THRESHOLD: 2**25, MMAP_MAX: 2**16}
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -98,15 +103,25 @@ def bound_memory(share: float | None, device: torch.device) -> None:
         torch.cuda.set_per_process_memory_fraction(share, device)
 
 
-def keep_memory() -> None:
+def keep_memory(wanted: bool = True) -> None:
     """Let the C library keep the memory that a step frees for the next one, up to the largest that was needed.
 
-    It would give each large tensor back to the system and have every page of the next one zeroed again, which took a
-    fifth of a training step on 2 CPU cores. glibc alone is so eager, and has the knobs.
+    glibc would give each large tensor back to the system, which zeroes every page of the next one anew: a fifth of a
+    training step on 2 CPU cores. Other libraries are not so eager, and have no such knobs. False is glibc's own way.
     """
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        for option, value in GLIBC_KEEPS.items():
+    if mallopt := _from_libc("mallopt"):
+        for option, value in (GLIBC_KEEPS if wanted else GLIBC_GIVES_BACK).items():
             mallopt(option, value)
+
+
+def give_memory_back() -> None:
+    """Give what is kept back to the system, once: a process that is forked now would take a copy of it."""
+    if malloc_trim := _from_libc("malloc_trim"):
+        malloc_trim(0)
+
+
+def _from_libc(name: str) -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def finish(device: torch.device) -> None:
