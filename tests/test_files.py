@@ -8,6 +8,7 @@ import pytest
 from conftest import write_people
 from PIL import Image
 
+from humanseg.data import files
 from humanseg.data.files import SHOWN, folder, pairs, read_image, read_mask, to_classes
 
 TURNED = 6  # EXIF: the camera was held upright, rotate by 90 degrees clockwise to view
@@ -188,3 +189,13 @@ def test_what_is_wrong_with_pairs(tmp_path):
         pairs(str(root / "list.txt"))
     with pytest.raises(ValueError, match="no such file"):
         pairs(str(root / "other.txt"))
+
+
+def test_long_lists_are_looked_at_by_processes_to_the_same_end(people, monkeypatch):
+    images = [str(path) for path in sorted((people / "images").iterdir())] + [str(people / "gone.png")]
+    masks = [str(path) for path in sorted((people / "masks").iterdir())] + [str(people / "gone.png")]
+    whole = files.FilePairs(images, masks, "nonzero")
+    monkeypatch.setattr(files, "KEYED_AT_ONCE", 5)
+    parted = files.FilePairs(images, masks, "nonzero")
+    assert parted.keys.tolist() == whole.keys.tolist() and len(set(whole.keys.tolist())) == 13
+    assert parted.absent == whole.absent == {str(people / "gone.png"): "does not exist"}

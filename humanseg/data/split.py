@@ -1,7 +1,6 @@
 """Which samples train, validate and test: seeded, so that the same seed gives the same samples."""
 
 import hashlib
-import os
 from array import array
 from dataclasses import dataclass
 
@@ -27,8 +26,9 @@ class Split:
 
     def fingerprint(self) -> str:
         """Changes with the samples' file names and their order, not with the folder that they lie in."""
-        names = list(self.source.names)
-        files = "\n".join(os.path.basename(names[index]) for index in self.indices)
+        everything = list(self.source.names) if len(self) else []
+        names = [everything[index] for index in self.indices]
+        files = "\n".join([name[name.rfind("/") + 1 :] for name in names])
         return hashlib.sha256(files.encode()).hexdigest()[:16]
 
 
