@@ -163,6 +163,13 @@ def test_what_is_typed_beside_a_checkpoint_wins_and_nothing_else_changes(payload
     assert config["data"]["image_size"] == 96 and config["data"]["samples"] == 24
 
 
+def test_where_the_cache_lies_is_this_machines_business(payload):
+    here = composed("data.cache=false", "data.cache_dir=here")  # as conf/local has it: nothing was typed
+    data = recorded.checkpoint_config(payload, here, [])["data"]
+    assert data["cache"] is False and data["cache_dir"] == "here"
+    assert data["image_size"] == payload["config"]["data"]["image_size"] != here["data"]["image_size"]
+
+
 def test_an_experiment_beside_a_checkpoint_is_refused(payload):
     with pytest.raises(ValueError, match="experiment= can't be typed beside ckpt="):
         recorded.checkpoint_config(payload, composed(), ["experiment=debug"])

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import torch
+
 from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn, ratio
 
 
@@ -54,7 +56,14 @@ def _per_core(recipe: str, turns: dict[str, list[Turn]]) -> list[Figure]:
 
 def _peer(loader: Loader, workers: int, batch_size: int, seconds: float) -> Callable[[], Turn]:
     def turn() -> Turn:
-        batches = loader.open(workers)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in a worker: others would spin and count as work
+        try:
+            return timed(loader.open(workers))
+        finally:
+            torch.set_num_threads(threads)
+
+    def timed(batches: Iterator) -> Turn:
         for _ in range(1 + 2 * workers):  # what the workers have prepared while nobody waited for it
             next(batches)
         images, started, core_started = 0, time.perf_counter(), time.process_time()
