@@ -87,14 +87,14 @@ RULES = {
 }
 
 
-def refuse_wrong_values(config: dict, complete: bool = True) -> None:
-    """Hold a resolved config against the rules; one that is not `complete` may lack keys, as an old checkpoint's does.
+def refuse_wrong_values(config: dict, complete: bool = True, rules: dict[str, Rule] = RULES) -> None:
+    """Hold a resolved config against rules; one that is not `complete` may lack keys, as an old checkpoint's does.
 
     Raises:
         ValueError: values of another kind, out of range or missing; a line each.
     """
     problems = []
-    for key, rule in RULES.items():
+    for key, rule in rules.items():
         group, _, name = key.rpartition(".")
         holder = config.get(group, {}) if group else config
         if not isinstance(holder, dict):

@@ -64,9 +64,14 @@ def letterbox(image: np.ndarray, mask: np.ndarray, size: int, pad_value: int) ->
 
 def unletterbox(logits: Tensor, height: int, width: int) -> Tensor:
     """Undo the letterbox of a height x width photograph: C x S x S logits -> C x height x width, bilinear."""
-    top, left, inner_height, inner_width = letterbox_box(height, width, logits.shape[-1])
-    inner = logits[None, :, top : top + inner_height, left : left + inner_width]
+    inner = without_letterbox(logits, height, width)[None]
     return F.interpolate(inner, size=(height, width), mode="bilinear", align_corners=False)[0]
+
+
+def without_letterbox(planes: Tensor, height: int, width: int) -> Tensor:
+    """The part of C x S x S planes that a height x width photograph fills, at the network's scale."""
+    top, left, inner_height, inner_width = letterbox_box(height, width, planes.shape[-1])
+    return planes[:, top : top + inner_height, left : left + inner_width]
 
 
 def to_input(images: Tensor, mean: Tensor | list[float], std: Tensor | list[float], channels_last: bool) -> Tensor:
