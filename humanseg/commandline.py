@@ -67,9 +67,12 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
     path = OverridesParser.create().parse_override(f"ckpt={typed['ckpt']}").value()
     if not isinstance(path, str):  # a sweep over checkpoints, which share no choices
         return arguments
+    found = runs.find_checkpoint(path, typed.get("out", "outputs"))
+    if runs.is_exported(found):  # it brings no config
+        return arguments
     from humanseg import checkpoint
 
-    choices = checkpoint.load(runs.find_checkpoint(path, typed.get("out", "outputs")))["choices"]
+    choices = checkpoint.load(found)["choices"]
     known = [f"{group}={choice}" for group, choice in choices.items() if (CONF / group / f"{choice}.yaml").is_file()]
     return [override for override in known if override.split("=")[0] not in typed] + arguments
 

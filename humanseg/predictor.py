@@ -1,4 +1,4 @@
-"""A checkpoint as a callable: uint8 photographs in, the person's probability out, each at its own size.
+"""A checkpoint or an exported file as a callable: uint8 photographs in, the person's probability out, each at its size.
 
     from humanseg.predictor import Predictor
     probability = Predictor("outputs/train/DATE/TIME")(image)
@@ -12,55 +12,115 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from humanseg import build, checkpoint, recorded, runs
-from humanseg.data.transforms import letterbox, unletterbox
+from humanseg import build, checkpoint, engines, recorded, runs
+from humanseg.data.transforms import letterbox, unletterbox, without_letterbox
 from humanseg.device import Compute
+from humanseg.drawing.edges import refined
+from humanseg.engines import Engine
 from humanseg.metrics import person_probability
 
 
 class Predictor:
     """The person's probability for photographs of any size.
 
+    `engine` tells the backend, precision and device; `size` is the side of the network's square in pixels; `classes` are
+    the names of its classes.
+
     Args:
-        ckpt: a checkpoint, a run's folder (its best.pt), a sweep's folder (its winner) or ``latest``.
+        ckpt: a checkpoint, a run's folder (its best.pt), a sweep's folder (its winner), ``latest``, or a file that
+            mode=export wrote (.onnx, .xml).
         device: auto | cpu | cuda | cuda:1 | mps.
         precision: auto | fp32 | bf16 | fp16.
+        backend: auto | torch | onnxruntime | openvino; auto takes the fastest that is installed for the device.
+        refine: edges follow the photograph's own, see `drawing.edges`; off, the logits are only enlarged.
 
     Raises:
-        ValueError: no checkpoint there, or one that is damaged or names strange code.
+        ValueError: nothing there, or a file that is damaged or names strange code; a backend that isn't installed or has
+            not the device or precision.
     """
 
-    def __init__(self, ckpt: str | Path, device: str = "auto", precision: str = "auto"):
+    def __init__(
+        self,
+        ckpt: str | Path,
+        device: str = "auto",
+        precision: str = "auto",
+        backend: str = "auto",
+        refine: bool = True,
+    ):
+        self.refine = refine
         path = runs.find_checkpoint(str(ckpt), "outputs")
+        if runs.is_exported(path):
+            engine, facts = engines.of_file(path, backend, device, precision)
+            self._use(engine, facts["image_size"], facts["pad_value"], facts["classes"])
+            return
         payload = checkpoint.load(path)
         config = recorded.checkpoint_config(payload, {}, [])
         network = build.model(config["model"])
         checkpoint.load_weights(network, payload, path)
         trainer = config["trainer"] | {"device": device, "precision": precision, "threads": None}
-        self.use(
-            network, build.compute(trainer, config["data"]), config["data"]["image_size"], config["data"]["pad_value"]
-        )
+        compute, size = build.compute(trainer, config["data"]), config["data"]["image_size"]
+        engine = engines.of_network(network, compute, size, backend, precision)
+        self._use(engine, size, config["data"]["pad_value"], class_names(config["model"]["classes"]))
 
     @classmethod
-    def of(cls, network: nn.Module, compute: Compute, size: int, pad_value: int) -> "Predictor":
-        """A predictor of a network that is in memory."""
+    def of(
+        cls,
+        network: nn.Module,
+        compute: Compute,
+        size: int,
+        pad_value: int,
+        backend: str = "torch",
+        precision: str = "auto",
+        refine: bool = False,
+    ) -> "Predictor":
+        """A predictor of a network that is in memory; `precision` is another backend's than torch, which has compute's."""
         predictor = cls.__new__(cls)
-        predictor.use(network, compute, size, pad_value)
+        predictor.refine = refine
+        engine = engines.of_network(network, compute, size, backend, precision)
+        predictor._use(engine, size, pad_value, class_names(1))
         return predictor
 
-    def use(self, network: nn.Module, compute: Compute, size: int, pad_value: int) -> None:
-        self.network, self.compute = compute.place(network).eval(), compute
-        self.size, self.pad_value = size, pad_value
+    def _use(self, engine: Engine, size: int, pad_value: int, classes: list[str]) -> None:
+        self.engine, self.size, self.pad_value, self.classes = engine, size, pad_value, classes
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """uint8 HxWx3 RGB -> float32 HxW in [0, 1]."""
-        return person_probability(self.logits([image])[0][None])[0].cpu().numpy()
+        return self.probabilities([image])[0]
+
+    @torch.inference_mode()
+    def probabilities(self, images: list[np.ndarray]) -> list[np.ndarray]:
+        """uint8 HxWx3 photographs of any sizes -> the person's probability, float32 HxW in [0, 1] each."""
+        found = self.on_squares(self.squares(images))
+        return [self.probability(one, image) for one, image in zip(found, images, strict=True)]
+
+    @torch.inference_mode()
+    def probability(self, logits: Tensor, image: np.ndarray) -> np.ndarray:
+        """Logits CxSxS of a photograph's square and the photograph, uint8 HxWx3 -> float32 HxW in [0, 1]."""
+        size = image.shape[:2]
+        if self.refine:
+            coarse = person_probability(without_letterbox(logits, *size)[None])[0].cpu()
+            return refined(np.ascontiguousarray(coarse), image, logits.shape[-1])
+        return person_probability(unletterbox(logits, *size)[None])[0].cpu().numpy()
 
     @torch.inference_mode()
     def logits(self, images: list[np.ndarray]) -> list[Tensor]:
         """uint8 HxWx3 photographs of any sizes -> float32 CxHxW logits, each at its photograph's size."""
+        found = self.on_squares(self.squares(images))
+        return [unletterbox(one, *image.shape[:2]) for one, image in zip(found, images, strict=True)]
+
+    def squares(self, images: list[np.ndarray]) -> Tensor:
+        """uint8 HxWx3 photographs of any sizes -> what the network sees of them, uint8 NxSxSx3."""
         squares = [
             letterbox(image, np.zeros(image.shape[:2], np.uint8), self.size, self.pad_value)[0] for image in images
         ]
-        found = self.compute(self.network, torch.from_numpy(np.stack(squares)))
-        return [unletterbox(one, *image.shape[:2]) for one, image in zip(found, images, strict=True)]
+        return torch.from_numpy(np.stack(squares))
+
+    @torch.inference_mode()
+    def on_squares(self, squares: Tensor) -> Tensor:
+        """uint8 NxSxSx3 -> float32 logits NxCxSxS on the engine's device."""
+        return self.engine(squares)
+
+
+def class_names(classes: int) -> list[str]:
+    """Names for a network's classes; class 1 is the person."""
+    return ["background", "person", *(f"class {number}" for number in range(2, classes))]

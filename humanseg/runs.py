@@ -140,6 +140,11 @@ def find_checkpoint(typed: str, out: str) -> Path:
     return jobs[0]["folder"] / "checkpoints" / "best.pt"
 
 
+def is_exported(path: Path) -> bool:
+    """Whether a file is one that mode=export writes, by its name."""
+    return path.suffix in (".onnx", ".xml")
+
+
 def find_unfinished(typed: str, out: str) -> Path:
     """The folder that `resume=` means: a run's or sweep's, that of a last.pt, or `latest`, the newest not completed.
 

@@ -53,18 +53,33 @@ class Done:
         return Path(line.split(maxsplit=1)[1])
 
 
+def call_run_py(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """``python run.py`` in this process."""
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # an earlier call's
+    GlobalHydra.instance().clear()
+    runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory) -> Path:
+    """The folder of a run on photographs in files, for tests that only read it."""
+    root = tmp_path_factory.mktemp("trained")
+    people = write_people(root / "people", 12)
+    with pytest.MonkeyPatch.context() as patch:
+        call_run_py(patch, *ON_FILES, "data=folder", f"data.root={people}", f"hydra.run.dir={root}/run", f"out={root}")
+    return root / "run"
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Call ``python run.py`` in this process; outputs go to tmp_path/outputs."""
 
     def call(*arguments: str, code: int = 0) -> Done:
-        monkeypatch.setattr(sys, "argv", ["run.py", f"out={tmp_path}/outputs", *arguments])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # an earlier call's
-        GlobalHydra.instance().clear()
         capsys.readouterr()
         returned = 0
         try:
-            runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+            call_run_py(monkeypatch, f"out={tmp_path}/outputs", *arguments)
         except SystemExit as end:
             returned = end.code if isinstance(end.code, int) else 1
             if isinstance(end.code, str):

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from humanseg import composite
-from humanseg.drawings import Drawings, backdrops, color
+from humanseg.drawing import composite
+from humanseg.drawing.drawings import Drawings, backdrops, color
 
 
 def test_alpha_is_whole_where_the_network_is_sure_and_soft_at_the_threshold():

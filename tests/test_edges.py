@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from humanseg.edges import refined
+from humanseg.drawing.edges import refined
 
 
 def coarse_and_photograph(factor: int = 8):

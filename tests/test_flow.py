@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from humanseg.flow import Clock, ahead, in_order
+from humanseg.drawing.flow import Clock, ahead, in_order
 
 
 def test_what_a_thread_makes_comes_whole_and_in_order():

@@ -15,7 +15,8 @@ LAYERS = [
     {"commandline", "resume", "sweeps"},
     {"modes"},
     {"build", "loop", "checkpoint", "runs", "logs", "predictor", "engines", "exporting", "report", "benchmark"}
-    | {"studio", "drawings", "composite", "edges", "temporal", "flow", "media", "video", "live"},
+    | {"convert", "example"}
+    | {"drawing", "media", "video", "live"},
     {"data", "losses", "metrics", "callbacks", "schedules", "device", "rules", "recorded", "interrupts", "distributed"},
 ]
 HYDRA_LIVES_IN = {"commandline", "resume", "sweeps", "modes", "build"}

@@ -1,6 +1,5 @@
-"""The network alone: its size, latency and throughput, by precision and memory format."""
+"""The network alone: its size, latency and throughput, by precision, memory format and backend."""
 
-import copy
 import time
 from collections.abc import Callable
 from itertools import count
@@ -12,25 +11,27 @@ from torch import nn
 from humanseg import logs
 from humanseg.benchmark.figures import ROUNDS, Figure, durations, figure, in_turn, percentile
 from humanseg.device import Compute
+from humanseg.engines import Engine
 
 MIOU = "mIoU of the validation samples"
 MOST_IMAGES = {"cpu": 32, "cuda": 512, "mps": 64}  # in the largest batch that is tried
 
 
-def measure(network: nn.Module, size: int, variants: dict[str, Compute], seconds: float) -> list[Figure]:
-    """Size, and for each variant the latency at batch 1 and the throughput at its best batch.
+def measure(network: nn.Module, size: int, engines: dict[str, Engine], seconds: float) -> list[Figure]:
+    """Size, and for each engine of the network the latency at batch 1 and the throughput at its best batch.
 
-    A forward pass goes from uint8 images on the device to float32 logits there. Variants of equal images take turns.
+    A forward pass goes from uint8 images on the device to float32 logits there. Engines of equal images take turns.
 
     Args:
         size: side of the square images, pixels. seconds: for each figure.
     """
     facts = logs.summarise_model(network, size)[1]
     found = [figure("model", name.replace("_", "-"), "1", [facts[name]]) for name in ("parameters", "multiply_adds")]
-    passes = {name: forward(network, compute, size) for name, compute in variants.items()}
-    found += _latencies(passes, variants, seconds)
-    batches = {name: best_batch(run, variants[name].device, seconds) for name, run in passes.items()}
-    peers = {name: _bound(passes[name], batch, variants[name].device, seconds) for name, batch in batches.items()}
+    passes = {name: forward(engine, size) for name, engine in engines.items()}
+    devices = {name: engine.device for name, engine in engines.items()}
+    found += _latencies(passes, devices, seconds)
+    batches = {name: best_batch(run, devices[name], seconds) for name, run in passes.items()}
+    peers = {name: _bound(passes[name], batch, devices[name], seconds) for name, batch in batches.items()}
     for name, turns in in_turn(peers).items():
         rates = [batches[name] / median(turn) for turn in turns]
         found.append(figure("model", f"throughput at the best batch, {name}", "images/s", rates))
@@ -38,16 +39,16 @@ def measure(network: nn.Module, size: int, variants: dict[str, Compute], seconds
     return found
 
 
-def forward(network: nn.Module, compute: Compute, size: int) -> Callable[[int], object]:
-    """A function of the batch that runs a copy of the network on as many random images."""
-    placed, images = compute.place(copy.deepcopy(network)).eval(), {}
+def forward(engine: Engine, size: int) -> Callable[[int], object]:
+    """A function of the batch that runs an engine on as many random images."""
+    images = {}
 
     @torch.inference_mode()
     def run(batch: int) -> object:
         if batch not in images:
             images.clear()
-            images[batch] = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, device=compute.device)
-        return compute(placed, images[batch])
+            images[batch] = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, device=engine.device)
+        return engine(images[batch])
 
     return run
 
@@ -66,13 +67,13 @@ def best_batch(run: Callable[[int], object], device: torch.device, seconds: floa
     return max(rates, key=rates.get)
 
 
-def _latencies(passes: dict[str, Callable], variants: dict[str, Compute], seconds: float) -> list[Figure]:
+def _latencies(passes: dict[str, Callable], devices: dict[str, torch.device], seconds: float) -> list[Figure]:
     """p50 and p95 of all passes at batch 1; their ranges are those of the rounds."""
     found = []
     for run in passes.values():
         for _ in range(3):  # cuDNN and oneDNN choose and pack in the first ones
             run(1)
-    peers = {name: _bound(run, 1, variants[name].device, seconds) for name, run in passes.items()}
+    peers = {name: _bound(run, 1, devices[name], seconds) for name, run in passes.items()}
     for name, turns in in_turn(peers).items():
         milliseconds = [[1000 * one for one in turn] for turn in turns]
         whole = [one for turn in milliseconds for one in turn]

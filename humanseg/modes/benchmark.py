@@ -11,7 +11,7 @@ import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from humanseg import build, checkpoint, loop, recorded, rules, runs
+from humanseg import build, checkpoint, engines, loop, recorded, rules, runs
 from humanseg.benchmark import datapath, network, people, plain, start, training
 from humanseg.benchmark.figures import ROUNDS, Figure, as_json, figure, table
 from humanseg.data.loading import Data
@@ -163,14 +163,25 @@ class Bench:
 
 
 def _model(bench: Bench) -> list[Figure]:
+    size, cpu = bench.data.image_size, torch.device("cpu")
     grid = itertools.product(("fp32", "bf16"), (False, True))
     ways = [dataclasses.replace(bench.compute, precision=name, channels_last=last) for name, last in grid]
     if bench.compute.device.type != "cpu":  # for the row's CPU time
-        cpu = torch.device("cpu")
         ways.append(Compute(cpu, choose_precision("auto", cpu), True, bench.compute.mean, bench.compute.std))
-    return network.measure(
-        bench.network, bench.data.image_size, {network.label(way): way for way in ways}, bench.seconds
-    )
+
+    def engine(way: Compute, backend: str, precision: str) -> engines.Engine:
+        return engines.of_network(copy.deepcopy(bench.network), way, size, backend, precision)
+
+    found = {network.label(way): engine(way, "torch", way.precision) for way in ways}
+    on_cpu = dataclasses.replace(bench.compute, device=cpu)
+    for backend in filter(engines.is_there, engines.BACKENDS[1:]):
+        try:
+            other = engine(on_cpu, backend, "auto")
+        except ValueError as error:  # a network that it can't take
+            log.warning("%s is not measured: %s", backend, error)
+        else:
+            found[f"cpu {other.precision} {backend}"] = other
+    return network.measure(bench.network, size, found, bench.seconds)
 
 
 def _ceiling(bench: Bench) -> list[Figure]:

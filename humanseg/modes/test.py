@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from humanseg import build, checkpoint, logs, loop, recorded, rules, runs
 from humanseg.data.loading import Data
+from humanseg.engines import READERS
 from humanseg.metrics import Counts, predictions
 from humanseg.modes import overrides, run_folder
 from humanseg.predictor import Predictor
@@ -28,21 +29,13 @@ def run(config: DictConfig) -> float:
     if not composed["ckpt"]:
         raise ValueError("mode=test needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
     path = runs.find_checkpoint(composed["ckpt"], composed["out"])
-    payload = checkpoint.load(path)
-    cfg = recorded.checkpoint_config(payload, composed, overrides())
-    if composed["split"] in ("auto", "test"):
-        cfg["data"] = without_training_data(cfg["data"])
-    rules.refuse_wrong_values(cfg, complete=False)
-
-    folder = runs.Run(run_folder(), ckpt=str(path), overrides=overrides(), epoch=payload["epoch"])
-    compute = build.compute(cfg["trainer"], cfg["data"])
-    network = build.model(cfg["model"])
-    checkpoint.load_weights(network, payload, path)
+    cfg, predictor, epoch = (_exported if runs.is_exported(path) else _recorded)(path, composed)
+    folder = runs.Run(run_folder(), ckpt=str(path), overrides=overrides(), epoch=epoch)
     data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
-    predictor = Predictor.of(network, compute, data.image_size, data.pad_value)
     metrics = build.metrics(cfg["metrics"])
     split = choose_split(data, composed["split"])
-    log.info("checkpoint %s (epoch %d)", path, payload["epoch"])
+    log.info("checkpoint %s%s", path, "" if epoch is None else f" (epoch {epoch})")
+    log.info("runs in    %s, %s", predictor.engine.backend, predictor.engine.precision)
     log.info("samples    %d %s", len(data.splits[split]), split)
 
     values = score(predictor, data, split, metrics, folder.folder, composed["worst"])
@@ -51,6 +44,37 @@ def run(config: DictConfig) -> float:
     log.info("result     %s", ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
     log.info("pictures   %s", folder.folder / "contact_sheet.png")
     return value
+
+
+def _recorded(path: Path, composed: dict) -> tuple[dict, Predictor, int]:
+    """A checkpoint's config with what was typed, its network, and its epoch."""
+    payload = checkpoint.load(path)
+    cfg = recorded.checkpoint_config(payload, composed, overrides())
+    _settle(cfg, composed["split"])
+    compute = build.compute(cfg["trainer"], cfg["data"])
+    network = build.model(cfg["model"])
+    checkpoint.load_weights(network, payload, path)
+    size, pad_value = cfg["data"]["image_size"], cfg["data"]["pad_value"]
+    backend, precision = composed["backend"] or "torch", cfg["trainer"]["precision"]
+    return cfg, Predictor.of(network, compute, size, pad_value, backend, precision), payload["epoch"]
+
+
+def _exported(path: Path, composed: dict) -> tuple[dict, Predictor, None]:
+    """The config as it was typed, for a file that brings none; the file in its own runtime, where none is typed."""
+    if not any(override.startswith("data=") for override in overrides()):
+        raise ValueError(f"{path} says nothing of its data: type it, as data=folder data.test_root=DIR")
+    _settle(composed, composed["split"])
+    trainer, backend = composed["trainer"], composed["backend"] or READERS[path.suffix][0]
+    predictor = Predictor(path, trainer["device"], trainer["precision"], backend, refine=False)
+    composed["data"] |= {"image_size": predictor.size, "pad_value": predictor.pad_value}
+    composed["model"]["classes"] = len(predictor.classes)
+    return composed, predictor, None
+
+
+def _settle(cfg: dict, split: str) -> None:
+    if split in ("auto", "test"):
+        cfg["data"] = without_training_data(cfg["data"])
+    rules.refuse_wrong_values(cfg, complete=False)
 
 
 def without_training_data(data: dict) -> dict:

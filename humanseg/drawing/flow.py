@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from contextlib import closing, contextmanager
 from queue import Empty, Full, Queue
 from threading import Event, Lock, Thread
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class Clock:
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
-        self.lock, self.started = Lock(), perf_counter()
+        self.lock, self.started, self.worked = Lock(), perf_counter(), process_time()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -107,3 +107,7 @@ class Clock:
 
     def elapsed(self) -> float:
         return perf_counter() - self.started
+
+    def busy(self) -> float:
+        """Of a core, what this process has kept busy on average: 1.5 is one and a half."""
+        return (process_time() - self.worked) / self.elapsed()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from humanseg import composite, media, video
+from humanseg import media, video
+from humanseg.drawing import composite
 
 NAMES = ("mask", "matting", "cutout", "overlay", "background", "probability")
 

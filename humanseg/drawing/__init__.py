@@ -1,0 +1,1 @@
+"""From photographs and frames to drawings of the people in them."""

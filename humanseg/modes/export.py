@@ -1,0 +1,129 @@
+"""``mode=export``: a checkpoint as an ONNX or OpenVINO file, checked, with an example that uses it without this project."""
+
+import logging
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from humanseg import __version__, build, checkpoint, example, exporting, recorded, rules, runs
+from humanseg.convert import require
+from humanseg.data.synthetic import Synthetic
+from humanseg.modes import overrides, run_folder
+from humanseg.predictor import class_names
+from humanseg.rules import SWITCH, WORD, one_of, or_null, whole
+
+log = logging.getLogger(__name__)
+
+RULES = {
+    "format": one_of(*exporting.SUFFIXES),
+    "precision": one_of("fp32", "fp16"),
+    "end_to_end": SWITCH,
+    "output": or_null(WORD),
+    "check_on": whole(1),
+}
+DRAWN = 24  # people that it is checked on where there are no photographs
+
+
+def run(config: DictConfig) -> float:
+    """Export `ckpt`; returns the exported model's IoU on what it was checked on."""
+    options = OmegaConf.to_container(config, resolve=True)
+    _refuse_wrong_options(options)
+    path = runs.find_checkpoint(options["ckpt"], options["out"])
+    if runs.is_exported(path):
+        raise ValueError(f"ckpt={path} is exported already: give a checkpoint, a run's or sweep's folder, or `latest`")
+    payload = checkpoint.load(path)
+    cfg = recorded.checkpoint_config(payload, options, overrides())
+    rules.refuse_wrong_values(cfg, complete=False)
+    require(*{"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}[options["format"]])
+
+    folder = runs.Run(run_folder(), ckpt=str(path), overrides=overrides(), epoch=payload["epoch"])
+    log.info("run        %s", folder.folder)
+    log.info("checkpoint %s (epoch %d)", path, payload["epoch"])
+    build.compute(cfg["trainer"] | {"device": "cpu"}, cfg["data"])  # as many threads as were typed
+    network = build.model(cfg["model"]).eval()
+    checkpoint.load_weights(network, payload, path)
+    size, pad_value, mean, std = (cfg["data"][key] for key in ("image_size", "pad_value", "mean", "std"))
+    recipe = exporting.Recipe(
+        network, options["format"], options["precision"], options["end_to_end"], size, pad_value, mean, std
+    )
+    suffix = exporting.SUFFIXES[options["format"]]
+    file = Path(options["output"] or folder.folder / f"model{suffix}")
+    photographs, what = _photographs(cfg, options["check_on"])
+    found = exporting.export(recipe, _facts(payload, cfg, path), file, photographs)
+
+    shown = file.with_name("example.py" if not options["output"] else f"{file.stem}_example.py")
+    runs.write_text(shown, example.program(file.name, shown.name, cfg["model"]["classes"], recipe))
+    written = [str(file.with_suffix(ending)) for ending in ((".xml", ".bin") if suffix == ".xml" else (suffix,))]
+    facts = {"format": recipe.format, "precision": recipe.precision, "end_to_end": recipe.end_to_end}
+    folder.update(
+        status="completed", **facts, files=[*written, str(shown)], checked_on=what, check=found,
+        monitor="iou_exported", monitor_mode="max", monitored=found["iou_exported"],
+    )  # fmt: skip
+    _close(recipe, found, what, written, shown)
+    return found["iou_exported"]
+
+
+def _refuse_wrong_options(options: dict) -> None:
+    problems = [
+        f"{key}={options[key]}: give {rule.words}" for key, rule in RULES.items() if not rule.holds(options[key])
+    ]
+    if not options["ckpt"]:
+        problems.append("mode=export needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
+    suffix = exporting.SUFFIXES.get(options["format"])
+    if suffix and isinstance(options["output"], str) and Path(options["output"]).suffix != suffix:
+        problems.append(
+            f"output={options['output']}: format={options['format']} is written to a file that ends in {suffix}"
+        )
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _photographs(cfg: dict, most: int) -> tuple[Iterable, str]:
+    """Pairs of photograph and mask to check the file on, and in words what they are."""
+    try:
+        data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
+        samples = data.splits.get("val", ())
+        if len(samples):
+            count = min(len(samples), most)
+            return (samples[index] for index in range(count)), f"{count} photographs of the validation split"
+        reason = "the run has no validation split"
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[:2][-1].strip()  # of several problems, a line each, the first
+    log.warning("%s: it is checked on drawn people", reason)
+    drawn = Synthetic(min(DRAWN, most), cfg["data"]["image_size"], cfg["seed"])
+    return islice(drawn, len(drawn)), f"{len(drawn)} drawn people"
+
+
+def _facts(payload: dict, cfg: dict, path: Path) -> dict:
+    """What the file says of itself beside how it is used."""
+    last = payload["history"][-1] if payload["history"] else {}
+    return {
+        "classes": class_names(cfg["model"]["classes"]),
+        "architecture": payload["architecture"].rpartition(".")[2],
+        "encoder": cfg["model"].get("encoder_name"),
+        "epoch": payload["epoch"],
+        "metrics": {name: value for name, value in last.items() if name.startswith(("val/", "test/"))},
+        "source_run": "/".join(path.resolve().parts[-5:-2]),
+        "source_checkpoint": path.name,
+        "humanseg": __version__,
+    }
+
+
+def _close(recipe: exporting.Recipe, found: dict, what: str, written: list[str], shown: Path) -> None:
+    size = recipe.image_size
+    if recipe.end_to_end:
+        log.info("input      image, uint8 NxHxWx3 of any size; output probability, float32 NxHxW")
+    elif found["free_size"]:
+        log.info("input      image, normalised float32 Nx3xHxW of any size in multiples of 32; output logits")
+    else:
+        log.info(
+            "input      image, normalised float32 Nx3x%dx%d: this network's size is fixed; output logits", size, size
+        )
+    log.info("checked    on %s: IoU %.4f, the checkpoint's %.4f; probability differs by up to %.2g",
+             what, found["iou_exported"], found["iou_checkpoint"], found["largest_difference"])  # fmt: skip
+    megabytes = sum(Path(file).stat().st_size for file in written) / 1e6
+    log.info("file       %s (%.1f MB)", " and ".join(written), megabytes)
+    log.info("next       python %s photo.jpg mask.png", shown)
+    log.info("           python run.py mode=predict ckpt=%s input=photo.jpg", written[0])

@@ -1,0 +1,249 @@
+"""``mode=predict``: cut people out of photographs, videos and a camera's picture."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from humanseg import build, checkpoint, live, media, recorded, rules, runs, video
+from humanseg.device import cores
+from humanseg.drawing import targets
+from humanseg.drawing.drawings import NAMES, Behind, Drawings, backdrops, color
+from humanseg.drawing.flow import Clock, ahead, in_order
+from humanseg.drawing.studio import Picture, Studio, one_thread_each
+from humanseg.drawing.temporal import Smoother
+from humanseg.modes import overrides, run_folder
+from humanseg.predictor import Predictor
+from humanseg.rules import SWITCH, Rule, number, one_of, or_null, whole
+
+log = logging.getLogger(__name__)
+
+VIEW = Rule(
+    lambda view: view == "flip" or (isinstance(view, int | float) and 0.25 <= view <= 4),
+    "flip, or scales from 0.25 to 4",
+)
+RULES = {
+    "ckpt": Rule(bool, "a checkpoint, a run's or sweep's folder, an exported file, or `latest`"),
+    "input": Rule(
+        lambda value: value not in (None, "", []),
+        "a photograph, folder, glob, list file, video, camera number or stream",
+    ),
+    "draw": Rule(
+        lambda value: value == "auto" or set(_listed(value)) <= {*NAMES}, f"{', '.join(NAMES)}, or a list of them"
+    ),
+    "tta": Rule(lambda value: all(VIEW.holds(view) for view in _listed(value)), VIEW.words),
+    "threshold": number(0.01, 0.99),
+    "opacity": number(0, 1),
+    "colors": Rule(lambda value: isinstance(value, list) and len(value) == 2, "two colours, as [2ecc71,20242c]"),
+    "bits": one_of(8, 16),
+    "temporal": one_of("none", "ema"),
+    "start": or_null(number(0)),
+    "end": or_null(number(0)),
+    "every": whole(1),
+    "port": whole(0, 65535),
+    "batch": or_null(whole(1)),
+    **dict.fromkeys(("refine", "keep_largest", "fill_holes", "live", "overwrite"), SWITCH),
+}
+AUTO = {"photographs": "mask", "video": "matting", "camera": "matting"}
+SHOWN = 20  # photographs that failed, in the closing sentence
+RATE_HELD = 0.9  # of the live page's frame rate, from one frame to the next
+
+
+def run(config: DictConfig) -> None:
+    """Draw what was asked for; some photographs that fail don't stop the others, and are listed at the end."""
+    options = OmegaConf.to_container(config, resolve=True)
+    _refuse_wrong_options(options)
+    kind = "camera" if options["live"] else media.kind(options["input"])
+    names = [AUTO[kind]] if options["draw"] == "auto" else _listed(options["draw"])
+    output = Path(options["output"] or run_folder())
+    work, plan = {
+        "photographs": (draw_photographs, targets.of_photographs),
+        "video": (draw_video, targets.of_video),
+        "camera": (show_camera, _the_live_page),
+    }[kind]
+    planned = plan(options["input"], output, names, options["overwrite"])
+    behind = backdrops(options["background"])
+
+    views = _listed(options["tta"])
+    scales = [1.0, *(float(view) for view in views if view != "flip")]
+    ckpt = runs.find_checkpoint(options["ckpt"], options["out"])
+    predictor = _predictor(options, ckpt, several_sizes=len(scales) > 1)
+    folder = runs.Run(run_folder(), ckpt=str(ckpt), overrides=overrides(), mode="predict")
+    tints = [color(one) for one in options["colors"]]
+    keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes")
+    drawings = Drawings(names, colors=tints, **{key: options[key] for key in keys})
+    batch = options["batch"] or (16 if predictor.engine.device.type == "cuda" else 1)
+    studio = Studio(predictor, drawings, scales, "flip" in views, batch, Clock())
+    log.info("checkpoint %s", ckpt)
+    log.info("network    %d px, %s, %s", predictor.size, predictor.engine.backend, predictor.engine.precision)
+    facts = work(studio, options, behind, planned)
+    log.info("result     %s", ", ".join(map(str, planned.values())) if kind == "video" else output)
+    folder.update(status="completed", **facts)
+
+
+def _predictor(options: dict, ckpt: Path, several_sizes: bool) -> Predictor:
+    """The checkpoint's network, or an exported file, where this machine runs it fastest."""
+    trainer, backend = options["trainer"], options["backend"]
+    if runs.is_exported(ckpt):
+        return Predictor(ckpt, trainer["device"], trainer["precision"], backend, options["refine"])
+    if several_sizes and backend != "torch":
+        if backend != "auto":
+            raise ValueError(f"backend={backend} takes squares of one size: give backend=torch beside scales in tta=")
+        backend = "torch"
+    payload = checkpoint.load(ckpt)
+    cfg = recorded.checkpoint_config(payload, options, overrides())
+    network = build.model(cfg["model"])
+    checkpoint.load_weights(network, payload, ckpt)
+    compute, data = build.compute(trainer, cfg["data"]), cfg["data"]
+    sizes = data["image_size"], data["pad_value"]
+    return Predictor.of(network, compute, *sizes, backend, trainer["precision"], options["refine"])
+
+
+def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], waiting: list[Picture]) -> dict:
+    """Draw each photograph; reading, network, drawing and writing overlap.
+
+    Raises:
+        ValueError: some failed; all are listed.
+    """
+
+    def load(picture: Picture) -> Picture:
+        try:
+            with studio.clock("decode"):
+                picture.image, note = media.read_photograph(picture.source.path)
+                studio.prepare(picture)
+            if note:
+                log.info("note       %s", note)
+        except ValueError as error:
+            picture.trouble = str(error)
+        return picture
+
+    def finish(picture: Picture) -> Picture:
+        try:
+            if not picture.trouble:
+                drawn = studio.draw(picture)
+                with studio.clock("encode"):
+                    for name, path in picture.targets.items():
+                        media.write_image(path, drawn[name])
+        except ValueError as error:
+            picture.trouble = str(error)
+        picture.image = picture.square = picture.logits = picture.behind = None
+        return picture
+
+    def backed() -> Iterator[Picture]:
+        for picture, picture.behind in zip(waiting, behind, strict=False):
+            yield picture
+
+    troubles = []
+    with one_thread_each() as pool:
+        seen = ahead(studio.infer(in_order(pool, load, backed(), 2 * cores() + studio.batch)), 2)
+        drawn = in_order(pool, finish, seen, 2 * cores())
+        for picture in tqdm(drawn, "predict", len(waiting), leave=False, disable=None):
+            troubles += [picture.trouble] * bool(picture.trouble)
+    done = len(waiting) - len(troubles)
+    _say_speed(studio.clock, done, "photograph")
+    if troubles:
+        more = f"\n  ... and {len(troubles) - SHOWN} more" if len(troubles) > SHOWN else ""
+        lines = "".join(f"\n  {trouble}" for trouble in troubles[:SHOWN])
+        raise ValueError(f"{len(troubles)} of {len(waiting)} photographs failed, the others are drawn:{lines}{more}")
+    return {"photographs": done, "seconds": round(studio.clock.elapsed(), 2)}
+
+
+def draw_video(studio: Studio, options: dict, behind: Iterator[Behind], into: dict[str, Path]) -> dict:
+    """Draw a video's frames into a video for each drawing, with its sound."""
+    path = Path(options["input"])
+    smoother, clock = Smoother(options["temporal"]), studio.clock
+
+    with video.Video(path, options["start"], options["end"], options["every"]) as frames, one_thread_each() as pool:
+
+        def read() -> Iterator[Picture]:
+            for image, one in zip(clock.each("decode", frames), behind, strict=False):
+                yield studio.prepare(Picture(image, behind=one))
+
+        def steady(pictures: Iterator[Picture]) -> Iterator[Picture]:
+            for picture in pictures:
+                with clock("smooth"):
+                    picture.logits = smoother(picture.square, picture.logits)
+                yield picture
+
+        seen = ahead(steady(studio.infer(ahead(read(), 4 + studio.batch))), 4)
+        writers = {
+            name: video.VideoWriter(one, frames.width, frames.height, frames.rate, frames) for name, one in into.items()
+        }
+        count = 0
+        with contextlib.ExitStack() as open_writers:
+            for writer in writers.values():
+                open_writers.enter_context(writer)
+            for drawn in tqdm(
+                in_order(pool, studio.draw, seen, 2 * cores()), path.name, frames.frames, leave=False, disable=None
+            ):
+                with clock("encode"):
+                    for name, writer in writers.items():
+                        writer.write(drawn[name])
+                count += 1
+    if frames.trouble:
+        log.warning("%s", frames.trouble)
+    before, after = smoother.flicker()
+    _say_speed(clock, count, "frame")
+    log.info("flicker    %.5f%s", before, f", {after:.5f} with temporal=ema" if smoother.smooths else "")
+    return {"frames": count, "seconds": round(clock.elapsed(), 2), "flicker": [before, after]}
+
+
+def show_camera(studio: Studio, options: dict, behind: Iterator[Behind], name: str) -> dict:
+    """Draw a camera's newest picture again and again on a local page, until its button or Ctrl-C ends it."""
+    smoother, count, rate, shown = Smoother(options["temporal"]), 0, 0.0, time.perf_counter()
+    with live.Camera(options["input"]) as camera, live.Preview(options["port"]) as page:
+        log.info("live       %s (Ctrl-C, or the button there, ends it)", page.url)
+        for image, one in zip(camera, behind, strict=False):
+            (picture,) = studio.infer([studio.prepare(Picture(image, behind=one))])
+            picture.logits = smoother(picture.square, picture.logits)
+            drawn = studio.draw(picture)[name]
+            count, now = count + 1, time.perf_counter()
+            rate = RATE_HELD * rate + (1 - RATE_HELD) / (now - shown) if rate else 1 / (now - shown)
+            shown = now
+            page.show(cv2.cvtColor(drawn, cv2.COLOR_GRAY2RGB) if drawn.ndim == 2 else drawn, rate, camera.age)
+            if page.wants_to_stop:
+                break
+    if camera.trouble:
+        log.warning("%s", camera.trouble)
+    _say_speed(studio.clock, count, "frame")
+    return {"frames": count, "seconds": round(studio.clock.elapsed(), 2)}
+
+
+def _the_live_page(typed: object, output: Path, names: list[str], overwrite: bool) -> str:
+    """The one drawing that it shows."""
+    if len(names) > 1 or names[0] in ("cutout", "probability"):
+        raise ValueError(f"draw={names}: the live page shows one of mask, matting, overlay, background")
+    return names[0]
+
+
+def _refuse_wrong_options(options: dict) -> None:
+    """Refuse all that is wrong with the options, at once."""
+    rules.refuse_wrong_values(options, rules=RULES)
+    drawn = _listed(options["draw"])
+    if "background" in drawn and not options["background"]:
+        raise ValueError("draw=background needs background=: a photograph, a video, color:00b140 or blur:25")
+    if options["background"] and "background" not in drawn:
+        raise ValueError("background= is drawn by draw=background: type both")
+
+
+def _listed(typed: object) -> list:
+    return typed if isinstance(typed, list) else [typed]
+
+
+def _say_speed(clock: Clock, count: int, what: str) -> None:
+    """Pictures a second, what each stage took of one (the stages overlap), and how busy the cores were."""
+    if count:
+        parts = ", ".join(f"{stage} {1000 * seconds / count:.1f}" for stage, seconds in clock.seconds.items())
+        log.info(
+            "speed      %.1f %ss/s, %.0f%% of %d cores busy",
+            count / clock.elapsed(),
+            what,
+            100 * clock.busy() / cores(),
+            cores(),
+        )
+        log.info("           ms a %s: %s", what, parts)
