@@ -191,7 +191,7 @@ def _session(model: bytes | str, device: torch.device) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised as well
     providers = ["CUDAExecutionProvider"] if device.type == "cuda" else []
     return onnxruntime.InferenceSession(model, options, providers=[*providers, "CPUExecutionProvider"])
 
