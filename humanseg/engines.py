@@ -72,6 +72,8 @@ def of_network(network: nn.Module, compute: Compute, size: int, backend: str, pr
 def of_file(path: Path, backend: str, device: str, precision: str) -> tuple[Engine, dict[str, Any]]:
     """An exported file as an engine for squares, and its facts; arguments and errors as for `open_file`."""
     run, backend, precision, facts = open_file(path, backend, device, precision)
+    if facts["end_to_end"]:
+        facts["classes"] = facts["classes"][:2]  # it gives the person's probability alone
 
     def from_squares(squares: Tensor) -> Tensor:
         if facts["end_to_end"]:  # a square is its own letterbox: what comes out is the network's probability
