@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from humanseg.convert import OnSquares, installed, require, to_onnx, to_openvino
 from humanseg.data.transforms import to_input
 from humanseg.device import Compute, choose_device, choose_precision
+from humanseg.export.convert import OnSquares, installed, require, to_onnx, to_openvino
 
 if TYPE_CHECKING:
     import openvino

@@ -13,9 +13,10 @@ from conftest import ON_FILES, ROOT, write_people
 from hydra.core.global_hydra import GlobalHydra
 from test_scoring import result, scored_in
 
-from humanseg import convert, engines, exporting
-from humanseg.convert import EndToEnd, OnSquares
+from humanseg import engines
 from humanseg.data.transforms import letterbox, unletterbox
+from humanseg.export import convert, writing
+from humanseg.export.convert import EndToEnd, OnSquares
 from humanseg.predictor import Predictor
 
 KINDS = [(format, whole) for format in ("onnx", "openvino") for whole in (False, True)]
@@ -58,7 +59,7 @@ def photo(suite) -> np.ndarray:
 
 
 def file_of(folder, format):
-    return folder / f"model{exporting.SUFFIXES[format]}"
+    return folder / f"model{writing.SUFFIXES[format]}"
 
 
 @pytest.mark.parametrize(("format", "end_to_end"), KINDS)
@@ -74,7 +75,7 @@ def test_an_exported_file_finds_what_the_checkpoint_finds(suite, exported, forma
 
 
 def exporting_runtime(format: str) -> str:
-    return engines.READERS[exporting.SUFFIXES[format]][0]
+    return engines.READERS[writing.SUFFIXES[format]][0]
 
 
 @pytest.mark.parametrize(("format", "end_to_end"), KINDS)
@@ -146,7 +147,7 @@ def test_the_letterbox_in_a_file_is_the_suites_own(size):
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_fp16_takes_half_the_space(run, suite, exported, format, tmp_path):
-    file = tmp_path / "small" / f"people{exporting.SUFFIXES[format]}"
+    file = tmp_path / "small" / f"people{writing.SUFFIXES[format]}"
     done = run("mode=export", f"ckpt={suite}/run", f"format={format}", "precision=fp16", f"output={file}")
     assert f"python {tmp_path}/small/people_example.py photo.jpg mask.png" in done.stdout
     names = {"onnx": ["people.onnx"], "openvino": ["people.bin", "people.xml"]}[format]
@@ -198,11 +199,11 @@ def test_where_the_photographs_are_gone_people_are_drawn(run, suite, tmp_path):
     assert "checked    on 24 drawn people" in done.stdout
 
 
-def conv(end_to_end: bool) -> exporting.Recipe:
+def conv(end_to_end: bool) -> writing.Recipe:
     """The least network there is."""
     torch.manual_seed(0)
     network = torch.nn.Conv2d(3, 1, 3, padding=1)
-    return exporting.Recipe(network, "openvino", "fp32", end_to_end, 32, 0, [0.5] * 3, [0.2] * 3)
+    return writing.Recipe(network, "openvino", "fp32", end_to_end, 32, 0, [0.5] * 3, [0.2] * 3)
 
 
 @pytest.mark.parametrize("end_to_end", [False, True])
@@ -217,16 +218,16 @@ def test_a_file_that_is_not_the_checkpoints_is_not_left_behind(monkeypatch, tmp_
 
     recipe, facts = conv(end_to_end), {"classes": ["background", "person"]}
     photographs = [(np.full((40, 30, 3), 100, np.uint8), np.ones((40, 30), np.uint8))]
-    found = exporting.export(recipe, facts, tmp_path / "good" / "model.xml", photographs)
+    found = writing.export(recipe, facts, tmp_path / "good" / "model.xml", photographs)
     assert found["iou_exported"] == found["iou_checkpoint"] and found["free_size"]
     assert len(list((tmp_path / "good").iterdir())) == 2
-    monkeypatch.setattr(exporting.Recipe, "module", lambda recipe, stages=False: module(Other(recipe.network), stages))
+    monkeypatch.setattr(writing.Recipe, "module", lambda recipe, stages=False: module(Other(recipe.network), stages))
 
     def module(network, stages):
         return EndToEnd(OnSquares(network, recipe.mean, recipe.std), 32, 0, stages) if end_to_end else network
 
     with pytest.raises(ValueError, match="the exported fp32 model is not the checkpoint's: IoU .* network"):
-        exporting.export(recipe, facts, tmp_path / "bad" / "model.xml", photographs)
+        writing.export(recipe, facts, tmp_path / "bad" / "model.xml", photographs)
     assert not list((tmp_path / "bad").iterdir())
 
 
@@ -241,9 +242,9 @@ def test_the_stage_that_differs_is_named(monkeypatch, stage):
                 back * (1.1 if stage == "upsampling" else 1),
             )
 
-    monkeypatch.setattr(exporting, "EndToEnd", Broken)
+    monkeypatch.setattr(writing, "EndToEnd", Broken)
     image = np.random.default_rng(0).integers(0, 255, (50, 40, 3), dtype=np.uint8)
-    assert f"the stage that differs: {stage} (" in exporting.differing_stage(conv(end_to_end=True), image)
+    assert f"the stage that differs: {stage} (" in writing.differing_stage(conv(end_to_end=True), image)
 
 
 @pytest.mark.parametrize(

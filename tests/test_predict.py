@@ -164,6 +164,7 @@ def test_a_camera_is_drawn_until_it_ends(run, trained_once, tmp_path):
         (["input={people}/images/001.png", "output={people}/images/001.png"], "would overwrite its input"),
         (["input={people}/images", "output=all.png"], "is one file"),
         (["input={people}/images", "backend=abacus"], "backend=abacus"),
+        (["input={people}/images", "backend=openvino", "tta=2"], "scales in tta= need backend=torch"),
     ],
 )
 def test_what_is_wrong_is_named(run, trained_once, people, tmp_path, typed, named):

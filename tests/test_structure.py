@@ -14,8 +14,7 @@ PACKAGE = ROOT / "humanseg"
 LAYERS = [
     {"commandline", "resume", "sweeps"},
     {"modes"},
-    {"build", "loop", "checkpoint", "runs", "logs", "predictor", "engines", "exporting", "report", "benchmark"}
-    | {"convert", "example"}
+    {"build", "loop", "checkpoint", "runs", "logs", "predictor", "engines", "export", "report", "benchmark"}
     | {"drawing", "media", "video", "live"},
     {"data", "losses", "metrics", "callbacks", "schedules", "device", "rules", "recorded", "interrupts", "distributed"},
 ]

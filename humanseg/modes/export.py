@@ -7,9 +7,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from humanseg import __version__, build, checkpoint, example, exporting, recorded, rules, runs
-from humanseg.convert import require
+from humanseg import __version__, build, checkpoint, recorded, rules, runs
 from humanseg.data.synthetic import Synthetic
+from humanseg.export import example, writing
+from humanseg.export.convert import require
 from humanseg.modes import overrides, run_folder
 from humanseg.predictor import class_names
 from humanseg.rules import SWITCH, WORD, one_of, or_null, whole
@@ -17,7 +18,7 @@ from humanseg.rules import SWITCH, WORD, one_of, or_null, whole
 log = logging.getLogger(__name__)
 
 RULES = {
-    "format": one_of(*exporting.SUFFIXES),
+    "format": one_of(*writing.SUFFIXES),
     "precision": one_of("fp32", "fp16"),
     "end_to_end": SWITCH,
     "output": or_null(WORD),
@@ -45,13 +46,13 @@ def run(config: DictConfig) -> float:
     network = build.model(cfg["model"]).eval()
     checkpoint.load_weights(network, payload, path)
     size, pad_value, mean, std = (cfg["data"][key] for key in ("image_size", "pad_value", "mean", "std"))
-    recipe = exporting.Recipe(
+    recipe = writing.Recipe(
         network, options["format"], options["precision"], options["end_to_end"], size, pad_value, mean, std
     )
-    suffix = exporting.SUFFIXES[options["format"]]
+    suffix = writing.SUFFIXES[options["format"]]
     file = Path(options["output"] or folder.folder / f"model{suffix}")
     photographs, what = _photographs(cfg, options["check_on"])
-    found = exporting.export(recipe, _facts(payload, cfg, path), file, photographs)
+    found = writing.export(recipe, _facts(payload, cfg, path), file, photographs)
 
     shown = file.with_name("example.py" if not options["output"] else f"{file.stem}_example.py")
     runs.write_text(shown, example.program(file.name, shown.name, cfg["model"]["classes"], recipe))
@@ -71,7 +72,7 @@ def _refuse_wrong_options(options: dict) -> None:
     ]
     if not options["ckpt"]:
         problems.append("mode=export needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
-    suffix = exporting.SUFFIXES.get(options["format"])
+    suffix = writing.SUFFIXES.get(options["format"])
     if suffix and isinstance(options["output"], str) and Path(options["output"]).suffix != suffix:
         problems.append(
             f"output={options['output']}: format={options['format']} is written to a file that ends in {suffix}"
@@ -111,7 +112,7 @@ def _facts(payload: dict, cfg: dict, path: Path) -> dict:
     }
 
 
-def _close(recipe: exporting.Recipe, found: dict, what: str, written: list[str], shown: Path) -> None:
+def _close(recipe: writing.Recipe, found: dict, what: str, written: list[str], shown: Path) -> None:
     size = recipe.image_size
     if recipe.end_to_end:
         log.info("input      image, uint8 NxHxWx3 of any size; output probability, float32 NxHxW")

@@ -50,6 +50,7 @@ RULES = {
     **dict.fromkeys(("refine", "keep_largest", "fill_holes", "live", "overwrite"), SWITCH),
 }
 AUTO = {"photographs": "mask", "video": "matting", "camera": "matting"}
+FEW = 24  # photographs that torch has drawn before another backend has taken the network
 SHOWN = 20  # photographs that failed, in the closing sentence
 RATE_HELD = 0.9  # of the live page's frame rate, from one frame to the next
 
@@ -70,9 +71,12 @@ def run(config: DictConfig) -> None:
     behind = backdrops(options["background"])
 
     views = _listed(options["tta"])
+    if set(views) - {"flip"} and options["backend"] not in ("auto", "torch"):
+        raise ValueError(f"backend={options['backend']} takes squares of one size: scales in tta= need backend=torch")
     scales = [1.0, *(float(view) for view in views if view != "flip")]
     ckpt = runs.find_checkpoint(options["ckpt"], options["out"])
-    predictor = _predictor(options, ckpt, several_sizes=len(scales) > 1)
+    few = kind == "photographs" and len(planned) < FEW
+    predictor = _predictor(options, ckpt, in_torch=few or len(scales) > 1)
     folder = runs.Run(run_folder(), ckpt=str(ckpt), overrides=overrides(), mode="predict")
     tints = [color(one) for one in options["colors"]]
     keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes")
@@ -86,14 +90,12 @@ def run(config: DictConfig) -> None:
     folder.update(status="completed", **facts)
 
 
-def _predictor(options: dict, ckpt: Path, several_sizes: bool) -> Predictor:
-    """The checkpoint's network, or an exported file, where this machine runs it fastest."""
+def _predictor(options: dict, ckpt: Path, in_torch: bool) -> Predictor:
+    """The checkpoint's network, or an exported file, where this machine runs it fastest; `in_torch` decides for auto."""
     trainer, backend = options["trainer"], options["backend"]
     if runs.is_exported(ckpt):
         return Predictor(ckpt, trainer["device"], trainer["precision"], backend, options["refine"])
-    if several_sizes and backend != "torch":
-        if backend != "auto":
-            raise ValueError(f"backend={backend} takes squares of one size: give backend=torch beside scales in tta=")
+    if backend == "auto" and in_torch:
         backend = "torch"
     payload = checkpoint.load(ckpt)
     cfg = recorded.checkpoint_config(payload, options, overrides())

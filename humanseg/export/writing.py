@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from humanseg import engines
-from humanseg.convert import EndToEnd, Half, OnSquares, to_onnx, to_openvino
 from humanseg.data.transforms import IGNORE, unletterbox
 from humanseg.device import Compute
+from humanseg.export.convert import EndToEnd, Half, OnSquares, to_onnx, to_openvino
 from humanseg.metrics import person_probability
 from humanseg.predictor import Predictor
 

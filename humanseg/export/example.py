@@ -1,6 +1,6 @@
 """The example that lies beside an exported file: what uses it in some 15 lines, without this project."""
 
-from humanseg.exporting import Recipe
+from humanseg.export.writing import Recipe
 
 OPEN = {
     "onnx": (
