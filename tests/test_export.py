@@ -1,7 +1,6 @@
 """``mode=export`` and the backends: what runs elsewhere finds the same people."""
 
 import json
-import runpy
 import subprocess
 import sys
 
@@ -9,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ON_FILES, ROOT, write_people
-from hydra.core.global_hydra import GlobalHydra
+from conftest import ON_FILES, call_run_py, write_people
 from test_scoring import result, scored_in
 
 from humanseg import engines
@@ -31,9 +29,7 @@ def suite(tmp_path_factory):
     (folder / "photo.png").write_bytes((people / "images" / "003.png").read_bytes())
     settings = [*ON_FILES, *SMALL, "data=folder", f"data.root={people}", "trainer.epochs=8", "optimizer.lr=0.05"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["run.py", f"hydra.run.dir={folder}/run", f"out={folder}/out", *settings])
-        GlobalHydra.instance().clear()
-        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        call_run_py(patch, f"hydra.run.dir={folder}/run", f"out={folder}/out", *settings)
     return folder
 
 
@@ -46,9 +42,7 @@ def exported(suite):
         if not folder.exists():
             typed = [f"ckpt={suite}/run", f"format={format}", f"end_to_end={end_to_end}", f"hydra.run.dir={folder}"]
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, "argv", ["run.py", "mode=export", f"out={suite}/out", *typed])
-                GlobalHydra.instance().clear()
-                runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+                call_run_py(patch, "mode=export", f"out={suite}/out", *typed)
         return folder
 
     return call
