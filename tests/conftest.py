@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -19,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from humanseg import commandline  # noqa: F401  registers the resolvers that the YAMLs use
+from humanseg.video import VideoWriter
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "eg1800"
@@ -128,6 +130,17 @@ def write_people(root: Path, count: int = 6, size: tuple[int, int] = (48, 40)) -
         cv2.imwrite(str(root / "images" / f"{number:03d}.png"), image)
         cv2.imwrite(str(root / "masks" / f"{number:03d}.png"), mask)
     return root
+
+
+def film(path: Path, frames: int = 12, size: tuple[int, int] = (48, 64)) -> Path:
+    """A video of a bright ellipse that moves to the right over a noise that stands still."""
+    noise = np.random.default_rng(0).integers(0, 120, (*size, 3), dtype=np.uint8)
+    with VideoWriter(path, size[1], size[0], Fraction(25)) as writer:
+        for number in range(frames):
+            frame = noise.copy()
+            cv2.ellipse(frame, (10 + 2 * number, size[0] // 2), (8, 16), 0, 0, 360, (220, 200, 180), -1)
+            writer.write(frame)
+    return path
 
 
 @pytest.fixture

@@ -2,19 +2,19 @@
 
 import json
 import shutil
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import film
 
 from humanseg.data.transforms import unletterbox
 from humanseg.drawing.temporal import Smoother
 from humanseg.metrics import person_probability
 from humanseg.predictor import Predictor
-from humanseg.video import Video, VideoWriter
+from humanseg.video import Video
 
 TORCH = ["backend=torch", "trainer.precision=fp32"]
 
@@ -33,17 +33,6 @@ def predict(run, trained_once, tmp_path):
 def read(path: Path) -> np.ndarray:
     found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     return found if found.ndim == 2 else cv2.cvtColor(found, cv2.COLOR_BGRA2RGBA if found.shape[2] == 4 else 4)
-
-
-def film(path: Path, frames: int = 12, size: tuple[int, int] = (48, 64)) -> Path:
-    """A video of a bright ellipse that moves to the right over a noise that stands still."""
-    noise = np.random.default_rng(0).integers(0, 120, (*size, 3), dtype=np.uint8)
-    with VideoWriter(path, size[1], size[0], Fraction(25)) as writer:
-        for number in range(frames):
-            frame = noise.copy()
-            cv2.ellipse(frame, (10 + 2 * number, size[0] // 2), (8, 16), 0, 0, 360, (220, 200, 180), -1)
-            writer.write(frame)
-    return path
 
 
 def test_a_photograph_has_the_mask_that_the_predictor_finds_at_its_own_size(predict, trained_once, people, tmp_path):

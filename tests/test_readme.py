@@ -4,7 +4,7 @@ import re
 import shlex
 
 import pytest
-from conftest import ON_FILES, ROOT, TINY
+from conftest import ON_FILES, ROOT, TINY, film
 
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", TEXT, re.S))
@@ -36,6 +36,16 @@ def test_a_command(command, run, people, tmp_path):
         if "resume=latest" in command:
             told = (folder / "summary.json").read_text()
             (folder / "summary.json").write_text(told.replace('"completed"', '"running"'))  # as a kill leaves it
+    photographs = people / "images"
+    named = {"PHOTOS": photographs, "PHOTO": photographs / "001.png", "BEHIND": photographs / "002.png"}
+    if "VIDEO" in command or "input=0" in command:  # a file plays the camera
+        named |= {"VIDEO": film(tmp_path / "film.mp4"), "input=0": f"input={tmp_path}/film.mp4 live=true"}
+    if "MODEL" in command:
+        run("mode=export", f"ckpt={run(*TINY).folder}", "format=openvino", f"output={tmp_path}/model.xml")
+        named |= {"MODEL": tmp_path / "model.xml"}
+    for name, value in named.items():
+        replaced = re.sub(rf"\b{name}(?=\s|$)", str(value), replaced)
+    replaced = replaced.replace("output=", f"output={tmp_path}/")
     arguments = shlex.split(replaced, comments=True)[2:]
     if "mode=benchmark" in arguments:
         arguments += [*ON_FILES, "seconds=0.01", "parts=[ceiling]"]
