@@ -11,11 +11,7 @@ from torch import Tensor, nn
 
 from humanseg.data.transforms import to_input
 
-# Options of mallopt, as malloc.h numbers them, and their values.
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
-GLIBC_KEEPS = {TRIM_THRESHOLD: -1, TOP_PAD: 2**26, MMAP_MAX: 0}
-# Where glibc's defaults have adapted themselves to large tensors.
-GLIBC_GIVES_BACK = {TRIM_THRESHOLD: 2**26, TOP_PAD: 2**17, MMAP_THRESHOLD: 2**25, MMAP_MAX: 2**16}
+GLIBC_KEEPS = {-1: -1, -2: 2**26, -4: 0}  # malloc.h: M_TRIM_THRESHOLD never, M_TOP_PAD 64 MiB, M_MMAP_MAX none
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -103,14 +99,14 @@ def bound_memory(share: float | None, device: torch.device) -> None:
         torch.cuda.set_per_process_memory_fraction(share, device)
 
 
-def keep_memory(wanted: bool = True) -> None:
+def keep_memory() -> None:
     """Let the C library keep the memory that a step frees for the next one, up to the largest that was needed.
 
     glibc would give each large tensor back to the system, which zeroes every page of the next one anew: a fifth of a
-    training step on 2 CPU cores. Other libraries are not so eager, and have no such knobs. False is glibc's own way.
+    training step on 2 CPU cores. Other libraries are not so eager, and have no such knobs.
     """
     if mallopt := _from_libc("mallopt"):
-        for option, value in (GLIBC_KEEPS if wanted else GLIBC_GIVES_BACK).items():
+        for option, value in GLIBC_KEEPS.items():
             mallopt(option, value)
 
 

@@ -3,7 +3,10 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import repeat
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -14,7 +17,7 @@ from humanseg import loop
 from humanseg.benchmark import memory, plain
 from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn, ratio
 from humanseg.data.loading import Data
-from humanseg.device import Compute, finish, keep_memory
+from humanseg.device import Compute, finish
 
 ENDLESS = 10**9  # batches
 TRACED_STEPS = 3
@@ -111,6 +114,7 @@ def end_to_end(trainee: Trainee, script: Callable[[float], float], workers: int,
     ]
 
 
+@contextmanager
 def plain_script(
     network: nn.Module,
     photographs: plain.Photographs,
@@ -118,9 +122,42 @@ def plain_script(
     workers: int,
     loss: nn.Module,
     device: torch.device,
-) -> Callable[[float], float]:
-    """The plain script with its loader open: trains for about as many seconds, returns images a second."""
-    network = network.to(device)
+) -> Iterator[Callable[[float], float]]:
+    """The plain script in a process of its own: in this one the C library has the suite's settings.
+
+    Inside, a function that has it train for about as many seconds and returns its images a second.
+    """
+    context = get_context("spawn")
+    ours, its = context.Pipe()
+    script = network.to("cpu"), photographs, batch_size, workers, loss.to("cpu"), device, torch.get_num_threads()
+    process = context.Process(target=_run_plain, args=(its, *script))
+    process.start()
+    its.close()  # or a process that died would leave this one waiting
+    ours.recv()  # it is warm
+
+    def turn(seconds: float) -> float:
+        ours.send(seconds)
+        return ours.recv()
+
+    try:
+        yield turn
+    finally:
+        ours.close()
+        process.join()
+
+
+def _run_plain(
+    asked: Connection,
+    network: nn.Module,
+    photographs: plain.Photographs,
+    batch_size: int,
+    workers: int,
+    loss: nn.Module,
+    device: torch.device,
+    threads: int,
+) -> None:
+    torch.set_num_threads(threads)
+    network, loss = network.to(device), loss.to(device)
     optimizer = torch.optim.SGD((one for one in network.parameters() if one.requires_grad), lr=1e-3, momentum=0.9)
     batches = plain.endless(photographs, batch_size, workers)
 
@@ -131,16 +168,14 @@ def plain_script(
         finish(device)
         return time.perf_counter() - started
 
-    def script(seconds: float) -> float:
-        keep_memory(False)  # the suite's own setting
-        drain(batches, workers)
-        count = _steps(seconds, steps(1))
-        rate = count * batch_size / steps(count)
-        keep_memory(device.type == "cpu")
-        return rate
-
     steps(2)
-    return script
+    asked.send(None)
+    with suppress(EOFError):  # the benchmark has all that it wanted
+        while True:
+            seconds = asked.recv()
+            drain(batches, workers)
+            count = _steps(seconds, steps(1))
+            asked.send(count * batch_size / steps(count))
 
 
 def drain(batches: Iterator, workers: int) -> None:

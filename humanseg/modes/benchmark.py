@@ -217,10 +217,12 @@ def _opened(data: Data):
 def _training(bench: Bench) -> list[Figure]:
     recipe = bench.recipe() if bench.recipe() in plain.RECIPES else "portrait"
     workers, device = bench.data.num_workers, bench.compute.device
-    twin = copy.deepcopy(bench.network)
-    script = training.plain_script(twin, bench.photographs(recipe), bench.data.batch_size, workers, bench.loss, device)
     trainee = bench.trainee(bench.cfg["trainer"]["compile"])
-    return training.end_to_end(trainee, script, workers, bench.seconds)
+    twins = copy.deepcopy(bench.network), copy.deepcopy(bench.loss)
+    with training.plain_script(
+        twins[0], bench.photographs(recipe), bench.data.batch_size, workers, twins[1], device
+    ) as script:
+        return training.end_to_end(trainee, script, workers, bench.seconds)
 
 
 def _start(bench: Bench) -> list[Figure]:
