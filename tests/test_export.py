@@ -139,6 +139,7 @@ def test_the_letterbox_in_a_file_is_the_suites_own(size):
     torch.testing.assert_close(probability[0], enlarged, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_fp16_takes_half_the_space(run, suite, exported, format, tmp_path):
     file = tmp_path / "small" / f"people{writing.SUFFIXES[format]}"
@@ -176,6 +177,7 @@ def test_auto_takes_what_is_installed(monkeypatch):
     assert engines.choose_backend("auto", cpu, "fp32") == "torch"
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_scored(run, suite, exported):
     own = ["data=folder", f"data.test_root={suite}/people", "trainer.precision=fp32"]
     expected = result(scored_in(run("mode=test", f"ckpt={suite}/run", *own)))["metrics"]
@@ -200,6 +202,7 @@ def conv(end_to_end: bool) -> writing.Recipe:
     return writing.Recipe(network, "openvino", "fp32", end_to_end, 32, 0, [0.5] * 3, [0.2] * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end_to_end", [False, True])
 def test_a_file_that_is_not_the_checkpoints_is_not_left_behind(monkeypatch, tmp_path, end_to_end):
     class Other(torch.nn.Module):
@@ -263,6 +266,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(run, suite, mon
         Predictor(suite / "run", "cpu", backend="openvino")
 
 
+@pytest.mark.slow
 def test_what_a_backend_can_not_do_is_said(suite, exported, tmp_path):
     onnx_file, xml_file = (file_of(exported(format, True), format) for format in ("onnx", "openvino"))
     damaged = tmp_path / "damaged.onnx"

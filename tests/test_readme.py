@@ -23,7 +23,12 @@ def test_its_pictures_are_there_and_small():
     assert sum(file.stat().st_size for file in (ROOT / ".github" / "readme").iterdir()) <= 1_000_000
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def marked(command: str):
+    """Exports take ten seconds each, and tests/test_export.py makes some in any case."""
+    return pytest.param(command, marks=[pytest.mark.slow] * ("mode=export" in command or "MODEL" in command))
+
+
+@pytest.mark.parametrize("command", map(marked, COMMANDS))
 def test_a_command(command, run, people, tmp_path):
     replaced = command.replace("=DIR", f"={people}").replace(" model.encoder_weights=imagenet", "")  # no download here
     if "multirun/DATE/TIME" in command:

@@ -162,6 +162,7 @@ def test_without_validation_the_best_is_the_last_and_this_is_said_once(run):
     assert opened["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_eight_samples_are_learned_by_heart(run):
     done = run("experiment=overfit", "data.samples=32", "data.num_workers=0", "callbacks=none", "trainer.threads=2")
     assert summary(done.folder)["best"]["val/iou"] >= 0.98
