@@ -25,6 +25,7 @@ def found(folder) -> tuple[dict[tuple[str, str], dict], dict]:
 @pytest.mark.parametrize("parts", ["model,ceiling", "data,training"])
 def test_each_figure_is_finite_has_a_unit_and_is_in_the_table(run, parts, monkeypatch):
     monkeypatch.setattr("humanseg.modes.benchmark.cores", lambda: 1)  # fewer numbers of workers
+    monkeypatch.setattr("humanseg.engines.is_there", lambda backend: backend == "openvino")  # ONNX takes ten seconds
     done = run(*QUICK, f"parts=[{parts}]")
     by_name, written = found(done.folder)
     assert len(by_name) == len(written["figures"]) and {part for part, _ in by_name} == set(parts.split(","))
@@ -52,7 +53,8 @@ def test_each_figure_is_finite_has_a_unit_and_is_in_the_table(run, parts, monkey
     assert stated < written["measured"].keys()
 
 
-def test_photographs_of_ones_own_a_checkpoint_and_the_templates_row(run, people):
+def test_photographs_of_ones_own_a_checkpoint_and_the_templates_row(run, people, monkeypatch):
+    monkeypatch.setattr("humanseg.engines.is_there", lambda backend: False)
     trained = run(*TINY)
     done = run(
         "mode=benchmark",
