@@ -169,7 +169,8 @@ def test_a_mirrored_photograph_fills_the_square():
 
 
 @pytest.mark.parametrize(
-    ("cores", "cuda", "workers"), [(1, False, 1), (2, False, 1), (1, True, 1), (16, True, 15), (64, True, 16)]
+    ("cores", "cuda", "workers"),
+    [(1, False, 0), (4, False, 0), (16, False, 1), (1, True, 1), (16, True, 15), (64, True, 16)],
 )
 def test_workers_are_chosen_for_the_machine(monkeypatch, cores, cuda, workers):
     monkeypatch.setattr(loading, "cores", lambda: cores)
