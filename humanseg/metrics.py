@@ -102,8 +102,8 @@ def boundary_counts(found: Tensor, target: Tensor) -> Tensor:
     Args:
         found: bool NxHxW, the person. target: class ids NxHxW; 255 is outside of the photograph.
     """
-    truth, seen = (target == 1).cpu().numpy(), (found & (target != IGNORE)).cpu().numpy()
-    valid = (target != IGNORE).cpu().numpy()
+    valid = target != IGNORE
+    truth, seen, valid = (planes.cpu().numpy() for planes in (target == 1, found & valid, valid))
     total = np.zeros(2, np.int64)
     for person, true, inside in zip(seen, truth, valid, strict=True):
         reach = max(1, round(BOUNDARY_SHARE * math.hypot(inside.any(1).sum(), inside.any(0).sum())))

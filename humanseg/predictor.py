@@ -55,30 +55,34 @@ class Predictor:
             return
         payload = checkpoint.load(path)
         config = recorded.checkpoint_config(payload, {}, [])
-        network = build.model(config["model"])
-        checkpoint.load_weights(network, payload, path)
-        trainer = config["trainer"] | {"device": device, "precision": precision, "threads": None}
-        compute, size = build.compute(trainer, config["data"]), config["data"]["image_size"]
-        engine = engines.of_network(network, compute, size, backend, precision)
-        self._use(engine, size, config["data"]["pad_value"], class_names(config["model"]["classes"]))
+        config["trainer"] |= {"device": device, "precision": precision, "threads": None}
+        self._use_checkpoint(path, payload, config, backend)
 
     @classmethod
-    def of(
-        cls,
-        network: nn.Module,
-        compute: Compute,
-        size: int,
-        pad_value: int,
-        backend: str = "torch",
-        precision: str = "auto",
-        refine: bool = False,
+    def of_checkpoint(
+        cls, path: Path, payload: dict, config: dict, backend: str = "torch", refine: bool = False
     ) -> "Predictor":
-        """A predictor of a network that is in memory; `precision` is another backend's than torch, which has compute's."""
+        """A predictor of a checkpoint that is open, with the config that it is used with, see `recorded`."""
         predictor = cls.__new__(cls)
         predictor.refine = refine
-        engine = engines.of_network(network, compute, size, backend, precision)
+        predictor._use_checkpoint(path, payload, config, backend)
+        return predictor
+
+    @classmethod
+    def of(cls, network: nn.Module, compute: Compute, size: int, pad_value: int) -> "Predictor":
+        """A predictor of a network that is in memory, in torch."""
+        predictor = cls.__new__(cls)
+        predictor.refine = False
+        engine = engines.of_network(network, compute, size, "torch", compute.precision)
         predictor._use(engine, size, pad_value, class_names(1))
         return predictor
+
+    def _use_checkpoint(self, path: Path, payload: dict, config: dict, backend: str) -> None:
+        network, data, trainer = build.model(config["model"]), config["data"], config["trainer"]
+        checkpoint.load_weights(network, payload, path)
+        compute, size = build.compute(trainer, data), data["image_size"]
+        engine = engines.of_network(network, compute, size, backend, trainer["precision"])
+        self._use(engine, size, data["pad_value"], class_names(config["model"]["classes"]))
 
     def _use(self, engine: Engine, size: int, pad_value: int, classes: list[str]) -> None:
         self.engine, self.size, self.pad_value, self.classes = engine, size, pad_value, classes

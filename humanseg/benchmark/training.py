@@ -8,6 +8,7 @@ from itertools import repeat
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -114,23 +115,29 @@ def end_to_end(trainee: Trainee, script: Callable[[float], float], workers: int,
     ]
 
 
+class Script(NamedTuple):
+    """What a plain script trains."""
+
+    network: nn.Module
+    photographs: plain.Photographs
+    batch_size: int
+    workers: int
+    loss: nn.Module
+    device: torch.device
+
+
 @contextmanager
-def plain_script(
-    network: nn.Module,
-    photographs: plain.Photographs,
-    batch_size: int,
-    workers: int,
-    loss: nn.Module,
-    device: torch.device,
-) -> Iterator[Callable[[float], float]]:
+def plain_script(script: Script) -> Iterator[Callable[[float], float]]:
     """The plain script in a process of its own: in this one the C library has the suite's settings.
 
     Inside, a function that has it train for about as many seconds and returns its images a second.
     """
     context = get_context("spawn")
     ours, its = context.Pipe()
-    script = network.to("cpu"), photographs, batch_size, workers, loss.to("cpu"), device, torch.get_num_threads()
-    process = context.Process(target=_run_plain, args=(its, *script))
+    on_cpu = script._replace(
+        network=script.network.to("cpu"), loss=script.loss.to("cpu")
+    )  # processes share no GPU memory
+    process = context.Process(target=_run_plain, args=(its, on_cpu, torch.get_num_threads()))
     process.start()
     its.close()  # or a process that died would leave this one waiting
     ours.recv()  # it is warm
@@ -146,17 +153,9 @@ def plain_script(
         process.join()
 
 
-def _run_plain(
-    asked: Connection,
-    network: nn.Module,
-    photographs: plain.Photographs,
-    batch_size: int,
-    workers: int,
-    loss: nn.Module,
-    device: torch.device,
-    threads: int,
-) -> None:
+def _run_plain(asked: Connection, script: Script, threads: int) -> None:
     torch.set_num_threads(threads)
+    network, photographs, batch_size, workers, loss, device = script
     network, loss = network.to(device), loss.to(device)
     optimizer = torch.optim.SGD((one for one in network.parameters() if one.requires_grad), lr=1e-3, momentum=0.9)
     batches = plain.endless(photographs, batch_size, workers)

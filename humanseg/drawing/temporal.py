@@ -21,31 +21,29 @@ class Smoother:
 
     def __init__(self, temporal: str):
         self.smooths = temporal == "ema"
-        self.grey = self.raw = self.held = None
+        self.grey = self.held = self.masks = None
         self.changes: list[tuple[float, float]] = []
 
     def __call__(self, square: Tensor, logits: Tensor) -> Tensor:
         """uint8 SxSx3 and its float32 CxSxS logits -> logits of the same shape."""
-        logits, grey = (
-            logits.cpu(),
-            cv2.blur(cv2.cvtColor(square.numpy(), cv2.COLOR_RGB2GRAY).astype(np.float32), (BLUR,) * 2),
-        )
-        if self.grey is None:
-            self.grey, self.raw, self.held = grey, logits, logits
-            return logits
-        moved = np.abs(grey - self.grey)
-        stillness = torch.from_numpy(np.exp(-((moved / STILL) ** 2)))
-        share = HELD_FOR * stillness if self.smooths else 0 * stillness
-        held = share * self.held + (1 - share) * logits
-        self._measure(moved < STILL / 2, logits, held)
-        self.grey, self.raw, self.held = grey, logits, held
+        logits = held = logits.cpu()
+        grey = cv2.blur(cv2.cvtColor(square.numpy(), cv2.COLOR_RGB2GRAY).astype(np.float32), (BLUR,) * 2)
+        moved = None if self.grey is None else np.abs(grey - self.grey)
+        if moved is not None and self.smooths:
+            share = HELD_FOR * torch.from_numpy(np.exp(-((moved / STILL) ** 2)))
+            held = share * self.held + (1 - share) * logits
+        raw = _mask(logits)
+        masks = raw, _mask(held) if self.smooths else raw
+        if moved is not None:
+            still, pairs = moved < STILL / 2, zip(self.masks, masks, strict=True)
+            self.changes.append(tuple(float(np.mean((before != now)[still])) for before, now in pairs))
+        self.grey, self.held, self.masks = grey, held, masks
         return held
-
-    def _measure(self, still: np.ndarray, raw: Tensor, held: Tensor) -> None:
-        pairs = ((self.raw, raw), (self.held, held))
-        masks = [[person_probability(one[None])[0].numpy() >= 0.5 for one in pair] for pair in pairs]
-        self.changes.append(tuple(float(np.mean((before != after)[still])) for before, after in masks))
 
     def flicker(self) -> tuple[float, float]:
         """Before and after smoothing, in [0, 1]; NaN for less than two frames."""
         return tuple(np.mean(self.changes, axis=0)) if self.changes else (np.nan, np.nan)
+
+
+def _mask(logits: Tensor) -> np.ndarray:
+    return person_probability(logits[None])[0].numpy() >= 0.5

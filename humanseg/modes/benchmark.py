@@ -218,11 +218,10 @@ def _training(bench: Bench) -> list[Figure]:
     recipe = bench.recipe() if bench.recipe() in plain.RECIPES else "portrait"
     workers, device = bench.data.num_workers, bench.compute.device
     trainee = bench.trainee(bench.cfg["trainer"]["compile"])
-    twins = copy.deepcopy(bench.network), copy.deepcopy(bench.loss)
-    with training.plain_script(
-        twins[0], bench.photographs(recipe), bench.data.batch_size, workers, twins[1], device
-    ) as script:
-        return training.end_to_end(trainee, script, workers, bench.seconds)
+    twin, loss = copy.deepcopy((bench.network, bench.loss))
+    script = training.Script(twin, bench.photographs(recipe), bench.data.batch_size, workers, loss, device)
+    with training.plain_script(script) as peer:
+        return training.end_to_end(trainee, peer, workers, bench.seconds)
 
 
 def _start(bench: Bench) -> list[Figure]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from humanseg import __version__, build, checkpoint, recorded, rules, runs
+from humanseg import __version__, build, checkpoint, engines, recorded, rules, runs
 from humanseg.data.synthetic import Synthetic
 from humanseg.export import example, writing
 from humanseg.export.convert import require
@@ -37,7 +37,8 @@ def run(config: DictConfig) -> float:
     payload = checkpoint.load(path)
     cfg = recorded.checkpoint_config(payload, options, overrides())
     rules.refuse_wrong_values(cfg, complete=False)
-    require(*{"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}[options["format"]])
+    suffix = writing.SUFFIXES[options["format"]]
+    require(*engines.NEEDS[engines.READERS[suffix][0]])
 
     folder = runs.Run(run_folder(), ckpt=str(path), overrides=overrides(), epoch=payload["epoch"])
     log.info("run        %s", folder.folder)
@@ -49,7 +50,6 @@ def run(config: DictConfig) -> float:
     recipe = writing.Recipe(
         network, options["format"], options["precision"], options["end_to_end"], size, pad_value, mean, std
     )
-    suffix = writing.SUFFIXES[options["format"]]
     file = Path(options["output"] or folder.folder / f"model{suffix}")
     photographs, what = _photographs(cfg, options["check_on"])
     found = writing.export(recipe, _facts(payload, cfg, path), file, photographs)

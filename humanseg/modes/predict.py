@@ -10,7 +10,7 @@ import cv2
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from humanseg import build, checkpoint, live, media, recorded, rules, runs, video
+from humanseg import checkpoint, live, media, recorded, rules, runs, video
 from humanseg.device import cores
 from humanseg.drawing import targets
 from humanseg.drawing.drawings import NAMES, Behind, Drawings, backdrops, color
@@ -99,11 +99,7 @@ def _predictor(options: dict, ckpt: Path, in_torch: bool) -> Predictor:
         backend = "torch"
     payload = checkpoint.load(ckpt)
     cfg = recorded.checkpoint_config(payload, options, overrides())
-    network = build.model(cfg["model"])
-    checkpoint.load_weights(network, payload, ckpt)
-    compute, data = build.compute(trainer, cfg["data"]), cfg["data"]
-    sizes = data["image_size"], data["pad_value"]
-    return Predictor.of(network, compute, *sizes, backend, trainer["precision"], options["refine"])
+    return Predictor.of_checkpoint(ckpt, payload, cfg | {"trainer": trainer}, backend, options["refine"])
 
 
 def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], waiting: list[Picture]) -> dict:
@@ -137,7 +133,8 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
         return picture
 
     def backed() -> Iterator[Picture]:
-        for picture, picture.behind in zip(waiting, behind, strict=False):
+        for picture, one in zip(waiting, behind, strict=False):
+            picture.behind = one
             yield picture
 
     troubles = []
@@ -173,13 +170,12 @@ def draw_video(studio: Studio, options: dict, behind: Iterator[Behind], into: di
                 yield picture
 
         seen = ahead(steady(studio.infer(ahead(read(), 4 + studio.batch))), 4)
-        writers = {
-            name: video.VideoWriter(one, frames.width, frames.height, frames.rate, frames) for name, one in into.items()
-        }
-        count = 0
-        with contextlib.ExitStack() as open_writers:
-            for writer in writers.values():
-                open_writers.enter_context(writer)
+        size_and_rate, count = (frames.width, frames.height, frames.rate), 0
+        with contextlib.ExitStack() as opened:
+            writers = {
+                name: opened.enter_context(video.VideoWriter(file, *size_and_rate, frames))
+                for name, file in into.items()
+            }
             for drawn in tqdm(
                 in_order(pool, studio.draw, seen, 2 * cores()), path.name, frames.frames, leave=False, disable=None
             ):

@@ -51,12 +51,7 @@ def _recorded(path: Path, composed: dict) -> tuple[dict, Predictor, int]:
     payload = checkpoint.load(path)
     cfg = recorded.checkpoint_config(payload, composed, overrides())
     _settle(cfg, composed["split"])
-    compute = build.compute(cfg["trainer"], cfg["data"])
-    network = build.model(cfg["model"])
-    checkpoint.load_weights(network, payload, path)
-    size, pad_value = cfg["data"]["image_size"], cfg["data"]["pad_value"]
-    backend, precision = composed["backend"] or "torch", cfg["trainer"]["precision"]
-    return cfg, Predictor.of(network, compute, size, pad_value, backend, precision), payload["epoch"]
+    return cfg, Predictor.of_checkpoint(path, payload, cfg, composed["backend"] or "torch"), payload["epoch"]
 
 
 def _exported(path: Path, composed: dict) -> tuple[dict, Predictor, None]:
