@@ -60,7 +60,18 @@ def call_run_py(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # an earlier call's
     GlobalHydra.instance().clear()
-    runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+    try:
+        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+    finally:
+        _close_run_log()
+
+
+def _close_run_log() -> None:
+    """Hydra leaves the logger to a process' end; the next test's messages would open the file again, in a folder that is gone."""
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if isinstance(one, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +97,6 @@ def run(tmp_path, monkeypatch, capsys):
             returned = end.code if isinstance(end.code, int) else 1
             if isinstance(end.code, str):
                 print(end.code, file=sys.stderr)
-        finally:
-            logging.shutdown()
         out, err = capsys.readouterr()
         assert returned == code, f"exit code {returned}\n{out}\n{err}"
         return Done(returned, out, err)
