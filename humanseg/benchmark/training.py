@@ -134,9 +134,8 @@ def plain_script(script: Script) -> Iterator[Callable[[float], float]]:
     """
     context = get_context("spawn")
     ours, its = context.Pipe()
-    on_cpu = script._replace(
-        network=script.network.to("cpu"), loss=script.loss.to("cpu")
-    )  # processes share no GPU memory
+    # Processes share no GPU memory.
+    on_cpu = script._replace(network=script.network.to("cpu"), loss=script.loss.to("cpu"))
     process = context.Process(target=_run_plain, args=(its, on_cpu, torch.get_num_threads()))
     process.start()
     its.close()  # or a process that died would leave this one waiting
