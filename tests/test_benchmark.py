@@ -81,7 +81,7 @@ def test_the_trace_is_json_that_has_the_steps(run):
 
 @pytest.mark.slow
 def test_the_start_is_measured_in_processes_of_their_own(run):
-    by_name, _ = found(run(*QUICK, "parts=[start]").folder)
+    by_name, _ = found(run(*QUICK, "people=16", "parts=[start]").folder)
     bare, ours = by_name["start", "--cfg job of a bare Hydra app"], by_name["start", "--cfg job"]
     assert bare["value"] > 0 and ours["value"] > 0
     assert len(by_name["start", "a sweep's job beyond its training"]["rounds"]) == 3
