@@ -58,6 +58,10 @@ def with_typed(config: dict, choices: dict[str, str], composed: dict, typed: lis
                     merged["data"] = composed["data"] | sizes
         elif key.split(".")[0] in config:
             _put(merged, key.split("."), _get(composed, key.split(".")))
+    for deleted in [override[1:].partition("=")[0] for override in typed if override.startswith("~")]:
+        holder = _get(merged, deleted.split(".")[:-1])
+        if isinstance(holder, dict):
+            holder.pop(deleted.split(".")[-1], None)
     return merged
 
 
