@@ -18,11 +18,11 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from humanseg import checkpoint, loop, losses
+from humanseg import checkpoint, distributed, loop, losses
 from humanseg import metrics as metric_functions
 from humanseg.callbacks import Record
 from humanseg.data.loading import Data, prepare
-from humanseg.device import Compute, bound_memory, choose_device, choose_precision, keep_memory
+from humanseg.device import Compute, bound_memory, choose_device, choose_precision, keep_memory, set_threads
 from humanseg.schedules import Schedule
 
 WITHOUT_DECAY = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -150,13 +150,38 @@ def average(network: nn.Module, decay: float) -> Average | None:
     return Average(network, decay) if decay else None
 
 
-def state(network: nn.Module, compute: Compute, optimizer: dict, scheduler: dict, ema: float, total: int) -> loop.State:
-    """A network on its device and all that trains it for `total` optimizer steps."""
+def state(
+    network: nn.Module,
+    compute: Compute,
+    optimizer: dict,
+    scheduler: dict,
+    ema: float,
+    total: int,
+    synchronise: bool = False,
+) -> loop.State:
+    """A network on its device and all that trains it for `total` optimizer steps.
+
+    Args:
+        synchronise: batch norm takes its statistics over the batches of all processes.
+
+    Raises:
+        ValueError: that is wanted elsewhere than on GPUs.
+    """
     network = compute.place(network)
+    if synchronise:
+        if compute.device.type != "cuda":
+            raise ValueError("trainer.sync_batchnorm=true: torch synchronises batch norm between GPUs alone")
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
     return loop.State(
         network, average(network, ema), optimizers(optimizer, network), schedule(scheduler, total), scaler
     )
+
+
+def parallel(network: nn.Module, compute: Compute, size: int) -> nn.Module:
+    """A network on its device as several processes train it together, on squares of `size` pixels."""
+    square = torch.zeros(1, size, size, 3, dtype=torch.uint8)
+    return distributed.parallel(network, lambda: compute(network, square))
 
 
 def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
@@ -172,15 +197,16 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
     if config.get("cache"):
         context["cache_dir"] = config["cache_dir"]
     asked = inspect.signature(target).parameters
-    sources = build(source, "data", **{key: value for key, value in context.items() if key in asked})
+    with distributed.main_first():  # it checks the files, and the others find that done
+        sources = build(source, "data", **{key: value for key, value in context.items() if key in asked})
     pipeline = build(augment, "augment") if augment else None
-    return prepare(sources, **shared, seed=seed, augment=pipeline)
+    place = {"rank": distributed.rank(), "size": distributed.size()}
+    return prepare(sources, **shared, seed=seed, augment=pipeline, **place)
 
 
 def compute(trainer: dict, data_config: dict) -> Compute:
     """Where and how the network runs, chosen for the hardware where the config says auto."""
-    if trainer["threads"]:
-        torch.set_num_threads(trainer["threads"])
+    set_threads(trainer["threads"])
     device = choose_device(trainer["device"])
     bound_memory(trainer.get("memory_fraction"), device)  # an older checkpoint's config has none
     if device.type == "cpu":

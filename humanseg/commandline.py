@@ -1,4 +1,4 @@
-"""The command line around `hydra.main`: resolvers for the YAMLs, and one sentence for what can't be composed."""
+"""The command line around `hydra.main`: what is done before it composes, and one sentence for what can't be composed."""
 
 import difflib
 import os
@@ -15,10 +15,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from humanseg import interrupts, resume, runs
+from humanseg import interrupts, launch, resume, runs
 
 CONF = Path(__file__).parent.parent / "conf"
-LONGEST_FOLDER = 80
 
 
 def run(main: Callable[[], None]) -> None:
@@ -28,7 +27,10 @@ def run(main: Callable[[], None]) -> None:
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
     try:
-        with interrupts.raised(), ExitStack() as held:
+        with interrupts.raised(), launch.met(sys.argv[1:]) as main_process, ExitStack() as held:
+            if not main_process:
+                launch.follow()
+                return
             if any(argument.startswith("resume=") for argument in sys.argv):
                 plan = resume.plan(sys.argv[1:])
                 if plan.finished:
@@ -37,6 +39,9 @@ def run(main: Callable[[], None]) -> None:
                 print(f"resumes    {plan.folder}", flush=True)
                 held.enter_context(runs.lock(plan.folder))
                 sys.argv[1:] = plan.arguments
+            elif folder := launch.broken_off():
+                held.enter_context(runs.lock(folder))
+                sys.argv.append(f"hydra.run.dir={resume.quoted(str(folder))}")
             sys.argv[1:] = with_checkpoint_groups(with_latest_named(sys.argv[1:]))
             main()
     except interrupts.Interrupted as stop:
@@ -88,6 +93,8 @@ def explain(error: Exception, arguments: list[str]) -> str:
             f"{group}={choice}: there is no such choice{_nearest(choice, error.options)}; {group} is one of "
             + ", ".join(sorted(error.options))
         )
+    if match := re.search(r"hydra_plugins\.hydra_(\w+)_launcher", text):
+        return f'the package hydra-{match[1]}-launcher is missing: pip install -e ".[{match[1]}]"'
     if match := re.search(r"Could not override '([^']+)'", text):
         return _explain_key(match[1], arguments)
     if match := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
@@ -130,25 +137,3 @@ def _nearest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     near = near or [full for full in known if full.split(".")[-1] == name.split(".")[-1]][:1]
     return f", did you mean {near[0]}?" if near else ""
-
-
-def job_folder(number: int | str, overrides: str) -> str:
-    """A job's folder: its number and overrides in letters, digits, `.`, `_` and `-`, 80 characters at most."""
-    plain = re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._-]+", "-", re.sub("[+~]", "", overrides)))
-    return f"{number}_{plain}"[:LONGEST_FOLDER].rstrip("_-.")
-
-
-def name_suffix(name: str | None) -> str:
-    """`_NAME` in the same letters; nothing for no name."""
-    return "_" + re.sub(r"[^A-Za-z0-9._-]+", "-", str(name)) if name else ""
-
-
-def console_level(verbose: bool | str, mode: object) -> str:
-    """The jobs of a sweep leave the terminal to the sweep."""
-    return "DEBUG" if verbose else "WARNING" if "MULTIRUN" in str(mode) else "INFO"
-
-
-OmegaConf.register_new_resolver("job_folder", job_folder)
-OmegaConf.register_new_resolver("name_suffix", name_suffix)
-OmegaConf.register_new_resolver("console_level", console_level)
-OmegaConf.register_new_resolver("smp_mode", lambda classes: "binary" if classes == 1 else "multiclass")

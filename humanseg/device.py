@@ -3,7 +3,8 @@
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from humanseg.data.transforms import to_input
 
 GLIBC_KEEPS = {-1: -1, -2: 2**26, -4: 0}  # malloc.h: M_TRIM_THRESHOLD never, M_TOP_PAD 64 MiB, M_MMAP_MAX none
+
+_gpus: list[int] = []  # those that this process was given, where not all are its own
+_sharers = 1  # processes that share this machine's cores
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,8 +46,80 @@ class Compute:
         return model.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
 
 
+def give(gpus: list[int], sharers: int) -> None:
+    """Let this process have GPUs, where no other is typed, and its share of the cores among so many processes."""
+    global _gpus, _sharers
+    _gpus, _sharers = gpus, sharers
+    if gpus:
+        torch.cuda.set_device(gpus[0])
+
+
+@contextmanager
+def given(gpus: list[int], sharers: int) -> Iterator[None]:
+    """The same inside alone."""
+    before = _gpus, _sharers
+    give(gpus, sharers)
+    try:
+        yield
+    finally:
+        give(*before)
+
+
+def sharers() -> int:
+    """How many processes share this machine's cores, as they were given."""
+    return _sharers
+
+
+def choose_devices(wanted: int | str | list[int], name: str) -> tuple[int, list[int] | None]:
+    """How many processes `trainer.devices=WANTED` with `trainer.device=NAME` means, and the GPU of each.
+
+    Returns:
+        1 and None for this process as it is; a number and None for so many that share the CPU.
+
+    Raises:
+        ValueError: more than there are, or what is no device.
+    """
+    kind, typed = choose_device(name), f"trainer.devices={wanted}"
+    gpus = (_gpus or [*range(torch.cuda.device_count())]) if kind.type == "cuda" else []
+    if wanted == 1 or (wanted == "all" and len(gpus) <= 1):
+        return 1, None
+    if name == str(kind) and kind.index is not None:
+        raise ValueError(f"trainer.device={name} is one device: give trainer.device={kind.type} with {typed}")
+    if not gpus:
+        most, what = (1, "device") if kind.type == "mps" else (cores(), "CPU core(s)")
+        if isinstance(wanted, list) or wanted > most:
+            raise ValueError(f"{typed}: torch finds no CUDA device, and this machine has {most} {what}")
+        return wanted, None
+    chosen = wanted if isinstance(wanted, list) else gpus if wanted == "all" else gpus[:wanted]
+    if (
+        len(set(chosen)) < len(chosen)
+        or not set(chosen) <= set(gpus)
+        or (isinstance(wanted, int) and wanted > len(gpus))
+    ):
+        raise ValueError(f"{typed}: there are {len(gpus)} CUDA device(s), number {', '.join(map(str, gpus))}")
+    return len(chosen), chosen
+
+
+def count_gpus(name: str) -> int:
+    """GPUs that a run with `trainer.device=NAME` could be given: none where it names a device, or takes the CPU."""
+    return torch.cuda.device_count() if name in ("auto", "cuda") and choose_device(name).type == "cuda" else 0
+
+
+def own_gpus(name: str) -> list[int] | None:
+    """This machine's GPUs for the processes that were started on it, one each; None where they share the CPU.
+
+    SLURM may show each process only its own.
+    """
+    if choose_device(name).type != "cuda":
+        return None
+    count, processes = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+    if count < processes and not (count == 1 and "SLURM_STEP_ID" in os.environ):
+        raise ValueError(f"{processes} processes were started on a machine with {count} CUDA device(s)")
+    return [number % count for number in range(processes)]
+
+
 def choose_device(name: str) -> torch.device:
-    """`auto` takes CUDA, then MPS, then the CPU.
+    """`auto` takes CUDA, then MPS, then the CPU; of several GPUs the one that this process was given, or the first.
 
     Raises:
         ValueError: a device that this machine, or this torch, has not.
@@ -59,7 +135,7 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"trainer.device={name}: torch {torch.__version__} finds {found}; use trainer.device=auto")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"trainer.device={name}: torch finds no MPS device; use trainer.device=auto")
-    return device
+    return torch.device("cuda", _gpus[0]) if name == "cuda" and _gpus else device
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -80,9 +156,19 @@ def _fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def cores() -> int:
-    """CPU cores that this process may use: a container's, a SLURM job's or taskset's share of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(alone: bool = False) -> int:
+    """CPU cores that this process may use: a container's, a SLURM job's or taskset's share of the machine.
+
+    Divided by the processes that share them, but where one works `alone` while the others wait.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return allowed if alone else max(allowed // _sharers, 1)
+
+
+def set_threads(wanted: int | None) -> None:
+    """CPU threads of the network: as many as wanted; else torch's choice, or this process' share of the cores."""
+    if wanted or _sharers > 1:
+        torch.set_num_threads(wanted or cores())
 
 
 def be_deterministic(wanted: bool) -> None:

@@ -17,7 +17,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
-        self.code = EXIT_CODES[number]
+        self.number, self.code = number, EXIT_CODES[number]
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The training loop: epochs of optimizer steps, validation, and what follows from the history."""
 
+import functools
 import math
+import operator
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from humanseg import distributed
 from humanseg.callbacks import Record
 from humanseg.data.loading import Data
 from humanseg.device import Compute
@@ -42,6 +45,7 @@ class State:
     optimizers: dict[str, Optimizer]
     schedule: Schedule
     scaler: torch.amp.GradScaler
+    parallel: nn.Module | None = None  # the model as several processes train it together
     epoch: int = 0  # epochs that are finished
     step: int = 0  # optimizer steps that are finished
     history: list[dict[str, float]] = field(default_factory=list)  # a log for each finished epoch
@@ -51,6 +55,16 @@ class State:
     def evaluated(self) -> nn.Module:
         """The weights that validation and test use."""
         return self.ema.module if self.ema else self.model
+
+    def collect(self) -> None:
+        """Make one state of those of several processes, before it is evaluated or saved: all of them call this.
+
+        Their weights are equal, their batch norm's statistics become the mean, their sums go to the main one.
+        """
+        averaged = self.ema.module.buffers() if self.ema else ()
+        distributed.average([*self.model.buffers(), *averaged])
+        if self.tally:
+            self.tally.collect()
 
 
 def fit(
@@ -84,11 +98,13 @@ def fit(
         if data.splits["val"] and (record.epoch % settings.val_every == 0 or record.epoch == settings.epochs):
             started = time.perf_counter()
             outputs = network_outputs(state.evaluated, data.eval_batches("val"), compute)
-            values, record.counts, record.ious = evaluate(outputs, metrics, loss, lambda _: between(state))
+            values, record.counts, record.ious = evaluate(
+                outputs, metrics, loss, lambda _: between(state), data.idle_rounds("val")
+            )
             log.update({f"val/{name}": value for name, value in values.items()})
             log["time/validation_seconds"] = time.perf_counter() - started
         react(record)
-        finish_epoch(state, log, settings)
+        finish_epoch(state, distributed.from_main(log), settings)  # callbacks may have added to the main one's
         after_epoch(state, record)
 
 
@@ -103,25 +119,31 @@ def train_epoch(
     between: Callable[[State], None],
 ) -> dict[str, float]:
     """One epoch of optimizer steps, or what is left of it; returns its log."""
-    model, scaler = state.model.train(), state.scaler
+    model, scaler = (state.parallel or state.model).train(), state.scaler
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     state.tally = tally = state.tally or Tally(compute.device)
     done = tally.batches // settings.accumulate
     steps = tqdm(
-        range(done, settings.steps), f"epoch {state.epoch + 1}", settings.steps, leave=False, disable=None, initial=done
+        range(done, settings.steps),
+        f"epoch {state.epoch + 1}",
+        settings.steps,
+        leave=False,
+        disable=distributed.no_bar(),
+        initial=done,
     )
     tally.start_clock()
     for _ in steps:
         set_rates(state)
         for optimizer in state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        for _ in range(settings.accumulate):
+        for left in reversed(range(settings.accumulate)):
             images, target = tally.wait_for(batches)
             target = target.to(compute.device, non_blocking=True).long()
 
-            logits = compute(model, images)
-            total, terms = total_loss(loss, logits, target)
-            scaler.scale(total / settings.accumulate).backward()
+            with distributed.unsynchronised(model, wanted=left > 0):
+                logits = compute(model, images)
+                total, terms = total_loss(loss, logits, target)
+                scaler.scale(total / settings.accumulate).backward()
             tally.add(logits.detach(), target, terms)
 
         for optimizer in state.optimizers.values():
@@ -131,7 +153,7 @@ def train_epoch(
             scaler.step(optimizer)
         scaler.update()
         if state.ema:
-            state.ema.update_parameters(model)
+            state.ema.update_parameters(state.model)
         state.step += 1
         if compute.device.type == "cpu" or state.step % 50 == 0:  # reading it makes a GPU wait
             refuse_bad(state, data, settings)
@@ -140,6 +162,7 @@ def train_epoch(
         tally.start_clock()
     refuse_bad(state, data, settings)
     tally.stop_clock()  # a GPU's last steps have been waited for
+    state.collect()
     values = tally.read(metrics, settings.steps, data.batch_size)
     return {"epoch": state.epoch + 1, "step": state.step, **rates(state), **values}
 
@@ -150,7 +173,7 @@ class Tally:
     def __init__(self, device: torch.device):
         self.sums = defaultdict(lambda: torch.zeros((), device=device))
         self.counts: Counts | None = None
-        self.batches = 0
+        self.batches, self.processes = 0, distributed.size()
         self.first_bad = torch.tensor(-1, device=device)  # the epoch's first batch whose loss is not finite
         self.seconds, self.waited, self.started = 0.0, 0.0, 0.0
 
@@ -178,6 +201,10 @@ class Tally:
             self.counts = Counts(**{name: value.to(device) for name, value in saved["counts"].items()})
         self.batches, self.seconds, self.waited = saved["batches"], saved["seconds"], saved["waited"]
 
+    def collect(self) -> None:
+        """Bring the sums of all processes to the main one; in the others they begin anew."""
+        distributed.to_main([*self.sums.values(), *(vars(self.counts).values() if self.counts else ())])
+
     def wait_for(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The next batch, and how long it took to come."""
         asked = time.perf_counter()
@@ -189,13 +216,14 @@ class Tally:
         self.counts = self.counts or Counts.zeros(logits.shape[1], logits.device)
         self.counts.add(logits, target)
         for name, term in terms.items():
-            self.sums[name] += term.detach()
+            self.sums[name] += term.detach() / self.processes
         bad = (self.first_bad < 0) & ~torch.isfinite(terms["loss"].detach())
         self.first_bad = torch.where(bad, self.batches, self.first_bad)
         self.batches += 1
 
     def add_norm(self, norm: Tensor) -> None:
-        self.sums["grad_norm"] += norm.nan_to_num(posinf=0.0)  # loss scaling skips the steps that overflow
+        # Loss scaling skips the steps that overflow.
+        self.sums["grad_norm"] += norm.nan_to_num(posinf=0.0) / self.processes
 
     def read(self, metrics: dict[str, Callable[[Counts], float]], steps: int, batch_size: int) -> dict[str, float]:
         """The epoch's means, metrics and speed under their names."""
@@ -214,13 +242,17 @@ def evaluate(
     outputs: Iterable[tuple[Tensor, Tensor]],
     metrics: dict[str, Callable[[Counts], float]],
     loss: nn.Module | None = None,
-    each: Callable[[Counts], None] | None = None,
+    each: Callable[[Counts | None], None] | None = None,
+    idle: int = 0,
 ) -> tuple[dict[str, float], Counts, Tensor]:
     """Metrics over pairs of logits NxCxHxW and target NxHxW; validation and test both come through here.
+
+    Several processes see every size()-th pair each, and all of them get the result.
 
     Args:
         loss: its terms' means over the samples join the metrics.
         each: called with the counts of each pair alone.
+        idle: pairs that another process has more, for which `each` is called with None, as it may ask all of them.
 
     Returns:
         The metrics, what they were read from, and each sample's IoU of the person.
@@ -235,9 +267,24 @@ def evaluate(
         if loss is not None:
             for name, term in total_loss(loss, logits, target.long())[1].items():
                 sums[name] += term * len(logits)
-    ious = torch.cat(ious)
+    for _ in range(idle if each else 0):
+        each(None)
+    ious = torch.cat(distributed.in_turns([one.cpu() for one in ious]))
+    counts, sums = together(counts, sums)
     values = {name: float(value) / len(ious) for name, value in sums.items()}
     return values | {name: metric(counts) for name, metric in metrics.items()}, counts, ious
+
+
+def together(counts: Counts | None, sums: dict[str, Tensor]) -> tuple[Counts, dict[str, Tensor]]:
+    """The counts and sums of all processes; one without samples has none."""
+    if distributed.size() == 1:
+        return counts, sums
+    mine = counts.to("cpu") if counts else None, {name: value.cpu() for name, value in sums.items()}
+    parts = [part for part in distributed.gathered(mine) if part[0]]
+    names = parts[0][1]
+    return functools.reduce(operator.add, (part[0] for part in parts)), {
+        name: sum(part[1][name] for part in parts) for name in names
+    }
 
 
 @torch.inference_mode()

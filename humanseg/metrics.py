@@ -58,6 +58,9 @@ class Counts:
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
 
+    def to(self, device: torch.device | str) -> "Counts":
+        return Counts(*(value.to(device) for value in vars(self).values()))
+
     def add(self, logits: Tensor, target: Tensor, boundary: bool = False, scores: bool = False) -> Tensor:
         """Count a batch; without `boundary` nothing makes a GPU wait.
 

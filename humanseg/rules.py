@@ -67,6 +67,17 @@ RULES = {
     "trainer.epochs": whole(1),
     "trainer.steps_per_epoch": or_null(whole(1)),
     "trainer.device": WORD,
+    "trainer.devices": Rule(
+        lambda value: (
+            value == "all"
+            or whole(1).holds(value)
+            or (isinstance(value, list) and value and all(map(whole(0).holds, value)))
+        ),
+        "a number of processes, all, or numbers of GPUs, as [2,3]",
+    ),
+    "trainer.sync_batchnorm": SWITCH,
+    "trainer.max_restarts": whole(0),
+    "trainer.join_minutes": number(0.01),
     "trainer.precision": WORD,
     "trainer.channels_last": SWITCH,
     "trainer.compile": SWITCH,

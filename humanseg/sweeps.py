@@ -1,7 +1,6 @@
 """What plugs into Hydra: a run's folder before it starts, a job's end, a sweep's leaderboard and its resume."""
 
 import gc
-import importlib
 import logging
 import math
 import os
@@ -22,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from humanseg import interrupts, report, resume, runs
+from humanseg import interrupts, launch, report, resume, runs
 
 log = logging.getLogger(__name__)
 
@@ -64,17 +63,16 @@ def run_job(config: DictConfig) -> float | None:
 
 def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
     """Call the mode and leave in summary.json how it ended; `resumable` is what `resume=` goes on with."""
-    mode = importlib.import_module(f"humanseg.modes.{config.mode}")
     try:
         with interrupts.raised():
-            return mode.run(config)
+            return launch.run(config)
     except interrupts.Interrupted as stop:
         traceback.clear_frames(stop.__traceback__)  # and with them worker processes, which would be waited for at exit
         runs.mark(folder, "interrupted")
         print(f"interrupted: python run.py resume={shlex.quote(str(resumable))} goes on", flush=True)
         sys.exit(stop.code)
     except Exception as error:
-        _to_run_log(error)
+        launch.to_run_log("the run")
         traceback.clear_frames(error.__traceback__)
         try:
             runs.mark(folder, "failed", error=one_sentence(error))
@@ -130,13 +128,6 @@ def one_sentence(error: Exception) -> str:
 def _hint(text: str) -> str:
     """What to do about an error that is no defect, though it does not come as a ValueError."""
     return next((f" ({hint})" for pattern, hint in HINTS.items() if re.search(pattern, text)), "")
-
-
-def _to_run_log(error: Exception) -> None:
-    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)]
-    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "the run failed", (), sys.exc_info())
-    for handler in handlers:
-        handler.handle(record)
 
 
 class Runs(Callback):

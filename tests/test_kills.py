@@ -126,7 +126,7 @@ PHASES = [  # in the order in which a run comes through them
     "humanseg.runs:Run.write_metrics",
     "humanseg.logs:epoch_line",
     "humanseg.logs:log_hparams",
-    "humanseg.modes.train:_close",
+    "humanseg.journal:Journal.close",
 ]
 
 

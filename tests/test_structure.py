@@ -12,13 +12,13 @@ PACKAGE = ROOT / "humanseg"
 
 # A module may import from its own layer and those after it.
 LAYERS = [
-    {"commandline", "resume", "sweeps"},
+    {"commandline", "launch", "parallel_jobs", "resolvers", "resume", "sweeps"},
     {"modes"},
     {"build", "loop", "checkpoint", "runs", "logs", "predictor", "engines", "export", "report", "benchmark"}
-    | {"drawing", "media", "video", "live"},
+    | {"journal", "drawing", "media", "video", "live"},
     {"data", "losses", "metrics", "callbacks", "schedules", "device", "rules", "recorded", "interrupts", "distributed"},
 ]
-HYDRA_LIVES_IN = {"commandline", "resume", "sweeps", "modes", "build"}
+HYDRA_LIVES_IN = {"commandline", "launch", "parallel_jobs", "resolvers", "resume", "sweeps", "modes", "build"}
 
 
 def layer(module: str) -> int:

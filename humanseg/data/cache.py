@@ -177,7 +177,10 @@ def _sound_records(table: Table, pixels: Path, keys: np.ndarray) -> np.ndarray:
 
 def _fill(source: Source, missing: np.ndarray, longest: int, table: Table, pixels: Path) -> None:
     started, chunks = time.perf_counter(), np.array_split(missing, -(-len(missing) // CHUNK))
-    with ThreadPoolExecutor(cores()) as pool, pixels.open("ab") as file:  # decoding runs outside of Python's lock
+    with (
+        ThreadPoolExecutor(cores(alone=True)) as pool,
+        pixels.open("ab") as file,
+    ):  # decoding runs outside of Python's lock
         for chunk in tqdm(chunks, f"cache at {longest} px", unit_scale=CHUNK, leave=False, disable=None):
             samples = list(pool.map(lambda index: source.prepared(index, longest), chunk.tolist()))
             if chunk is chunks[0]:

@@ -75,7 +75,7 @@ def _all_keys(images: list[str], masks: list[str], rule: str | list[int]) -> tup
     chunks = [(images[at : at + KEYED_AT_ONCE], masks[at : at + KEYED_AT_ONCE], rule) for at in starts]
     if len(chunks) < 2:
         return _keys(images, masks, rule)
-    with get_context("fork").Pool(cores()) as pool:
+    with get_context("fork").Pool(cores(alone=True)) as pool:
         parts = pool.starmap(_keys, chunks)
     absent = {path: why for _, some in parts for path, why in some.items()}
     return np.concatenate([keys for keys, _ in parts]), absent

@@ -36,6 +36,8 @@ class Data:
     seed: int
     augment: Callable | None
     cache_dir: str | None = None
+    rank: int = 0  # of `size` processes that share the batches
+    size: int = 1
     _prepared: dict[int, object] = field(default_factory=dict)  # source's id -> its samples at the margin's size
 
     def batches_per_pass(self) -> int:
@@ -52,23 +54,41 @@ class Data:
         return samples // self.batch_size
 
     def train_batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training batches number `start` to `stop` - 1 of the endless shuffled stream: uint8 NxHxWx3, uint8 NxHxW."""
-        stream = BatchNumbers(len(self.splits["train"]), self.batch_size, self.seed, start, stop)
+        """Training batches number `start` to `stop` - 1 of the endless shuffled stream: uint8 NxHxWx3, uint8 NxHxW.
+
+        Of several processes each gets its part of every batch.
+        """
+        stream = self._numbers(start, stop)
         return iter(self._loader(self._samples("train", self.augment), collate_fn=as_it_is, batch_sampler=stream))
 
     def batch_names(self, number: int) -> list[str]:
-        """The samples of training batch `number`."""
-        train = self.splits["train"]
-        stream = BatchNumbers(len(train), self.batch_size, self.seed, number, number + 1)
-        return [train.name(index) for _, index in next(iter(stream))]
+        """The samples of training batch `number`, or of this process' part of it."""
+        return [self.splits["train"].name(index) for _, index in next(iter(self._numbers(number, number + 1)))]
+
+    def _numbers(self, start: int, stop: int) -> "BatchNumbers":
+        samples = len(self.splits["train"])
+        return BatchNumbers(samples, self.batch_size, self.seed, start, stop, self.rank, self.size)
 
     def eval_batches(self, name: str) -> DataLoader:
-        """All samples of a split in order, letterboxed: uint8 NxHxWx3, uint8 NxHxW."""
-        return self._loader(self._samples(name, None), collate_fn=as_it_is, batch_size=self.val_batch_size)
+        """All samples of a split in order, letterboxed: uint8 NxHxWx3, uint8 NxHxW; its share of the batches, by turns."""
+        return self._loader(self._samples(name, None), collate_fn=as_it_is, batch_sampler=self._eval_numbers(name))
+
+    def _eval_numbers(self, name: str) -> list[range]:
+        samples, step = len(self.splits[name]), self.val_batch_size
+        return [range(start, min(start + step, samples)) for start in range(0, samples, step)][self.rank :: self.size]
+
+    def idle_rounds(self, name: str) -> int:
+        """How many evaluation batches the first process has that this one has not: 0 or 1."""
+        batches = -(-len(self.splits[name]) // self.val_batch_size)
+        return -(-batches // self.size) - len(self._eval_numbers(name))
 
     def photographs(self, name: str) -> DataLoader:
-        """All samples of a split in order at their own sizes: lists of uint8 HxWx3 and uint8 HxW arrays."""
-        return self._loader(self.splits[name], batch_size=8, collate_fn=list)
+        """All samples of a split in order at their own sizes: lists of uint8 HxWx3 and uint8 HxW arrays.
+
+        Of several processes each gets its share of the samples, by turns.
+        """
+        share = range(self.rank, len(self.splits[name]), self.size)
+        return self._loader(self.splits[name], batch_size=8, sampler=share, collate_fn=list)
 
     def _samples(self, name: str, augment: Callable | None) -> "Samples":
         """A split as the network gets it; the first call fills the cache with all that training will ask for."""
@@ -111,12 +131,16 @@ def prepare(
     augment: Callable | None,
     cache: bool = False,
     cache_dir: str | None = None,
+    rank: int = 0,
+    size: int = 1,
 ) -> Data:
     """Split `sources` and say how they become batches; the arguments are the keys of conf/data_base.yaml.
 
     Raises:
-        ValueError: as `split` raises it.
+        ValueError: as `split` raises it; batches that `size` processes can't share.
     """
+    if batch_size % size:
+        raise ValueError(f"data.batch_size={batch_size} can't be shared by {size} processes: give a multiple of {size}")
     splits = split(sources, val_split, test_split, limit, seed)
     return Data(
         splits,
@@ -130,6 +154,8 @@ def prepare(
         seed,
         augment,
         cache_dir if cache else None,
+        rank,
+        size,
     )
 
 
@@ -229,11 +255,14 @@ class BatchNumbers:
     """Batches number `start` to `stop` - 1 of an endless stream that shuffles the samples anew in each pass.
 
     Yields lists of (pass, index). Each batch follows from its number and the seed alone, so training can begin anywhere.
+    Of `size` processes, number `rank` gets its part of each.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, start: int, stop: int):
+    def __init__(self, samples: int, batch_size: int, seed: int, start: int, stop: int, rank: int = 0, size: int = 1):
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.start, self.stop = start, stop
+        part = batch_size // size
+        self.first, self.last = rank * part, (rank + 1) * part
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -245,5 +274,5 @@ class BatchNumbers:
             turn, place = divmod(number, per_pass)
             if turn != shuffled:
                 shuffled, order = turn, np.random.default_rng([self.seed, turn]).permutation(self.samples)
-            chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-            yield [(turn, index) for index in chosen.tolist()]
+            begin = place * self.batch_size
+            yield [(turn, index) for index in order[begin + self.first : begin + self.last].tolist()]

@@ -5,6 +5,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+PRELOAD = ("humanseg.modes.train", "segmentation_models_pytorch", "albumentations")  # once for all worker processes
 GROUPS = ("model", "data", "augment", "loss", "optimizer", "scheduler", "trainer", "callbacks")
 
 
