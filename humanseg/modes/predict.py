@@ -1,6 +1,7 @@
 """``mode=predict``: cut people out of photographs, videos and a camera's picture."""
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import cv2
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from humanseg import checkpoint, live, media, recorded, rules, runs, video
+from humanseg import checkpoint, distributed, live, media, recorded, rules, runs, video
 from humanseg.device import cores
 from humanseg.drawing import targets
 from humanseg.drawing.drawings import NAMES, Behind, Drawings, backdrops, color
@@ -67,7 +68,10 @@ def run(config: DictConfig) -> None:
         "video": (draw_video, targets.of_video),
         "camera": (show_camera, _the_live_page),
     }[kind]
-    planned = plan(options["input"], output, names, options["overwrite"])
+    # One process looks what is there: another may be drawing already.
+    planned = distributed.made_by_main(lambda: plan(options["input"], output, names, options["overwrite"]))
+    if kind != "photographs" and not distributed.is_main():
+        return
     behind = backdrops(options["background"])
 
     views = _listed(options["tta"])
@@ -77,7 +81,8 @@ def run(config: DictConfig) -> None:
     ckpt = runs.find_checkpoint(options["ckpt"], options["out"])
     few = kind == "photographs" and len(planned) < FEW
     predictor = _predictor(options, ckpt, in_torch=few or len(scales) > 1)
-    folder = runs.Run(run_folder(), ckpt=str(ckpt), overrides=overrides(), mode="predict")
+    facts = {"ckpt": str(ckpt), "overrides": overrides(), "mode": "predict"}
+    record = runs.Run(run_folder(), **facts) if distributed.is_main() else None
     tints = [color(one) for one in options["colors"]]
     keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes")
     drawings = Drawings(names, colors=tints, **{key: options[key] for key in keys})
@@ -87,7 +92,8 @@ def run(config: DictConfig) -> None:
     log.info("network    %d px, %s, %s", predictor.size, predictor.engine.backend, predictor.engine.precision)
     facts = work(studio, options, behind, planned)
     log.info("result     %s", ", ".join(map(str, planned.values())) if kind == "video" else output)
-    folder.update(status="completed", **facts)
+    if record:
+        record.update(status="completed", **facts)
 
 
 def _predictor(options: dict, ckpt: Path, in_torch: bool) -> Predictor:
@@ -103,7 +109,7 @@ def _predictor(options: dict, ckpt: Path, in_torch: bool) -> Predictor:
 
 
 def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], waiting: list[Picture]) -> dict:
-    """Draw each photograph; reading, network, drawing and writing overlap.
+    """Draw each photograph; reading, network, drawing and writing overlap. Several processes take turns.
 
     Raises:
         ValueError: some failed; all are listed.
@@ -133,18 +139,20 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
         return picture
 
     def backed() -> Iterator[Picture]:
-        for picture, one in zip(waiting, behind, strict=False):
+        for picture, one in zip(own, itertools.islice(behind, *turns), strict=False):
             picture.behind = one
             yield picture
 
-    troubles = []
+    turns = distributed.rank(), None, distributed.size()
+    own, troubles = waiting[slice(*turns)], []
     with one_thread_each() as pool:
         seen = ahead(studio.infer(in_order(pool, load, backed(), 2 * cores() + studio.batch)), 2)
         drawn = in_order(pool, finish, seen, 2 * cores())
-        for picture in tqdm(drawn, "predict", len(waiting), leave=False, disable=None):
+        for picture in tqdm(drawn, "predict", len(own), leave=False, disable=distributed.no_bar()):
             troubles += [picture.trouble] * bool(picture.trouble)
+    _say_speed(studio.clock, len(own) - len(troubles), "photograph")
+    troubles = [trouble for some in distributed.gathered(troubles) for trouble in some]
     done = len(waiting) - len(troubles)
-    _say_speed(studio.clock, done, "photograph")
     if troubles:
         more = f"\n  ... and {len(troubles) - SHOWN} more" if len(troubles) > SHOWN else ""
         lines = "".join(f"\n  {trouble}" for trouble in troubles[:SHOWN])
@@ -237,11 +245,7 @@ def _say_speed(clock: Clock, count: int, what: str) -> None:
     """Pictures a second, what each stage took of one (the stages overlap), and how busy the cores were."""
     if count:
         parts = ", ".join(f"{stage} {1000 * seconds / count:.1f}" for stage, seconds in clock.seconds.items())
-        log.info(
-            "speed      %.1f %ss/s, %.0f%% of %d cores busy",
-            count / clock.elapsed(),
-            what,
-            100 * clock.busy() / cores(),
-            cores(),
-        )
+        rate, busy = count / clock.elapsed(), 100 * clock.busy() / cores()
+        each = " each" if distributed.size() > 1 else ""
+        log.info("speed      %.1f %ss/s, %.0f%% of %d cores busy%s", rate, what, busy, cores(), each)
         log.info("           ms a %s: %s", what, parts)

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
-from humanseg import build, checkpoint, logs, loop, recorded, rules, runs
+from humanseg import build, checkpoint, distributed, logs, loop, recorded, rules, runs
 from humanseg.data.loading import Data
+from humanseg.data.split import Split
 from humanseg.engines import READERS
 from humanseg.metrics import Counts, predictions
 from humanseg.modes import overrides, run_folder
@@ -30,7 +31,8 @@ def run(config: DictConfig) -> float:
         raise ValueError("mode=test needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
     path = runs.find_checkpoint(composed["ckpt"], composed["out"])
     cfg, predictor, epoch = (_exported if runs.is_exported(path) else _recorded)(path, composed)
-    folder = runs.Run(run_folder(), ckpt=str(path), overrides=overrides(), epoch=epoch)
+    facts = {"ckpt": str(path), "overrides": overrides(), "epoch": epoch}
+    record = runs.Run(run_folder(), **facts) if distributed.is_main() else None
     data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
     metrics = build.metrics(cfg["metrics"])
     split = choose_split(data, composed["split"])
@@ -38,11 +40,13 @@ def run(config: DictConfig) -> float:
     log.info("runs in    %s, %s", predictor.engine.backend, predictor.engine.precision)
     log.info("samples    %d %s", len(data.splits[split]), split)
 
-    values = score(predictor, data, split, metrics, folder.folder, composed["worst"])
+    values = score(predictor, data, split, metrics, run_folder(), composed["worst"])
     first, value = next(iter(values.items()))
-    folder.update(status="completed", split=split, metrics=values, monitor=first, monitor_mode="max", monitored=value)
+    if record:
+        monitored = {"monitor": first, "monitor_mode": "max", "monitored": value}
+        record.update(status="completed", split=split, metrics=values, **monitored)
     log.info("result     %s", ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
-    log.info("pictures   %s", folder.folder / "contact_sheet.png")
+    log.info("pictures   %s", run_folder() / "contact_sheet.png")
     return value
 
 
@@ -100,20 +104,27 @@ def score(
     folder: Path,
     worst: int = 10,
 ) -> dict[str, float]:
-    """Score a split; writes per_image.csv and contact_sheet.png, logs the worst photographs.
+    """Score a split; the main process writes per_image.csv and contact_sheet.png, and logs the worst photographs.
 
     Returns:
         The metrics over all photographs as ``test/NAME``.
     """
-    folder.mkdir(exist_ok=True)
     part, rows = data.splits[split], []
 
     def each(counts: Counts) -> None:
-        name = part.name(len(rows))
+        name = part.name(data.rank + data.size * len(rows))
         rows.append({"image": name} | {key: metric(counts) for key, metric in metrics.items()})
 
     values, *_ = loop.evaluate(photograph_outputs(predictor, data.photographs(split)), metrics, each=each)
-    first = next(iter(metrics))
+    rows = distributed.in_turns(rows)
+    if distributed.is_main():
+        folder.mkdir(exist_ok=True)
+        _write_scores(predictor, part, rows, folder, worst)
+    return {f"test/{name}": value for name, value in values.items()}
+
+
+def _write_scores(predictor: Predictor, part: Split, rows: list[dict], folder: Path, worst: int) -> None:
+    first = next(name for name in rows[0] if name != "image")
     order = sorted(range(len(rows)), key=lambda index: rows[index][first])
     runs.write_table(folder / "per_image.csv", list(rows[0]), rows)
     lines = [f"  {rows[index][first]:.4f}  {rows[index]['image']}" for index in order[:worst]]
@@ -122,12 +133,11 @@ def score(
     pairs = zip(order[:half], order[::-1][:half], strict=True)
     tiles = [_tile(predictor, *part[index], f"{first} {rows[index][first]:.3f}") for pair in pairs for index in pair]
     logs.write_picture(folder / "contact_sheet.png", logs.contact_sheet(tiles, 2))
-    return {f"test/{name}": value for name, value in values.items()}
 
 
 def photograph_outputs(predictor: Predictor, batches: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits 1xCxHxW and target 1xHxW of each photograph at its own size."""
-    for photographs in tqdm(batches, "test", leave=False, disable=None):
+    for photographs in tqdm(batches, "test", leave=False, disable=distributed.no_bar()):
         logits = predictor.logits([image for image, _ in photographs])
         for one, (_, mask) in zip(logits, photographs, strict=True):
             yield one[None], torch.from_numpy(mask)[None].to(one.device)
