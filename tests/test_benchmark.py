@@ -73,6 +73,13 @@ def test_photographs_of_ones_own_a_checkpoint_and_the_templates_row(run, people,
     assert "| " + " | ".join(written["row"].values()) + " |" in done.stdout
 
 
+def test_several_processes_are_measured_beside_one(run):
+    done = run(*QUICK, "parts=[scaling]", "trainer.devices=2")
+    by_name, _ = found(done.folder)
+    names = ["1 process", "2 processes", "2 processes / 1 process"]
+    assert [name for _, name in by_name] == names and all(len(one["rounds"]) == 3 for one in by_name.values())
+
+
 def test_the_trace_is_json_that_has_the_steps(run):
     done = run(*QUICK, "parts=[ceiling]", "trace=true")
     events = json.loads((done.folder / "trace.json").read_text())["traceEvents"]

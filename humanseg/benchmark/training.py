@@ -115,6 +115,31 @@ def end_to_end(trainee: Trainee, script: Callable[[float], float], workers: int,
     ]
 
 
+def scaling(
+    alone: Trainee, together: Callable[[float], dict[str, float]], processes: int, ideal: int, seconds: float
+) -> list[Figure]:
+    """Real training by one process and by several, in turn, and how much of the ideal the several reach.
+
+    Args:
+        together: has them train for about as many seconds and returns the log. ideal: how many times as fast as one
+            they could be: 1 where they share the same CPU.
+    """
+    stream = alone.data.train_batches(0, ENDLESS)
+    alone.epoch(stream, 2)
+
+    def one() -> dict[str, float]:
+        drain(stream, alone.data.num_workers)
+        return alone.turn(stream, seconds / ROUNDS)
+
+    turns = in_turn({"1 process": one, f"{processes} processes": lambda: together(seconds / ROUNDS)})
+    rates = {name: [log["time/images_per_second"] for log in logs] for name, logs in turns.items()}
+    single, several = (figure("scaling", name, "images/s", values) for name, values in rates.items())
+    perfect = single
+    if ideal > 1:
+        perfect = figure("scaling", f"{ideal} times 1 process", "images/s", [ideal * rate for rate in single.rounds])
+    return [*dict.fromkeys((single, perfect, several)), ratio(f"{several.name} / {perfect.name}", several, perfect)]
+
+
 class Script(NamedTuple):
     """What a plain script trains."""
 

@@ -11,14 +11,14 @@ import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from humanseg import build, checkpoint, engines, loop, recorded, rules, runs
+from humanseg import build, checkpoint, distributed, engines, loop, recorded, rules, runs
 from humanseg.benchmark import datapath, network, people, plain, start, training
 from humanseg.benchmark.figures import ROUNDS, Figure, as_json, figure, table
 from humanseg.data.loading import Data
 from humanseg.data.synthetic import synthetic
-from humanseg.device import Compute, be_deterministic, choose_precision, cores, describe_device
+from humanseg.device import Compute, be_deterministic, choose_devices, choose_precision, cores, describe_device
 from humanseg.metrics import EVALUATION_ONLY
-from humanseg.modes import overrides, run_folder
+from humanseg.modes import PRELOAD, overrides, run_folder
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,6 @@ def run(config: DictConfig) -> None:
     saved = checkpoint.load(path) if path else None
     cfg, typed = on_files(options, saved)
     rules.refuse_wrong_values(cfg, complete=not saved)
-    torch.manual_seed(cfg["seed"])
-    random.seed(cfg["seed"])
-    be_deterministic(cfg["trainer"]["deterministic"])
     folder = runs.Run(run_folder(), overrides=overrides(), mode="benchmark")
     bench = Bench(cfg, typed, options["seconds"])
     if saved:
@@ -95,6 +92,9 @@ class Bench:
 
     def __init__(self, cfg: dict, typed: list[str], seconds: float):
         self.cfg, self.typed, self.seconds = cfg, typed, seconds
+        torch.manual_seed(cfg["seed"])
+        random.seed(cfg["seed"])
+        be_deterministic(cfg["trainer"]["deterministic"])
         self.compute = build.compute(cfg["trainer"], cfg["data"])
         self.loss = build.loss(cfg["loss"], cfg["model"]["classes"]).to(self.compute.device)
         self.data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
@@ -224,6 +224,32 @@ def _training(bench: Bench) -> list[Figure]:
         return training.end_to_end(trainee, peer, workers, bench.seconds)
 
 
+def _scaling(bench: Bench) -> list[Figure]:
+    trainer = bench.cfg["trainer"]
+    processes, gpus = choose_devices(trainer["devices"], trainer["device"])
+    if processes == 1:
+        log.info("           trainer.devices=N measures it")
+        return []
+    alone, plan = bench.trainee(), distributed.Plan(processes, gpus, preload=PRELOAD)
+    if gpus:  # each has its part of a batch, however many there are
+        alone.data = dataclasses.replace(bench.data, batch_size=bench.data.batch_size // processes)
+
+    def together(seconds: float) -> dict[str, float]:
+        return distributed.launch(_train_together, (bench.cfg, bench.typed, seconds), plan)
+
+    return training.scaling(alone, together, processes, processes if gpus else 1, bench.seconds)
+
+
+def _train_together(cfg: dict, typed: list[str], seconds: float) -> dict[str, float]:
+    """What one of several processes does: training for about as many seconds; the log of it."""
+    bench = Bench(cfg, typed, seconds)
+    trainee = bench.trainee(cfg["trainer"]["compile"])
+    trainee.state.parallel = build.parallel(trainee.state.model, bench.compute, bench.data.image_size)
+    stream = trainee.data.train_batches(0, training.ENDLESS)
+    trainee.epoch(stream, 2)
+    return trainee.turn(stream, seconds)
+
+
 def _start(bench: Bench) -> list[Figure]:
     typed = [item for item in bench.typed if item.lstrip("+").split("=")[0] not in OPTIONS]
     if "cache_dir" in bench.cfg["data"]:
@@ -231,4 +257,11 @@ def _start(bench: Bench) -> list[Figure]:
     return start.measure(typed, run_folder() / "start")
 
 
-PARTS = {"model": _model, "ceiling": _ceiling, "data": _data, "training": _training, "start": _start}
+PARTS = {
+    "model": _model,
+    "ceiling": _ceiling,
+    "data": _data,
+    "training": _training,
+    "scaling": _scaling,
+    "start": _start,
+}
