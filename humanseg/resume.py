@@ -19,9 +19,11 @@ HARMLESS = (
     "data.cache",
     "data.cache_dir",
     "trainer.device",
+    "trainer.devices",
+    "trainer.max_restarts",
     "trainer.threads",
     "trainer.save_minutes",
-    "sweep.max_failures",
+    "sweep",
     "hydra",
 )
 

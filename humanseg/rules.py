@@ -95,6 +95,9 @@ RULES = {
     "trainer.save_every": whole(0),
     "trainer.test": SWITCH,
     "sweep.max_failures": or_null(whole(1)),
+    "sweep.gpus": or_null(
+        or_auto(Rule(lambda value: isinstance(value, list) and all(map(whole(0).holds, value)), "GPUs, as [2,3]"))
+    ),
 }
 
 

@@ -33,17 +33,30 @@ def lock(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        file = (folder / ".lock").open("w")
+        file = take(folder / ".lock", tries=5)
     except OSError as error:
         raise ValueError(f"{folder} can't be written to: {error.strerror}") from error
+    if file is None:
+        raise ValueError(f"{folder} is in use by another process")
     with file:
-        if not _take(file, fcntl.LOCK_EX, tries=5):
-            raise ValueError(f"{folder} is in use by another process")
         _held.add(folder.resolve())
         try:
             yield
         finally:
             _held.discard(folder.resolve())
+
+
+def take(path: Path, tries: int = 1) -> io.TextIOBase | None:
+    """A file that this process alone has locked, until it is closed; None where another has it.
+
+    Raises:
+        OSError: it can't be written to.
+    """
+    file = path.open("w")
+    if _take(file, fcntl.LOCK_EX, tries):
+        return file
+    file.close()
+    return None
 
 
 def _take(file: io.TextIOBase, kind: int, tries: int) -> bool:

@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from humanseg import interrupts, launch, report, resume, runs
+from humanseg import interrupts, launch, parallel_jobs, report, resume, runs
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +44,19 @@ def run_job(config: DictConfig) -> float | None:
     if hydra.mode != RunMode.MULTIRUN:
         with runs.lock(folder):
             return _run(config, folder, folder)
+    parallel_jobs.note_signals(hydra, folder.parent)
     before = runs.read_summary(folder)
     if before.get("status") == "completed":
         return before.get("monitored")
-    if gives_up(folder.parent, config.sweep.max_failures):
+    if parallel_jobs.stopped() or gives_up(folder.parent, config.sweep.max_failures):
         return math.nan
     try:
-        with runs.lock(folder):
+        with runs.lock(folder), parallel_jobs.share(config, hydra, folder.parent):
             result = _run(config, folder, folder.parent)
+    except interrupts.Interrupted as stop:
+        if not parallel_jobs.takes_jobs():
+            sys.exit(stop.code)
+        return math.nan
     except Exception as error:
         print(f"job {hydra.job.num} failed: {one_sentence(error)}", file=sys.stderr, flush=True)
         result = math.nan
@@ -69,8 +74,12 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
     except interrupts.Interrupted as stop:
         traceback.clear_frames(stop.__traceback__)  # and with them worker processes, which would be waited for at exit
         runs.mark(folder, "interrupted")
-        print(f"interrupted: python run.py resume={shlex.quote(str(resumable))} goes on", flush=True)
-        sys.exit(stop.code)
+        if parallel_jobs.takes_jobs():
+            parallel_jobs.take_no_more(stop.number)
+        else:
+            _say_how_to_go_on(resumable)
+        parallel_jobs.requeue(stop.number)
+        raise
     except Exception as error:
         launch.to_run_log("the run")
         traceback.clear_frames(error.__traceback__)
@@ -83,6 +92,10 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
             how = f"\npython run.py resume={shlex.quote(str(folder))} goes on from the last checkpoint" * kept
             sys.exit(f"error: {one_sentence(error)}{how}")
         raise
+
+
+def _say_how_to_go_on(folder: Path) -> None:
+    print(f"interrupted: python run.py resume={shlex.quote(str(folder))} goes on", flush=True)
 
 
 def progress(job: Path) -> str:
@@ -148,11 +161,16 @@ class Runs(Callback):
         swept = {override.key_or_group for override in typed if override.is_sweep_override()}
         constant = [override.key_or_group for override in typed if override.key_or_group not in swept]
         _for_all_jobs(config, f"hydra.job.config.override_dirname.exclude_keys={resume.quoted(constant)}")
+        jobs = planned_jobs(config)
         with _refusals(config.hydra.sweep.dir):
-            _plan(Path(config.hydra.sweep.dir), planned_jobs(config), given)
+            _plan(Path(config.hydra.sweep.dir), jobs, given)
+        parallel_jobs.hand_on_signals(config.hydra, jobs)
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
         folder = Path(config.hydra.sweep.dir)
+        if number := parallel_jobs.stopped():
+            _say_how_to_go_on(folder)
+            sys.exit(interrupts.EXIT_CODES[number])
         sweep, jobs = runs.read_sweep(folder), runs.read_jobs(folder)
         completed = [job for job in jobs if job.get("status") == "completed"]
         done = len(completed) == len(sweep["jobs"] or jobs)
