@@ -94,7 +94,9 @@ def test_a_signal_stops_a_sweep_and_its_resume_is_named(tmp_path):
         ["optimizer.lr=0.1,0.01", "loss=dice,bce_dice"],
         ["seed=range(0,3)"],
         ["scheduler=glob(co*)"],
-        ["experiment=debug,overfit", "trainer.epochs=1", "trainer.steps_per_epoch=1"],
+        pytest.param(
+            ["experiment=debug,overfit", "trainer.epochs=1", "trainer.steps_per_epoch=1"], marks=pytest.mark.slow
+        ),
         ["experiment=sweep_lr_loss"],
         ["tags=[a b],[c]", "+mark='x=1,2'"],
     ],
@@ -121,13 +123,13 @@ def test_what_failed_is_tried_again_and_what_is_typed_for_all_reaches_it(run, tm
 
 
 def test_typed_threads_stay_and_a_second_resume_still_fits(run, tmp_path):
-    run("-m", *SHORT, "seed=0,1,2")
-    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(1, 2))
+    run("-m", *SHORT, "seed=0,1")
+    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(1,))
     run(f"resume={folder}", "trainer.threads=1")
-    assert "trainer.threads=1" in summaries(folder)[2]["overrides"]
-    broken_off(folder, unbegun=(2,))
+    assert "trainer.threads=1" in summaries(folder)[1]["overrides"]
+    broken_off(folder, unbegun=(1,))
     run(f"resume={folder}")
-    assert "trainer.threads=1" in summaries(folder)[2]["overrides"]
+    assert "trainer.threads=1" in summaries(folder)[1]["overrides"]
 
 
 def test_what_does_not_fit_is_told_and_nothing_is_touched(run, tmp_path):
@@ -179,14 +181,17 @@ def test_a_sweep_whose_every_job_fails_is_stopped(run, tmp_path):
 
 def test_jobs_in_other_processes_are_finished_as_well(run, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
-    run("-m", *SHORT, "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = run("-m", *SHORT, "data.batch_size=4,5,999", *joblib, code=1)
+    assert "mend what failed" in done.stderr
     folder = the_sweep(tmp_path / "outputs")
     expected = board(folder)
-    assert {job["status"] for job in summaries(folder).values()} == {"completed"}
+    states = {number: job["status"] for number, job in summaries(folder).items()}
+    assert states == {0: "completed", 1: "completed", 2: "failed"}
     untouched = written(folder, 1)
     broken_off(folder, unbegun=(2,), running=(0,))
-    run(f"resume={folder}")
-    assert board(folder) == expected and written(folder, 1) == untouched and status(folder) == "completed"
+    run(f"resume={folder}", code=1)
+    assert board(folder) == expected and written(folder, 1) == untouched and status(folder) == "failed"
 
 
 _networks = []
