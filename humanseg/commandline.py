@@ -46,10 +46,10 @@ def run(main: Callable[[], None]) -> None:
             main()
     except interrupts.Interrupted as stop:
         sys.exit(stop.code)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if wants_traceback:
+    except (HydraException, OmegaConfBaseException, ValueError, RuntimeError) as error:
+        if wants_traceback or not (told := explain(error, sys.argv[1:])):
             raise
-        sys.exit(f"error: {explain(error, sys.argv[1:])}")
+        sys.exit(f"error: {told}")
 
 
 def with_latest_named(arguments: list[str]) -> list[str]:
@@ -83,8 +83,12 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
 
 
 def explain(error: Exception, arguments: list[str]) -> str:
-    """What was wrong with the command line, with the nearest valid name."""
+    """What was wrong with the command line, with the nearest valid name; nothing for a defect."""
     text = str(error)
+    if isinstance(error, RuntimeError):
+        if type(error).__module__.startswith(("submitit.", "joblib.")):
+            return f"a job has died ({text.splitlines()[0]}); python run.py resume=latest goes on with its sweep"
+        return f"hydra/launcher: {text}" if text.startswith("Could not detect") else ""  # srun, says submitit
     if isinstance(error, OverrideParseException):
         return _explain_grammar(error)
     if isinstance(error, MissingConfigException) and error.options is not None:

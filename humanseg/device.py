@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -154,6 +155,11 @@ def _fast_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # torch has no public question for it in every version that this project runs on
     return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def own_cores() -> tuple:
+    """The machine and those of its CPU cores that this process may use: processes that share them have the same."""
+    return platform.node(), *sorted(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ())
 
 
 def cores(alone: bool = False) -> int:

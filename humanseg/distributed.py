@@ -14,14 +14,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from itertools import chain, zip_longest
 from multiprocessing import connection, get_context, get_start_method, parent_process, set_start_method
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.elastic.multiprocessing import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,6 +30,7 @@ from humanseg import device, interrupts
 from humanseg.interrupts import EXIT_CODES, Interrupted
 
 SILENCE = timedelta(hours=2)  # until a process that answers no more is given up: another may still fill its cache
+SAVING = 110  # seconds that workers have to finish their step and save: SLURM is asked for 120
 DELAY = 2  # seconds
 
 _store: dist.Store | None = None  # what the processes tell each other, and those that come after a restart
@@ -64,8 +66,6 @@ def join(gpus: list[int] | None, minutes: float, sharers: int = 1) -> None:
     Raises:
         ValueError: the others do not come within so many minutes.
     """
-    local, here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    device.give([gpus[local]] if gpus else [], here * sharers)
     try:
         store, number, count = next(dist.rendezvous("env://", timeout=timedelta(minutes=minutes)))
     except dist.DistError as error:
@@ -76,16 +76,29 @@ def join(gpus: list[int] | None, minutes: float, sharers: int = 1) -> None:
         ) from error
     global _store
     _store = dist.PrefixStore("humanseg", store)
-    # After a restart it still knows the addresses of those that have died.
-    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    # After a restart it still knows the addresses of those that have died. Several machines count restarts each for itself.
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    if int(os.environ.get("GROUP_WORLD_SIZE", 1)) > 1:
+        attempt = (_store.add("arrivals", 1) - 1) // count
+    store = dist.PrefixStore(str(attempt), store)
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
     dist.init_process_group(backend, timeout=SILENCE, rank=number, world_size=count, store=store)
+    store.set_timeout(SILENCE)  # NCCL takes it where the first GPU waits for one that still fills its cache
+    place = device.own_cores()
+    device.give([gpus[int(os.environ["LOCAL_RANK"])]] if gpus else [], gathered(place).count(place) * sharers)
 
 
 def leave() -> None:
-    """Part from the others; what comes is one process' again."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    """Part from the others, which do the same.
+
+    NCCL wants that at once. Where there is gloo alone the last goes first: it can abort a process while that closes its
+    end of a connection and the other end goes, too.
+    """
+    own, after = f"left {rank()}", f"left {rank() + 1}"
+    if rank() + 1 < size() and dist.get_backend() == "gloo":
+        _store.wait([after], timedelta(minutes=1))
+    dist.destroy_process_group()
+    _store.set(own, "")
 
 
 def remember(text: str) -> None:
@@ -176,7 +189,7 @@ def average(tensors: Iterable[Tensor]) -> None:
 
 
 def draw_apart(seed: int, step: int) -> None:
-    """Give the processes beside the main one random numbers of their own, for dropout."""
+    """Give the processes beside the main one random numbers of their own for a step, for dropout."""
     if not is_main():
         torch.manual_seed(hash((seed, rank(), step)))
 
@@ -228,44 +241,56 @@ def launch(work: Callable[..., Any], arguments: tuple, plan: Plan) -> Any:
         What it returned in the main one of them.
 
     Raises:
-        ValueError: one raised it, or died. RuntimeError: one raised something else; with its traceback.
-        Interrupted: they were asked to stop.
+        ValueError: one raised it, or an OSError, or died. RuntimeError: one raised something else; its cause has that
+            process' traceback. Interrupted: they were asked to stop.
     """
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what went wrong is told once, by us
     get_context("forkserver").set_forkserver_preload([*plan.preload])
-    settings = LaunchConfig(
-        1,
-        1,
-        plan.processes,
-        run_id=uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=plan.restarts,
-        start_method="forkserver",
-        signals_to_handle=",".join(number.name for number in EXIT_CODES),
-    )
-    try:
-        return elastic_launch(settings, _worker)(work, arguments, plan.gpus, device.sharers(), get_start_method())[0]
-    except SignalException as stop:
-        raise Interrupted(stop.sigval) from stop
-    except ChildFailedError as error:
-        raise _told(error) from error
+    with TemporaryDirectory() as logs, interrupts.raised():  # which puts back what torch does to the signals
+        settings = LaunchConfig(
+            1,
+            1,
+            plan.processes,
+            run_id=uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=plan.restarts,
+            start_method="forkserver",
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+            signals_to_handle=",".join(number.name for number in EXIT_CODES),
+        )
+        settings.shutdown_timeout = SAVING  # torch 2.11 has no such argument and waits 30 s
+        try:
+            results = elastic_launch(settings, _worker)(
+                work, arguments, plan.gpus, device.sharers(), get_start_method()
+            )
+        except SignalException as stop:
+            raise Interrupted(stop.sigval) from stop
+        except ChildFailedError as error:
+            told = _told(*error.get_first_failure(), plan.processes)
+            raise told from told.__cause__
+    return results[0]
 
 
-def _told(error: ChildFailedError) -> BaseException:
+class ProcessTraceback(Exception):
+    """The traceback of another process, as text."""
+
+
+def _told(number: int, failure: ProcessFailure, processes: int) -> BaseException:
     """What went wrong first in the workers."""
-    number, failure = error.get_first_failure()
     for stop, code in EXIT_CODES.items():
         if failure.exitcode == code:
             return Interrupted(stop)
     if not failure.error_file_data.get("message") or failure.exitcode < 0:
-        return ValueError(f"process {number} of {error.name} died ({failure.signal_name() or failure.exitcode})")
+        return ValueError(f"process {number} of {processes} died ({failure.signal_name() or failure.exitcode})")
     message = failure.message["message"]
     kind, _, text = message.partition(": ")
-    if kind in ("ValueError", "OSError"):
+    if kind == "ValueError":
         return ValueError(text)
-    return RuntimeError(f"{message}\n{failure.message['extraInfo']['py_callstack']}")
+    error = RuntimeError(message)
+    error.__cause__ = ProcessTraceback(failure.message["extraInfo"]["py_callstack"])
+    return error
 
 
 def _worker(work: Callable[..., Any], arguments: tuple, gpus: list[int] | None, sharers: int, start_method: str) -> Any:
@@ -275,11 +300,18 @@ def _worker(work: Callable[..., Any], arguments: tuple, gpus: list[int] | None, 
     try:
         with interrupts.raised(), root_cause_first():
             join(gpus, 5, sharers)
-            return work(*arguments)
+            return work(*arguments)  # the end of the process parts it from the others
     except Interrupted as stop:
         raise SystemExit(stop.code) from stop
-    finally:
-        leave()
+    except OSError as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise ValueError(str(error)) from error  # whatever its class
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether an error tells of another process' end, as gloo and NCCL do."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 @contextmanager
@@ -287,8 +319,8 @@ def root_cause_first() -> Iterator[None]:
     """Inside, what may come of another process' end is raised with a delay: what ended that one is to be told first."""
     try:
         yield
-    except RuntimeError:  # as torch raises a lost connection
-        if size() > 1:
+    except RuntimeError as error:
+        if is_lost(error):
             time.sleep(DELAY)
         raise
 

@@ -32,8 +32,12 @@ def raised() -> Iterator[None]:
 
 
 @contextmanager
-def noted() -> Iterator[Callable[[], int | None]]:
-    """Inside, a signal is only noted, but for a second Ctrl-C, which stops at once; gives what tells the first one."""
+def noted(speaks: bool = True) -> Iterator[Callable[[], int | None]]:
+    """Inside, a signal is only noted, but for a second Ctrl-C, which stops at once; gives what tells the first one.
+
+    Args:
+        speaks: whether it is said on the terminal.
+    """
     seen = []
 
     def note(number: int, frame: object) -> None:
@@ -41,9 +45,8 @@ def noted() -> Iterator[Callable[[], int | None]]:
             raise Interrupted(number)
         seen.append(number)
         # Not by logging, which may be what the signal came into.
-        os.write(
-            2, f"\n{signal.Signals(number).name}: finishing the step, then saving; Ctrl-C stops at once\n".encode()
-        )
+        told = f"\n{signal.Signals(number).name}: finishing the step, then saving; Ctrl-C stops at once\n"
+        os.write(2, told.encode() * speaks)
 
     with _answered_by(note):
         yield lambda: seen[0] if seen else None

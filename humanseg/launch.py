@@ -36,10 +36,14 @@ def run(config: DictConfig) -> float | None:
     """
     mode = importlib.import_module(f"humanseg.modes.{config.mode}")
     if config.mode not in SHARED:
+        if joined():
+            raise ValueError(f"mode={config.mode} is for one process to start: python run.py mode={config.mode}")
         return mode.run(config)
     if joined():
         from humanseg import distributed
 
+        if re.search(r":\d", config.trainer.device):
+            raise ValueError(f"trainer.device={config.trainer.device} is one device: give auto, cuda or cpu")
         if config.trainer.devices not in (1, "all", distributed.size()):
             raise ValueError(
                 f"trainer.devices={config.trainer.devices}: torchrun or srun has started {distributed.size()} processes"
@@ -96,21 +100,35 @@ def met(arguments: list[str]) -> Iterator[bool]:
 
     typed = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     distributed.join(device.own_gpus(typed.get("trainer.device", "auto")), float(typed.get("trainer.join_minutes", 5)))
-    try:
-        given = distributed.gathered(arguments)
-        if other := [number for number, one in enumerate(given) if one != given[0]]:
-            raise ValueError(
-                f"process {other[0]} was started with {' '.join(given[other[0]])}, process 0 with {' '.join(given[0])}: "
-                "start all with the same"
-            )
-        if "-m" in arguments or "--multirun" in arguments:
-            raise ValueError("a sweep starts processes for each job itself: python run.py -m trainer.devices=N")
-        with distributed.root_cause_first():
-            yield distributed.is_main()
-            if distributed.is_main() and not _handed_out:
-                distributed.from_main(None)
-    finally:
+    given = distributed.gathered(arguments)
+    if other := [number for number, one in enumerate(given) if one != given[0]]:
         distributed.leave()
+        raise ValueError(
+            f"process {other[0]} was started with {' '.join(given[other[0]])}, process 0 with {' '.join(given[0])}: "
+            "start all with the same"
+        )
+    if "-m" in arguments or "--multirun" in arguments:
+        distributed.leave()
+        raise ValueError("a sweep starts processes for each job itself: python run.py -m trainer.devices=N")
+    with distributed.root_cause_first():
+        try:
+            yield distributed.is_main()
+        except BaseException:
+            if distributed.is_main() and not _handed_out:
+                _let_go()
+            raise  # the others may be at work: NCCL would wait for them
+        if distributed.is_main() and not _handed_out:
+            _let_go()
+        else:
+            distributed.leave()
+
+
+def _let_go() -> None:
+    """Tell the others that there is nothing to do: it was --help, or a mistake."""
+    from humanseg import distributed
+
+    distributed.from_main(None)
+    distributed.leave()
 
 
 def broken_off() -> Path | None:
@@ -128,7 +146,12 @@ def follow() -> None:
     from humanseg import distributed
 
     if job := distributed.from_main():
-        work(*job)
+        try:
+            work(*job)
+        except RuntimeError as error:
+            if not distributed.is_lost(error):
+                raise
+            sys.exit(f"process {distributed.rank()} ends: it has lost another one")
 
 
 def to_run_log(who: str) -> None:
@@ -166,7 +189,8 @@ def started_with_others() -> bool:
             "LOCAL_WORLD_SIZE": str(tasks[node]),
         }
         env.setdefault("MASTER_ADDR", _first_host(env["SLURM_STEP_NODELIST"]))
-        env.setdefault("MASTER_PORT", str(20000 + int(env["SLURM_JOB_ID"]) % 20000))
+        own = int(env["SLURM_JOB_ID"]) + 997 * int(env.get("SLURM_STEP_ID", 0))
+        env.setdefault("MASTER_PORT", str(20000 + own % 20000))
     return int(env.get("WORLD_SIZE", 1)) > 1
 
 

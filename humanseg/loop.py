@@ -163,7 +163,7 @@ def train_epoch(
     refuse_bad(state, data, settings)
     tally.stop_clock()  # a GPU's last steps have been waited for
     state.collect()
-    values = tally.read(metrics, settings.steps, data.batch_size)
+    values = tally.read(metrics, settings.steps, data.batch_size) if distributed.is_main() else {}
     return {"epoch": state.epoch + 1, "step": state.step, **rates(state), **values}
 
 
@@ -200,10 +200,16 @@ class Tally:
         if saved["counts"]:
             self.counts = Counts(**{name: value.to(device) for name, value in saved["counts"].items()})
         self.batches, self.seconds, self.waited = saved["batches"], saved["seconds"], saved["waited"]
+        if not distributed.is_main():
+            for tensor in self._tensors():  # the main one has them, as after `collect`
+                tensor.zero_()
 
     def collect(self) -> None:
         """Bring the sums of all processes to the main one; in the others they begin anew."""
-        distributed.to_main([*self.sums.values(), *(vars(self.counts).values() if self.counts else ())])
+        distributed.to_main(self._tensors())
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.sums.values(), *(vars(self.counts).values() if self.counts else ())]
 
     def wait_for(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The next batch, and how long it took to come."""

@@ -56,7 +56,7 @@ def share(config: DictConfig, hydra: DictConfig, folder: Path) -> Iterator[None]
         mine = []
         count = device.count_gpus(trainer.device)
         if gpus and count and isinstance(trainer.devices, int):
-            there = [*range(count)] if gpus == "auto" else list(gpus)
+            there = [*range(count)] if gpus == "auto" else [*dict.fromkeys(gpus)]
             if not set(there) <= set(range(count)):
                 raise ValueError(f"sweep.gpus={gpus}: this machine has {count} CUDA device(s), numbered from 0")
             mine = _take_gpus(folder / ".gpus", there, min(trainer.devices, len(there)), held)

@@ -14,6 +14,7 @@ import torch
 from conftest import ON_FILES, ROOT, call_run_py, write_people
 
 from humanseg import build, checkpoint, device, distributed, launch, loop
+from humanseg.metrics import Counts
 from humanseg.modes import PRELOAD
 
 TWO = "trainer.devices=2"
@@ -148,6 +149,19 @@ def test_a_run_goes_on_with_another_number_of_processes(run, runs, by_two, tmp_p
     assert len(list(csv.DictReader((folder / "metrics.csv").open()))) == 3
 
 
+def gone_on_with() -> tuple[float, int]:
+    """The sums of an unfinished epoch, as they are saved again after two processes have restored them."""
+    tally = loop.Tally(torch.device("cpu"))
+    saved = {"sums": {"loss": torch.tensor(3.0)}, "counts": vars(Counts.zeros(2, torch.device("cpu")))}
+    tally.load_state_dict(saved | {"batches": 4, "seconds": 1.0, "waited": 0.0})
+    tally.collect()
+    return tally.sums["loss"].item(), tally.batches
+
+
+def test_an_unfinished_epoch_is_not_counted_by_each_process():
+    assert gone_on_with() == distributed.launch(gone_on_with, (), PLAN) == (3.0, 4)
+
+
 class Partly(torch.nn.Module):
     """A network with a part that it does not use."""
 
@@ -200,7 +214,7 @@ def test_a_worker_that_dies_takes_the_run_down_or_comes_back_from_the_last_check
     arguments = ["trainer.epochs=4", "data.batch_size=8", "trainer.save_minutes=0", TWO]
     place = [f"hydra.run.dir={tmp_path}/down"]
     told = run(*runs.base, *arguments, *fails_with(tmp_path / "first"), *place, code=1).stderr
-    assert "process 1 of" in told and "died (SIGKILL)" in told and "Traceback" not in told
+    assert "process 1 of 2 died (SIGKILL)" in told and "Traceback" not in told
     assert f"python run.py resume={tmp_path}/down goes on from the last checkpoint" in told
     assert summary(tmp_path / "down")["status"] == "failed"
     run(f"resume={tmp_path}/down", "loss._target_=test_devices.Fails")  # of no YAML: it has to be typed again
@@ -216,7 +230,7 @@ def test_a_worker_that_dies_takes_the_run_down_or_comes_back_from_the_last_check
 def test_an_exception_in_one_process_ends_all_and_is_shown(runs, tmp_path):
     with pytest.raises(RuntimeError, match="ZeroDivisionError: the second process divides by zero") as shown:
         runs("fails", "trainer.epochs=4", "data.batch_size=8", TWO, *fails_with(None))
-    assert "in forward" in str(shown.value)  # its traceback
+    assert "in forward" in str(shown.value.__cause__)  # its traceback
     assert "ZeroDivisionError" in (runs.folder / "fails" / "run.log").read_text()
     assert summary(runs.folder / "fails")["status"] == "failed"
 
@@ -285,6 +299,15 @@ def test_processes_that_were_started_with_different_configs_are_refused(runs, tm
     assert [code for code, _ in done] == [1, 1]
     assert "error: process 1 was started with " in done[0][1] and "start all with the same" in done[0][1]
     assert not (tmp_path / "run").exists() and "Traceback" not in done[0][1]
+
+
+def test_a_mistake_is_told_by_one_of_the_processes(tmp_path, port):
+    for number, (mistake, sentence) in enumerate(
+        {"optimzer.lr=1": "did you mean optimizer", "mode=benchmark": "for one process"}.items()
+    ):
+        done = several(*(([mistake, f"out={tmp_path}"], srun(rank, port + number)) for rank in (0, 1)))
+        assert done[0][0] == 1 and sentence in done[0][1] and "Traceback" not in done[0][1], done
+        assert done[1] == (0, "")
 
 
 def test_processes_that_never_meet_give_up_in_a_sentence(tmp_path, port):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from humanseg import loop
+from humanseg import distributed, loop
 from humanseg.benchmark import memory, plain
 from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn, ratio
 from humanseg.data.loading import Data
@@ -47,7 +47,7 @@ class Trainee:
 
     def turn(self, batches: Iterator[tuple[Tensor, Tensor]], seconds: float) -> dict[str, float]:
         """The log of about as many seconds, two steps at least, after one to warm up."""
-        warm = self.epoch(batches, 1)
+        warm = distributed.from_main(self.epoch(batches, 1))
         return self.epoch(batches, _steps(seconds, warm["time/train_seconds"]))
 
 

@@ -141,7 +141,9 @@ class Bench:
         """A copy of the network with an optimizer of its own."""
         cfg, trainer = self.cfg, self.cfg["trainer"]
         twin = copy.deepcopy(self.network)
-        state = build.state(twin, self.compute, cfg["optimizer"], cfg["scheduler"], trainer["ema"], training.ENDLESS)
+        among_several = distributed.size() > 1 and trainer["sync_batchnorm"]
+        parts = cfg["optimizer"], cfg["scheduler"], trainer["ema"], training.ENDLESS
+        state = build.state(twin, self.compute, *parts, among_several)
         if compiled:
             state.model.compile()
         metrics = build.metrics([name for name in cfg["metrics"] if name not in EVALUATION_ONLY])

@@ -54,6 +54,7 @@ def _recorded(path: Path, composed: dict) -> tuple[dict, Predictor, int]:
     """A checkpoint's config with what was typed, its network, and its epoch."""
     payload = checkpoint.load(path)
     cfg = recorded.checkpoint_config(payload, composed, overrides())
+    cfg["trainer"]["device"] = composed["trainer"]["device"]  # this machine's, not that which it was trained on
     _settle(cfg, composed["split"])
     return cfg, Predictor.of_checkpoint(path, payload, cfg, composed["backend"] or "torch"), payload["epoch"]
 

@@ -45,9 +45,10 @@ def run(config: DictConfig) -> float:
     react, keep = _ignore, _ignore
     if journal:
         react, keep = build.callbacks(cfg["callbacks"], journal.writer, journal.samples), journal.keep
-    with interrupts.noted() as asked:
+    with interrupts.noted(speaks=distributed.is_main()) as asked:
 
         def between(state: loop.State) -> None:
+            distributed.draw_apart(cfg["seed"], state.step)
             stop, due = distributed.most(asked() or 0, journal is not None and journal.saves.due())
             if stop or due:
                 loop.refuse_bad(state, data, settings)
