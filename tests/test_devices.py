@@ -47,6 +47,12 @@ def by_two(runs) -> Path:
     return runs("two", TWO, "data.batch_size=8", "trainer.test=true")
 
 
+@pytest.fixture(scope="module")
+def by_one(runs) -> Path:
+    """The same by one process that accumulates the two's parts."""
+    return runs("one", "data.batch_size=4", "trainer.accumulate=2", "trainer.test=true")
+
+
 def load(folder: Path) -> dict:
     return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
 
@@ -69,12 +75,11 @@ def same_training(one: Path, other: Path) -> None:
             assert row[name] == pytest.approx(twin[name], rel=1e-4)
 
 
-def test_two_processes_train_as_one_that_accumulates_their_parts(runs, by_two):
-    one = runs("one", "data.batch_size=4", "trainer.accumulate=2", "trainer.test=true")
-    same_training(by_two, one)
-    assert summary(by_two)["processes"] == 2 and summary(one)["processes"] == 1
+def test_two_processes_train_as_one_that_accumulates_their_parts(by_two, by_one):
+    same_training(by_two, by_one)
+    assert summary(by_two)["processes"] == 2 and summary(by_one)["processes"] == 1
     # one folder, one log, one event file, one of everything
-    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (by_two, one)]
+    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (by_two, by_one)]
     left, right = ([name for name in found if "tfevents" not in name] for found in names)
     assert left == right
     assert len(list(by_two.glob("events.*"))) == 1
@@ -138,10 +143,9 @@ def test_a_photograph_that_one_of_two_can_not_read_stops_no_other(run, by_two, t
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_a_run_goes_on_with_another_number_of_processes(run, runs, by_two, tmp_path, before, after):
+def test_a_run_goes_on_with_another_number_of_processes(run, by_two, by_one, tmp_path, before, after):
     folder = tmp_path / "run"
-    first = by_two if before == 2 else runs("alone", "data.batch_size=8")
-    shutil.copytree(first, folder)
+    shutil.copytree(by_two if before == 2 else by_one, folder)
     run(f"resume={folder}", f"trainer.devices={after}", "trainer.epochs=3")
     assert f"processes {before} -> {after}" in (folder / "run.log").read_text()
     saved = load(folder)
