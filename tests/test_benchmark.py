@@ -74,6 +74,7 @@ def test_photographs_of_ones_own_a_checkpoint_and_the_templates_row(run, people,
     assert "| " + " | ".join(written["row"].values()) + " |" in done.stdout
 
 
+@pytest.mark.slow
 def test_several_processes_are_measured_beside_one(run):
     done = run(*QUICK, "parts=[scaling]", "trainer.devices=2", "optimizer.lr=1e-6")  # two faces a process learn nothing
     by_name, _ = found(done.folder)
