@@ -49,19 +49,18 @@ def with_typed(config: dict, choices: dict[str, str], composed: dict, typed: lis
     merged = copy.deepcopy(config)
     merged["data"] |= {key: composed["data"][key] for key in THIS_MACHINES if key in composed.get("data", {})}
     sizes = {key: config["data"][key] for key in ("image_size", "mean", "std", "pad_value")}
-    pairs = [override.lstrip("+~").partition("=")[::2] for override in typed]
-    for key, choice in sorted(pairs, key=lambda pair: pair[0] not in choices):  # a group before its keys
+    parts = [(override.lstrip("+~").partition("=")[::2], override[:1] == "~") for override in typed]
+    for (key, choice), deleted in sorted(parts, key=lambda part: part[0][0] not in choices):  # a group before its keys
         if key in choices:
             if choice != choices[key] and key in composed:
                 merged[key] = composed[key]
                 if key == "data":
                     merged["data"] = composed["data"] | sizes
         elif key.split(".")[0] in config:
-            _put(merged, key.split("."), _get(composed, key.split(".")))
-    for deleted in [override[1:].partition("=")[0] for override in typed if override.startswith("~")]:
-        holder = _get(merged, deleted.split(".")[:-1])
-        if isinstance(holder, dict):
-            holder.pop(deleted.split(".")[-1], None)
+            path = key.split(".")
+            _put(merged, path, _get(composed, path))
+            if deleted:
+                del _get(merged, path[:-1])[path[-1]]
     return merged
 
 

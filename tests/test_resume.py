@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ON_FILES, TINY, write_people
+from conftest import ON_FILES, TINY, composed, write_people
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from humanseg import recorded
 
 ONE_EPOCH = [*TINY, "trainer.epochs=1", "scheduler=constant"]
 
@@ -217,3 +219,9 @@ def test_ones_own_code_is_typed_again(run):
 )
 def test_where_there_is_nothing_to_go_on_with(run, typed, sentence):
     assert sentence in run(f"resume={typed}", code=1).stderr
+
+
+def test_a_key_that_was_deleted_stays_deleted():
+    typed = ["~loss.classes", "loss.loss.smooth=0.5"]
+    merged = recorded.with_typed(composed(), {}, composed(*typed), typed)
+    assert "classes" not in merged["loss"] and merged["loss"]["loss"]["smooth"] == 0.5
