@@ -37,13 +37,12 @@ def jobs_at_once(hydra: DictConfig, planned: list | None) -> int:
 
 
 @contextmanager
-def share(config: DictConfig, hydra: DictConfig, folder: Path) -> Iterator[None]:
-    """Inside, a job of the sweep in `folder` has its share of the cores and as many GPUs of its own as it asks for.
+def share(config: DictConfig, hydra: DictConfig, folder: Path, sweep: dict) -> Iterator[None]:
+    """Inside, a job of the sweep in `folder`, whose sweep.json is `sweep`, has its share of the cores and as many GPUs of its own as it asks for.
 
     Raises:
         ValueError: `sweep.gpus` names one that is not there.
     """
-    sweep = runs.read_sweep(folder)
     sys.orig_argv[:] = shlex.split(sweep["environment"]["command"])  # this process may be another than the sweep's
     at_once = jobs_at_once(hydra, sweep["jobs"])
     if at_once == 1:
@@ -94,10 +93,10 @@ def hand_on_signals(hydra: DictConfig, planned: list | None) -> None:
         signal.signal(number, hand_on)
 
 
-def note_signals(hydra: DictConfig, folder: Path) -> None:
-    """In a process of joblib: between two jobs of the sweep in `folder`, a signal is only noted."""
+def note_signals(hydra: DictConfig, planned: list | None) -> None:
+    """In a process of joblib: between two jobs, a signal is only noted."""
     global _takes_jobs
-    _takes_jobs = _is_joblib(hydra.launcher) and jobs_at_once(hydra, runs.read_sweep(folder)["jobs"]) > 1
+    _takes_jobs = _is_joblib(hydra.launcher) and jobs_at_once(hydra, planned) > 1
     if _takes_jobs:
         for number in interrupts.EXIT_CODES:
             signal.signal(number, lambda number, frame: _signals.append(number))

@@ -44,14 +44,15 @@ def run_job(config: DictConfig) -> float | None:
     if hydra.mode != RunMode.MULTIRUN:
         with runs.lock(folder):
             return _run(config, folder, folder)
-    parallel_jobs.note_signals(hydra, folder.parent)
+    sweep = runs.read_sweep(folder.parent)
+    parallel_jobs.note_signals(hydra, sweep["jobs"])
     before = runs.read_summary(folder)
     if before.get("status") == "completed":
         return before.get("monitored")
     if parallel_jobs.stopped() or gives_up(folder.parent, config.sweep.max_failures):
         return math.nan
     try:
-        with runs.lock(folder), parallel_jobs.share(config, hydra, folder.parent):
+        with runs.lock(folder), parallel_jobs.share(config, hydra, folder.parent, sweep):
             result = _run(config, folder, folder.parent)
     except interrupts.Interrupted as stop:
         if not parallel_jobs.takes_jobs():

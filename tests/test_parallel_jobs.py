@@ -132,8 +132,7 @@ def shared(tmp_path: Path, monkeypatch, *overrides: str) -> tuple[str, int]:
     monkeypatch.setattr(sys, "orig_argv", [])
     config = OmegaConf.create(composed(*overrides))
     sweep = {"jobs": [["seed=0"], ["seed=1"]], "environment": {"command": "python run.py"}}
-    (tmp_path / "sweep.json").write_text(json.dumps(sweep))
-    with parallel_jobs.share(config, hydra("x.LocalLauncher"), tmp_path):
+    with parallel_jobs.share(config, hydra("x.LocalLauncher"), tmp_path, sweep):
         return str(device.choose_device(config.trainer.device)), device.cores()
 
 
