@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from humanseg.loop import State, Tally
+from humanseg.loop import State
+from humanseg.tally import Tally
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,9 @@ from humanseg import distributed
 from humanseg.callbacks import Record
 from humanseg.data.loading import Data
 from humanseg.device import Compute
-from humanseg.metrics import EVALUATION_ONLY, Counts
+from humanseg.metrics import Counts
 from humanseg.schedules import Schedule
+from humanseg.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class State:
     epoch: int = 0  # epochs that are finished
     step: int = 0  # optimizer steps that are finished
     history: list[dict[str, float]] = field(default_factory=list)  # a log for each finished epoch
-    tally: "Tally | None" = None  # the running sums of an unfinished epoch
+    tally: Tally | None = None  # the running sums of an unfinished epoch
 
     @property
     def evaluated(self) -> nn.Module:
@@ -146,15 +147,7 @@ def train_epoch(
                 scaler.scale(total / settings.accumulate).backward()
             tally.add(logits.detach(), target, terms)
 
-        for optimizer in state.optimizers.values():
-            scaler.unscale_(optimizer)
-        tally.add_norm(nn.utils.clip_grad_norm_(parameters, settings.grad_clip or math.inf))
-        for optimizer in state.optimizers.values():
-            scaler.step(optimizer)
-        scaler.update()
-        if state.ema:
-            state.ema.update_parameters(state.model)
-        state.step += 1
+        tally.add_norm(step(state, parameters, settings.grad_clip))
         if compute.device.type == "cpu" or state.step % 50 == 0:  # reading it makes a GPU wait
             refuse_bad(state, data, settings)
         tally.stop_clock()
@@ -167,80 +160,18 @@ def train_epoch(
     return {"epoch": state.epoch + 1, "step": state.step, **rates(state), **values}
 
 
-class Tally:
-    """What a training epoch adds up, on the device, so that nothing waits for it before the epoch is over."""
-
-    def __init__(self, device: torch.device):
-        self.sums = defaultdict(lambda: torch.zeros((), device=device))
-        self.counts: Counts | None = None
-        self.batches, self.processes = 0, distributed.size()
-        self.first_bad = torch.tensor(-1, device=device)  # the epoch's first batch whose loss is not finite
-        self.seconds, self.waited, self.started = 0.0, 0.0, 0.0
-
-    def start_clock(self) -> None:
-        self.started = time.perf_counter()
-
-    def stop_clock(self) -> None:
-        self.seconds += time.perf_counter() - self.started
-
-    def state_dict(self) -> dict:
-        """Tensors and plain values; only good losses are ever saved."""
-        counts = vars(self.counts) if self.counts else None
-        return {
-            "sums": dict(self.sums),
-            "counts": counts,
-            "batches": self.batches,
-            "seconds": self.seconds,
-            "waited": self.waited,
-        }
-
-    def load_state_dict(self, saved: dict) -> None:
-        device = self.first_bad.device
-        self.sums.update({name: value.to(device) for name, value in saved["sums"].items()})
-        if saved["counts"]:
-            self.counts = Counts(**{name: value.to(device) for name, value in saved["counts"].items()})
-        self.batches, self.seconds, self.waited = saved["batches"], saved["seconds"], saved["waited"]
-        if not distributed.is_main():
-            for tensor in self._tensors():  # the main one has them, as after `collect`
-                tensor.zero_()
-
-    def collect(self) -> None:
-        """Bring the sums of all processes to the main one; in the others they begin anew."""
-        distributed.to_main(self._tensors())
-
-    def _tensors(self) -> list[Tensor]:
-        return [*self.sums.values(), *(vars(self.counts).values() if self.counts else ())]
-
-    def wait_for(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """The next batch, and how long it took to come."""
-        asked = time.perf_counter()
-        batch = next(batches)
-        self.waited += time.perf_counter() - asked
-        return batch
-
-    def add(self, logits: Tensor, target: Tensor, terms: dict[str, Tensor]) -> None:
-        self.counts = self.counts or Counts.zeros(logits.shape[1], logits.device)
-        self.counts.add(logits, target)
-        for name, term in terms.items():
-            self.sums[name] += term.detach() / self.processes
-        bad = (self.first_bad < 0) & ~torch.isfinite(terms["loss"].detach())
-        self.first_bad = torch.where(bad, self.batches, self.first_bad)
-        self.batches += 1
-
-    def add_norm(self, norm: Tensor) -> None:
-        # Loss scaling skips the steps that overflow.
-        self.sums["grad_norm"] += norm.nan_to_num(posinf=0.0) / self.processes
-
-    def read(self, metrics: dict[str, Callable[[Counts], float]], steps: int, batch_size: int) -> dict[str, float]:
-        """The epoch's means, metrics and speed under their names."""
-        sums = {name: value.item() for name, value in self.sums.items()}
-        values = {"grad_norm": sums.pop("grad_norm") / steps}
-        values |= {f"train/{name}": value / self.batches for name, value in sums.items()}
-        values |= {f"train/{name}": metrics[name](self.counts) for name in metrics if name not in EVALUATION_ONLY}
-        values["time/train_seconds"] = self.seconds
-        values["time/images_per_second"] = self.batches * batch_size / self.seconds
-        values["time/data_wait_share"] = self.waited / self.seconds
-        return values
+def step(state: State, parameters: list[nn.Parameter], clip: float | None) -> Tensor:
+    """One step of all optimizers with the gradients that are there; returns their norm before it was clipped."""
+    for optimizer in state.optimizers.values():
+        state.scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
+    for optimizer in state.optimizers.values():
+        state.scaler.step(optimizer)
+    state.scaler.update()
+    if state.ema:
+        state.ema.update_parameters(state.model)
+    state.step += 1
+    return norm
 
 
 @torch.inference_mode()
