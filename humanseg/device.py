@@ -84,8 +84,7 @@ def choose_devices(wanted: int | str | list[int], name: str) -> tuple[int, list[
     gpus = (_gpus or [*range(torch.cuda.device_count())]) if kind.type == "cuda" else []
     if wanted == 1 or (wanted == "all" and len(gpus) <= 1):
         return 1, None
-    if name == str(kind) and kind.index is not None:
-        raise ValueError(f"trainer.device={name} is one device: give trainer.device={kind.type} with {typed}")
+    refuse_one_device(name)
     if not gpus:
         most, what = (1, "device") if kind.type == "mps" else (cores(), "CPU core(s)")
         if isinstance(wanted, list) or wanted > most:
@@ -101,9 +100,20 @@ def choose_devices(wanted: int | str | list[int], name: str) -> tuple[int, list[
     return len(chosen), chosen
 
 
+def refuse_one_device(name: str) -> None:
+    """For several processes, which have a device each.
+
+    Raises:
+        ValueError: `trainer.device=NAME` names one by its number.
+    """
+    kind, _, number = name.partition(":")
+    if number:
+        raise ValueError(f"trainer.device={name} is one device: give trainer.device={kind} to several processes")
+
+
 def count_gpus(name: str) -> int:
-    """GPUs that a run with `trainer.device=NAME` could be given: none where it names a device, or takes the CPU."""
-    return torch.cuda.device_count() if name in ("auto", "cuda") and choose_device(name).type == "cuda" else 0
+    """GPUs that a run with `trainer.device=NAME` could be given: none where it names one by its number, or the CPU."""
+    return 0 if ":" in name or choose_device(name).type != "cuda" else torch.cuda.device_count()
 
 
 def own_gpus(name: str) -> list[int] | None:
@@ -157,17 +167,18 @@ def _fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def own_cores() -> tuple:
-    """The machine and those of its CPU cores that this process may use: processes that share them have the same."""
-    return platform.node(), *sorted(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ())
+def own_cores() -> tuple[str, set[int]]:
+    """The machine and those of its CPU cores that this process may use: a container's, a SLURM job's or taskset's share.
+
+    Processes that share them have the same.
+    """
+    numbers = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return platform.node(), set(numbers)
 
 
 def cores(alone: bool = False) -> int:
-    """CPU cores that this process may use: a container's, a SLURM job's or taskset's share of the machine.
-
-    Divided by the processes that share them, but where one works `alone` while the others wait.
-    """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many cores are this process' share of `own_cores`; all of them where it works `alone` while others wait."""
+    allowed = len(own_cores()[1])
     return allowed if alone else max(allowed // _sharers, 1)
 
 

@@ -46,7 +46,8 @@ def noted(speaks: bool = True) -> Iterator[Callable[[], int | None]]:
         seen.append(number)
         # Not by logging, which may be what the signal came into.
         told = f"\n{signal.Signals(number).name}: finishing the step, then saving; Ctrl-C stops at once\n"
-        os.write(2, told.encode() * speaks)
+        if speaks:
+            os.write(2, told.encode())
 
     with _answered_by(note):
         yield lambda: seen[0] if seen else None

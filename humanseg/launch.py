@@ -40,10 +40,9 @@ def run(config: DictConfig) -> float | None:
             raise ValueError(f"mode={config.mode} is for one process to start: python run.py mode={config.mode}")
         return mode.run(config)
     if joined():
-        from humanseg import distributed
+        from humanseg import device, distributed
 
-        if re.search(r":\d", config.trainer.device):
-            raise ValueError(f"trainer.device={config.trainer.device} is one device: give auto, cuda or cpu")
+        device.refuse_one_device(config.trainer.device)
         if config.trainer.devices not in (1, "all", distributed.size()):
             raise ValueError(
                 f"trainer.devices={config.trainer.devices}: torchrun or srun has started {distributed.size()} processes"
@@ -55,7 +54,7 @@ def run(config: DictConfig) -> float | None:
         return mode.run(config)
     if config.trainer.devices == 1:
         return mode.run(config)
-    from humanseg import device, distributed, rules
+    from humanseg import device, rules, workers
 
     plain = OmegaConf.to_container(config, resolve=True)
     rules.refuse_wrong_values(plain, complete=False)
@@ -65,7 +64,7 @@ def run(config: DictConfig) -> float | None:
         with device.given(gpus or [], device.sharers()):
             return mode.run(config)
     job = config, HydraConfig.instance().cfg, sys.orig_argv
-    return distributed.launch(work, job, distributed.Plan(processes, gpus, trainer["max_restarts"], PRELOAD))
+    return workers.launch(work, job, workers.Plan(processes, gpus, trainer["max_restarts"], PRELOAD))
 
 
 def work(config: DictConfig, hydra: DictConfig, command: list[str]) -> Any:
@@ -100,35 +99,32 @@ def met(arguments: list[str]) -> Iterator[bool]:
 
     typed = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     distributed.join(device.own_gpus(typed.get("trainer.device", "auto")), float(typed.get("trainer.join_minutes", 5)))
-    given = distributed.gathered(arguments)
-    if other := [number for number, one in enumerate(given) if one != given[0]]:
+    if mistake := _wrong_start(distributed.gathered(arguments)):
         distributed.leave()
-        raise ValueError(
+        raise ValueError(mistake)
+    with distributed.root_cause_first():
+        over = False
+        try:
+            yield distributed.is_main()
+            over = True
+        finally:
+            if distributed.is_main() and not _handed_out:
+                distributed.from_main(None)  # there is nothing to do: it was --help, or a mistake
+                over = True
+            if over:  # after an error the others may be at work, and NCCL would wait for them
+                distributed.leave()
+
+
+def _wrong_start(given: list[list[str]]) -> str | None:
+    """What is wrong with the arguments that the processes were started with."""
+    if other := [number for number, one in enumerate(given) if one != given[0]]:
+        return (
             f"process {other[0]} was started with {' '.join(given[other[0]])}, process 0 with {' '.join(given[0])}: "
             "start all with the same"
         )
-    if "-m" in arguments or "--multirun" in arguments:
-        distributed.leave()
-        raise ValueError("a sweep starts processes for each job itself: python run.py -m trainer.devices=N")
-    with distributed.root_cause_first():
-        try:
-            yield distributed.is_main()
-        except BaseException:
-            if distributed.is_main() and not _handed_out:
-                _let_go()
-            raise  # the others may be at work: NCCL would wait for them
-        if distributed.is_main() and not _handed_out:
-            _let_go()
-        else:
-            distributed.leave()
-
-
-def _let_go() -> None:
-    """Tell the others that there is nothing to do: it was --help, or a mistake."""
-    from humanseg import distributed
-
-    distributed.from_main(None)
-    distributed.leave()
+    if {"-m", "--multirun"} & {*given[0]}:
+        return "a sweep starts processes for each job itself: python run.py -m trainer.devices=N"
+    return None
 
 
 def broken_off() -> Path | None:

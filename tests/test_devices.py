@@ -13,12 +13,13 @@ import pytest
 import torch
 from conftest import ON_FILES, ROOT, call_run_py, write_people
 
-from humanseg import build, checkpoint, device, distributed, launch, loop
+from humanseg import build, checkpoint, distributed, loop, workers
 from humanseg.metrics import Counts
 from humanseg.modes import PRELOAD
+from humanseg.tally import Tally
 
 TWO = "trainer.devices=2"
-PLAN = distributed.Plan(2, preload=PRELOAD)
+PLAN = workers.Plan(2, preload=PRELOAD)
 SHARED = [item for item in ON_FILES if not item.startswith(("data.batch_size", "data.val_split"))]
 SHARED += ["data=folder", "data.val_split=9", "data.val_batch_size=2", "augment=portrait"]  # 16 to train, 5 val batches
 
@@ -108,7 +109,7 @@ def counted(folder: Path) -> tuple[dict, list, list]:
 
 
 def test_validation_counts_each_sample_once(by_two):
-    alone, together = counted(by_two), distributed.launch(counted, (by_two,), PLAN)
+    alone, together = counted(by_two), workers.launch(counted, (by_two,), PLAN)
     assert len(together[2]) == 9 and together[2] == pytest.approx(alone[2], abs=1e-4)
     for mine, theirs in zip(alone[1], together[1], strict=True):
         mine, theirs = torch.tensor(mine, dtype=torch.float64), torch.tensor(theirs, dtype=torch.float64)
@@ -155,7 +156,7 @@ def test_a_run_goes_on_with_another_number_of_processes(run, by_two, by_one, tmp
 
 def gone_on_with() -> tuple[float, int]:
     """The sums of an unfinished epoch, as they are saved again after two processes have restored them."""
-    tally = loop.Tally(torch.device("cpu"))
+    tally = Tally(torch.device("cpu"))
     saved = {"sums": {"loss": torch.tensor(3.0)}, "counts": vars(Counts.zeros(2, torch.device("cpu")))}
     tally.load_state_dict(saved | {"batches": 4, "seconds": 1.0, "waited": 0.0})
     tally.collect()
@@ -163,7 +164,7 @@ def gone_on_with() -> tuple[float, int]:
 
 
 def test_an_unfinished_epoch_is_not_counted_by_each_process():
-    assert gone_on_with() == distributed.launch(gone_on_with, (), PLAN) == (3.0, 4)
+    assert gone_on_with() == workers.launch(gone_on_with, (), PLAN) == (3.0, 4)
 
 
 class Partly(torch.nn.Module):
@@ -188,7 +189,7 @@ def gradients() -> list:
 
 
 def test_gradients_are_averaged_where_a_network_uses_a_part_of_itself():
-    assert distributed.launch(gradients, (), PLAN) == [[[1.5, 1.5]], None]
+    assert workers.launch(gradients, (), PLAN) == [[[1.5, 1.5]], None]
 
 
 class Fails(torch.nn.Module):
@@ -347,48 +348,3 @@ def test_what_processes_can_not_share_is_one_sentence(run, arguments, sentence):
         pytest.skip("the sentences of a machine without a GPU")
     told = run("trainer.device=cpu", *arguments, code=1).stderr
     assert sentence in told and "Traceback" not in told
-
-
-@pytest.fixture
-def eight_gpus(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "chosen"),
-    [(1, None), (4, [0, 1, 2, 3]), ("all", [*range(8)]), ([2, 3], [2, 3]), ([5], [5])],
-)
-def test_devices_are_chosen_by_number_count_or_all(eight_gpus, wanted, chosen):
-    assert device.choose_devices(wanted, "auto") == (len(chosen) if chosen else 1, chosen)
-
-
-def test_a_run_that_was_given_gpus_chooses_among_them(eight_gpus):
-    with device.given([6, 7], 4):
-        assert str(device.choose_device("auto")) == "cuda:6" and str(device.choose_device("cuda:1")) == "cuda:1"
-        assert device.choose_devices(2, "auto") == device.choose_devices("all", "cuda") == (2, [6, 7])
-    assert str(device.choose_device("auto")) == "cuda"
-
-
-@pytest.mark.parametrize("wanted", [9, [1, 1], [8]])
-def test_gpus_that_are_not_there_are_refused(eight_gpus, wanted):
-    with pytest.raises(ValueError, match="there are 8 CUDA device"):
-        device.choose_devices(wanted, "auto")
-
-
-def test_one_device_by_name_and_several_are_refused(eight_gpus):
-    with pytest.raises(ValueError, match="trainer.device=cuda:1 is one device: give trainer.device=cuda"):
-        device.choose_devices(2, "cuda:1")
-
-
-@pytest.mark.parametrize(("text", "tasks"), [("2(x3),1", [2, 2, 2, 1]), ("8", [8]), ("4(x2)", [4, 4]), ("1,3", [1, 3])])
-def test_slurms_tasks_are_counted_by_node(text, tasks):
-    assert launch._tasks_by_node(text) == tasks
-
-
-@pytest.mark.parametrize(
-    ("nodes", "first"), [("node[07-09,12],other", "node07"), ("alone", "alone"), ("a1,b2", "a1"), ("gpu-[3]", "gpu-3")]
-)
-def test_slurms_first_node_is_where_they_meet(nodes, first):
-    assert launch._first_host(nodes) == first

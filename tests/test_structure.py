@@ -16,7 +16,8 @@ LAYERS = [
     {"modes"},
     {"build", "loop", "checkpoint", "runs", "logs", "predictor", "engines", "export", "report", "benchmark"}
     | {"journal", "drawing", "media", "video", "live"},
-    {"data", "losses", "metrics", "callbacks", "schedules", "device", "rules", "recorded", "interrupts", "distributed"},
+    {"data", "losses", "metrics", "callbacks", "schedules", "device", "rules", "recorded", "interrupts", "distributed"}
+    | {"tally", "workers"},
 ]
 HYDRA_LIVES_IN = {"commandline", "launch", "parallel_jobs", "resolvers", "resume", "sweeps", "modes", "build"}
 

@@ -45,6 +45,12 @@ class Trainee:
             self.state, batches, self.data, self.compute, self.loss, self.metrics, settings, lambda _: None
         )
 
+    def stream(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Its real batches, without end, after two steps to warm up."""
+        batches = self.data.train_batches(0, ENDLESS)
+        self.epoch(batches, 2)
+        return batches
+
     def turn(self, batches: Iterator[tuple[Tensor, Tensor]], seconds: float) -> dict[str, float]:
         """The log of about as many seconds, two steps at least, after one to warm up."""
         warm = distributed.from_main(self.epoch(batches, 1))
@@ -70,10 +76,7 @@ def ceiling(trainees: dict[str, Trainee], seconds: float) -> list[Figure]:
         found.append(figure("ceiling", f"first step, {name}", "s", [first]))
         trainee.epoch(batches, 2)  # cuDNN has chosen, the compiler may have met another guard
         peers[name] = lambda trainee=trainee, batches=batches: trainee.turn(batches, seconds / ROUNDS)
-    rates = {
-        name: figure("ceiling", f"step, {name}", "images/s", [log["time/images_per_second"] for log in logs])
-        for name, logs in in_turn(peers).items()
-    }
+    rates = {name: rate("ceiling", f"step, {name}", logs) for name, logs in in_turn(peers).items()}
     first, *others = rates.values()
     return [*found, first, *others, *(ratio(f"{one.name} / {first.name}", one, first) for one in others)]
 
@@ -84,9 +87,8 @@ def end_to_end(trainee: Trainee, script: Callable[[float], float], workers: int,
     Args:
         script: trains for about as many seconds and returns its images a second.
     """
-    data, device = trainee.data, trainee.compute.device
-    stream, batch = data.train_batches(0, ENDLESS), ready(data, device)
-    trainee.epoch(stream, 2)
+    device = trainee.compute.device
+    stream, batch = trainee.stream(), ready(trainee.data, device)
 
     def real() -> dict[str, float]:
         drain(stream, workers)
@@ -101,10 +103,7 @@ def end_to_end(trainee: Trainee, script: Callable[[float], float], workers: int,
     )
     with memory.watched(device) as peaks:
         trainee.epoch(stream, 2)
-    rates = {
-        name: figure("training", name, "images/s", [log["time/images_per_second"] for log in logs])
-        for name, logs in turns.items()
-    }
+    rates = {name: rate("training", name, logs) for name, logs in turns.items()}
     waits = [100 * log["time/data_wait_share"] for log in turns["real"]]
     return [
         *rates.values(),
@@ -124,20 +123,23 @@ def scaling(
         together: has them train for about as many seconds and returns the log. ideal: how many times as fast as one
             they could be: 1 where they share the same CPU.
     """
-    stream = alone.data.train_batches(0, ENDLESS)
-    alone.epoch(stream, 2)
+    stream = alone.stream()
 
     def one() -> dict[str, float]:
         drain(stream, alone.data.num_workers)
         return alone.turn(stream, seconds / ROUNDS)
 
     turns = in_turn({"1 process": one, f"{processes} processes": lambda: together(seconds / ROUNDS)})
-    rates = {name: [log["time/images_per_second"] for log in logs] for name, logs in turns.items()}
-    single, several = (figure("scaling", name, "images/s", values) for name, values in rates.items())
-    perfect = single
-    if ideal > 1:
-        perfect = figure("scaling", f"{ideal} times 1 process", "images/s", [ideal * rate for rate in single.rounds])
-    return [*dict.fromkeys((single, perfect, several)), ratio(f"{several.name} / {perfect.name}", several, perfect)]
+    single, several = (rate("scaling", name, logs) for name, logs in turns.items())
+    if ideal == 1:
+        return [single, several, ratio(f"{several.name} / {single.name}", several, single)]
+    perfect = figure("scaling", f"{ideal} times 1 process", "images/s", [ideal * value for value in single.rounds])
+    return [single, perfect, several, ratio(f"{several.name} / {perfect.name}", several, perfect)]
+
+
+def rate(part: str, name: str, logs: list[dict[str, float]]) -> Figure:
+    """The images a second of the logs of several turns."""
+    return figure(part, name, "images/s", [log["time/images_per_second"] for log in logs])
 
 
 class Script(NamedTuple):

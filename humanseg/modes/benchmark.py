@@ -19,6 +19,7 @@ from humanseg.data.synthetic import synthetic
 from humanseg.device import Compute, be_deterministic, choose_devices, choose_precision, cores, describe_device
 from humanseg.metrics import EVALUATION_ONLY
 from humanseg.modes import PRELOAD, overrides, run_folder
+from humanseg.workers import Plan, launch
 
 log = logging.getLogger(__name__)
 
@@ -232,12 +233,12 @@ def _scaling(bench: Bench) -> list[Figure]:
     if processes == 1:
         log.info("           trainer.devices=N measures it")
         return []
-    alone, plan = bench.trainee(), distributed.Plan(processes, gpus, preload=PRELOAD)
+    alone, plan = bench.trainee(), Plan(processes, gpus, preload=PRELOAD)
     if gpus:  # each has its part of a batch, however many there are
         alone.data = dataclasses.replace(bench.data, batch_size=bench.data.batch_size // processes)
 
     def together(seconds: float) -> dict[str, float]:
-        return distributed.launch(_train_together, (bench.cfg, bench.typed, seconds), plan)
+        return launch(_train_together, (bench.cfg, bench.typed, seconds), plan)
 
     return training.scaling(alone, together, processes, processes if gpus else 1, bench.seconds)
 
@@ -247,9 +248,7 @@ def _train_together(cfg: dict, typed: list[str], seconds: float) -> dict[str, fl
     bench = Bench(cfg, typed, seconds)
     trainee = bench.trainee(cfg["trainer"]["compile"])
     trainee.state.parallel = build.parallel(trainee.state.model, bench.compute, bench.data.image_size)
-    stream = trainee.data.train_batches(0, training.ENDLESS)
-    trainee.epoch(stream, 2)
-    return trainee.turn(stream, seconds)
+    return trainee.turn(trainee.stream(), seconds)
 
 
 def _start(bench: Bench) -> list[Figure]:

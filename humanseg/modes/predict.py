@@ -81,8 +81,8 @@ def run(config: DictConfig) -> None:
     ckpt = runs.find_checkpoint(options["ckpt"], options["out"])
     few = kind == "photographs" and len(planned) < FEW
     predictor = _predictor(options, ckpt, in_torch=few or len(scales) > 1)
-    facts = {"ckpt": str(ckpt), "overrides": overrides(), "mode": "predict"}
-    record = runs.Run(run_folder(), **facts) if distributed.is_main() else None
+    begun = {"ckpt": str(ckpt), "overrides": overrides(), "mode": "predict"}
+    record = runs.Run(run_folder(), **begun) if distributed.is_main() else None
     tints = [color(one) for one in options["colors"]]
     keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes")
     drawings = Drawings(names, colors=tints, **{key: options[key] for key in keys})

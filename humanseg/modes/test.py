@@ -31,8 +31,8 @@ def run(config: DictConfig) -> float:
         raise ValueError("mode=test needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
     path = runs.find_checkpoint(composed["ckpt"], composed["out"])
     cfg, predictor, epoch = (_exported if runs.is_exported(path) else _recorded)(path, composed)
-    facts = {"ckpt": str(path), "overrides": overrides(), "epoch": epoch}
-    record = runs.Run(run_folder(), **facts) if distributed.is_main() else None
+    begun = {"ckpt": str(path), "overrides": overrides(), "epoch": epoch}
+    record = runs.Run(run_folder(), **begun) if distributed.is_main() else None
     data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
     metrics = build.metrics(cfg["metrics"])
     split = choose_split(data, composed["split"])
