@@ -85,6 +85,8 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
 def explain(error: Exception, arguments: list[str]) -> str:
     """What was wrong with the command line, with the nearest valid name; nothing for a defect."""
     text = str(error)
+    if match := re.search(r"hydra_plugins\.hydra_(\w+)_launcher", text):
+        return f'the package hydra-{match[1]}-launcher is missing: pip install -e ".[{match[1]}]"'
     if isinstance(error, RuntimeError):
         if type(error).__module__.startswith(("submitit.", "joblib.")):
             return f"a job has died ({text.splitlines()[0]}); python run.py resume=latest goes on with its sweep"
@@ -97,8 +99,6 @@ def explain(error: Exception, arguments: list[str]) -> str:
             f"{group}={choice}: there is no such choice{_nearest(choice, error.options)}; {group} is one of "
             + ", ".join(sorted(error.options))
         )
-    if match := re.search(r"hydra_plugins\.hydra_(\w+)_launcher", text):
-        return f'the package hydra-{match[1]}-launcher is missing: pip install -e ".[{match[1]}]"'
     if match := re.search(r"Could not override '([^']+)'", text):
         return _explain_key(match[1], arguments)
     if match := re.search(r"Could not append to config. An item is already at '([^']+)'", text):
