@@ -1,12 +1,12 @@
-"""The one place that turns config into objects."""
+"""The one place that turns config into objects: networks, losses, optimizers, data."""
 
 import os
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations calls home when it is imported otherwise
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise albumentations calls home when it is imported
 
 import inspect
 from collections.abc import Callable
-from itertools import chain
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,19 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
 
-from humanseg import checkpoint, distributed, loop, losses
-from humanseg import metrics as metric_functions
-from humanseg.callbacks import Record
-from humanseg.data.loading import Data, prepare
-from humanseg.device import Compute, bound_memory, choose_device, choose_precision, keep_memory, set_threads
+from humanseg import checkpoint, loop, losses
+from humanseg.compute import Compute, choose_precision
+from humanseg.data.loading import Data, LoaderConfig
+from humanseg.data.split import SplitConfig, split
+from humanseg.ema import average
+from humanseg.processes import distributed, hardware
+from humanseg.processes.torch_private import NORMS
 from humanseg.schedules import Schedule
-
-WITHOUT_DECAY = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
 def build(node: dict, what: str, **arguments) -> Any:
-    """Instantiate a node of the config; what the target refuses becomes a sentence that names `what`.
+    """Instantiate a node of the config. An error of the target becomes a sentence that names `what`.
 
     Raises:
         ValueError: the target's own error, or a `_target_` that can't be imported.
@@ -44,7 +42,7 @@ def model(config: dict) -> nn.Module:
     """The network of a `model` config, with its encoder's weights.
 
     Raises:
-        ValueError: no such encoder, or weights that don't fit or can't be had.
+        ValueError: there is no such encoder, or its weights don't fit or can't be downloaded.
     """
     weights = config.get("encoder_weights")
     if weights is None or not _is_path(weights):
@@ -63,19 +61,19 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     """Load a local state dict into an encoder; a classifier's keys are left out.
 
     Raises:
-        ValueError: no such file, not a state dict, or keys and shapes that differ (listed).
+        ValueError: there is no such file, it is no state dict, or keys or shapes differ (listed).
     """
     if not path.is_file():
         raise ValueError(f"model.encoder_weights={path}: no such file; give null, imagenet or a state dict's path")
     try:
         given = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has no one error for a file that is no state dict
+    except Exception as error:  # torch raises errors of many types for such a file
         raise ValueError(f"model.encoder_weights={path} is no state dict: {str(error).splitlines()[0]}") from error
     expected = encoder.state_dict()
     parts = {key.split(".")[0] for key in expected}
     given = {key: value for key, value in given.items() if key.split(".")[0] in parts}
     counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
-    given = counters | given  # old files have no counters, which nothing reads
+    given = counters | given  # old files lack the counters, which nothing reads
     if differences := checkpoint.mismatch(expected, given):
         raise ValueError(f"model.encoder_weights={path} does not fit the encoder: {checkpoint.describe(differences)}")
     encoder.load_state_dict(given)
@@ -96,7 +94,7 @@ def optimizers(config: dict, network: nn.Module) -> dict[str, Optimizer]:
     """One optimizer, named ``model``, or one for each of `config["parts"]`.
 
     Raises:
-        ValueError: parts that aren't in the model, or that leave parameters out.
+        ValueError: a part isn't in the model, or the parts leave parameters out or share some.
     """
     if "parts" not in config:
         return {"model": _optimizer(config, network, "optimizer")}
@@ -119,67 +117,27 @@ def schedule(config: dict, total: int) -> Schedule:
     return build(config, "scheduler")(total)
 
 
-class Average(AveragedModel):
-    """The moving average of a network's weights and statistics.
-
-    Its decay grows with the number of updates, min(decay, (1 + n) / (10 + n)), so that the first steps are forgotten; the
-    first update copies. torch's own update would send that number to the device at each step and wait for it.
-    """
-
-    def __init__(self, network: nn.Module, decay: float):
-        super().__init__(network, use_buffers=True)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Take in the weights after a step."""
-        count = int(self.n_averaged)  # on the CPU
-        weight = 1 - min(self.decay, (1 + count) / (10 + count)) if count else 1.0
-        ours, theirs = (chain(one.parameters(), one.buffers()) for one in (self.module, model))
-        pairs = list(zip(ours, theirs, strict=True))
-        floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        torch._foreach_lerp_(*map(list, zip(*floating, strict=True)), weight)
-        for averaged, current in pairs:
-            if not averaged.is_floating_point():
-                averaged.copy_(current)  # batch norm's counters
-        self.n_averaged += 1
-
-
-def average(network: nn.Module, decay: float) -> Average | None:
-    """The moving average of the weights and statistics; None for a decay of 0."""
-    return Average(network, decay) if decay else None
-
-
-def state(
-    network: nn.Module,
-    compute: Compute,
-    optimizer: dict,
-    scheduler: dict,
-    ema: float,
-    total: int,
-    synchronise: bool = False,
-) -> loop.State:
+def state(network: nn.Module, compute: Compute, config: dict, total: int) -> loop.State:
     """A network on its device and all that trains it for `total` optimizer steps.
 
     Args:
-        synchronise: batch norm takes its statistics over the batches of all processes.
+        config: a run's; its optimizer, scheduler and trainer are used.
 
     Raises:
-        ValueError: that is wanted elsewhere than on GPUs.
+        ValueError: the optimizer's parts don't fit, or batch norm is to be synchronised elsewhere than on GPUs.
     """
-    network = compute.place(network)
-    if synchronise:
+    network, trainer = compute.place(network), config["trainer"]
+    if trainer["sync_batchnorm"]:
         if compute.device.type != "cuda":
             raise ValueError("trainer.sync_batchnorm=true: torch synchronises batch norm between GPUs alone")
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
-    return loop.State(
-        network, average(network, ema), optimizers(optimizer, network), schedule(scheduler, total), scaler
-    )
+    chosen = optimizers(config["optimizer"], network)
+    return loop.State(network, average(network, trainer["ema"]), chosen, schedule(config["scheduler"], total), scaler)
 
 
 def parallel(network: nn.Module, compute: Compute, size: int) -> nn.Module:
-    """A network on its device as several processes train it together, on squares of `size` pixels."""
+    """The network, on its device already, as several processes train it together on squares of `size` pixels."""
     square = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     return distributed.parallel(network, lambda: compute(network, square))
 
@@ -188,54 +146,48 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
     """The splits of a `data` config with the augmentation of an `augment` config.
 
     Raises:
-        ValueError: as the source and `prepare` raise it.
+        ValueError: the source, `split` or `Data` raises it.
     """
-    shared = {key: value for key, value in config.items() if key in inspect.signature(prepare).parameters}
-    source = {key: value for key, value in config.items() if key not in shared}
+    loader, divided = _taken(LoaderConfig, config), _taken(SplitConfig, config)
+    ours = {"mean", "std", *loader, *divided}  # mean and std are the network's, see `compute`
+    source = {key: value for key, value in config.items() if key not in ours}
     target = get_object(source["_target_"])
     context = {"classes": classes, "size": config["image_size"], "seed": seed}
     if config.get("cache"):
         context["cache_dir"] = config["cache_dir"]
     asked = inspect.signature(target).parameters
-    with distributed.main_first():  # it checks the files, and the others find that done
+    with distributed.main_first():  # the main process checks the files; the other processes find that done
         sources = build(source, "data", **{key: value for key, value in context.items() if key in asked})
     pipeline = build(augment, "augment") if augment else None
-    place = {"rank": distributed.rank(), "size": distributed.size()}
-    return prepare(sources, **shared, seed=seed, augment=pipeline, **place)
+    splits = split(sources, SplitConfig(**divided), seed)
+    return Data(splits, LoaderConfig(**loader), seed, pipeline, distributed.share())
+
+
+def _taken(kind: type, config: dict) -> dict:
+    """The keys of a config that a dataclass has. An older checkpoint's config may lack some."""
+    return {field.name: config[field.name] for field in fields(kind) if field.name in config}
 
 
 def compute(trainer: dict, data_config: dict) -> Compute:
     """Where and how the network runs, chosen for the hardware where the config says auto."""
-    set_threads(trainer["threads"])
-    device = choose_device(trainer["device"])
-    bound_memory(trainer.get("memory_fraction"), device)  # an older checkpoint's config has none
+    hardware.set_threads(trainer["threads"])
+    device = hardware.choose_device(trainer["device"])
+    hardware.bound_memory(trainer.get("memory_fraction"), device)  # an older checkpoint's config has none
     if device.type == "cpu":
-        keep_memory()
+        hardware.keep_memory()
     precision = choose_precision(trainer["precision"], device)
     return Compute(device, precision, trainer["channels_last"], data_config["mean"], data_config["std"])
 
 
-def callbacks(config: dict, writer: SummaryWriter, samples: tuple[Tensor, Tensor]) -> Callable[[Record], None]:
-    """The callbacks in their order as one; each sees the previewed `samples` in its record.
+def callbacks(config: dict) -> list[Callable]:
+    """The callbacks in their order.
 
     Raises:
         ValueError: a callback without a function, or with one that can't be imported.
     """
     if bare := [name for name, node in config.items() if node and "_target_" not in node]:
         raise ValueError(f"callbacks.{bare[0]} has no _target_: choose callbacks=default, or name its function")
-    built = [build(node, f"callbacks.{name}") for name, node in config.items() if node]
-
-    def react(record: Record) -> None:
-        record.samples = samples
-        for callback in built:
-            callback(record, writer, record.step)
-
-    return react
-
-
-def metrics(names: list[str]) -> dict[str, Callable]:
-    """Metric functions by name; see `humanseg.metrics.find`."""
-    return metric_functions.find(names)
+    return [build(node, f"callbacks.{name}") for name, node in config.items() if node]
 
 
 def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
@@ -243,7 +195,7 @@ def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
     parameters = [parameter for parameter in part.parameters() if parameter.requires_grad]
     groups = [{"params": parameters}]
     if not config["decay_norms_and_biases"]:
-        norms = [module for module in part.modules() if isinstance(module, WITHOUT_DECAY)]
+        norms = [module for module in part.modules() if isinstance(module, NORMS)]
         spared = {id(parameter) for norm in norms for parameter in norm.parameters()}
         spared |= {id(parameter) for name, parameter in part.named_parameters() if name.split(".")[-1] == "bias"}
         groups = [
@@ -262,15 +214,15 @@ def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
 def has_fused(optimizer: Callable, parameters: list[Tensor]) -> bool:
     """Whether torch steps all parameters in one kernel: its own optimizers that know `fused`, on CUDA and the CPU.
 
-    It is quicker than the loop over tensors (AdamW's step on 2 CPU cores takes 0.45 of the time), and on CUDA it reads
-    loss scaling's overflow on the device, where other optimizers wait for it.
+    That is faster than the loop over tensors: AdamW's step on 2 CPU cores takes 0.45 of the time. On CUDA it also reads
+    the overflow of loss scaling on the device, where other optimizers wait for it.
     """
     own = optimizer.__module__.startswith("torch.optim.") and "fused" in inspect.signature(optimizer).parameters
     return own and all(one.device.type in ("cuda", "cpu") and one.is_floating_point() for one in parameters)
 
 
 def _refused(what: str, error: Exception) -> ValueError:
-    """A target's own error, under the name of its group where it does not begin with it."""
+    """A target's own error as a ValueError that begins with the name of its group."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, ValueError) and text.startswith(what.split()[0].split(".")[0]):
         return ValueError(text)

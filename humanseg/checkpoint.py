@@ -4,17 +4,21 @@ import logging
 import os
 import pickle
 import random
-import shutil
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from humanseg.loop import State
+from humanseg.loop import Setup, State, refuse_bad_loss
+from humanseg.processes import distributed
+from humanseg.processes.distributed import rank_zero_only
+from humanseg.processes.signals import Interrupted
+from humanseg.runs import atomic
+from humanseg.runs.recorded import in_todays_names
 from humanseg.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -23,8 +27,10 @@ log = logging.getLogger(__name__)
 class Checkpoints:
     """The checkpoints in a run's folder: last.pt, previous.pt, best.pt and those that stay, as epoch_0010.pt.
 
+    The main process alone saves.
+
     Args:
-        minutes: longest time between two; None: epochs alone are saved.
+        minutes: longest time between two; None: only epochs are saved.
         facts: what goes into each beside the state: `config`, `choices` of its groups, `versions`, `machine`, `samples`.
     """
 
@@ -33,12 +39,15 @@ class Checkpoints:
         self.wait = float("inf") if minutes is None else 60 * minutes
         self.saved, self.seconds = time.monotonic(), 0.0
 
+    @rank_zero_only
     def due(self) -> bool:
         """Whether the last one is too long ago."""
         return time.monotonic() - self.saved >= self.wait
 
+    @rank_zero_only
     def save(self, state: State, also: Iterable[str] = ()) -> None:
-        """Save the state as last.pt and under the names in `also`, which come first: what a kill leaves is done again.
+        """Save the state as last.pt and under the names in `also`, which come first: a run that is killed here goes on from
+        the last.pt before, and saves them again.
 
         Raises:
             ValueError: it can't be written.
@@ -47,6 +56,32 @@ class Checkpoints:
         save(self.folder / "last.pt", pack(state, **self.facts), self.folder / "previous.pt", also)
         self.saved = time.monotonic()
         self.seconds += self.saved - started
+
+
+class SafePoint:
+    """Between two optimizer steps or validation batches: where the state is saved when it is due, and a run can stop.
+
+    Of several processes all come here equally often, and do the same.
+
+    Args:
+        asked: returns the number of the signal that asks the run to stop, else None.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, setup: Setup, seed: int, asked: Callable[[], int | None]):
+        self.checkpoints, self.setup, self.seed, self.asked = checkpoints, setup, seed, asked
+
+    def __call__(self, state: State) -> None:
+        """Raises:
+        Interrupted: the run was asked to stop; it is saved. ValueError: the loss is not finite, nothing is saved.
+        """
+        distributed.seed_rank(self.seed, state.step)
+        stop, due = distributed.all_reduce_max(self.asked() or 0, bool(self.checkpoints.due()))
+        if stop or due:
+            refuse_bad_loss(state, self.setup)
+            state.collect()
+            self.checkpoints.save(state)
+        if stop:
+            raise Interrupted(stop)
 
 
 def pack(state: State, config: dict, **facts: Any) -> dict[str, Any]:
@@ -78,7 +113,7 @@ def restore(state: State, payload: dict[str, Any], device: torch.device, changed
 
     Args:
         state: newly built from the same config.
-        changed: keys of the config that were typed anew; ``optimizer.lr`` and its like win over the checkpoint's.
+        changed: keys of the config that have new values; ``optimizer.lr`` and its like win over the checkpoint's.
     """
     state.model.load_state_dict(payload["model"])
     if state.ema:
@@ -86,11 +121,11 @@ def restore(state: State, payload: dict[str, Any], device: torch.device, changed
         state.ema.n_averaged.fill_(payload["ema_updates"])
     for name, optimizer in state.optimizers.items():
         prefix = "optimizer." if name == "model" else f"optimizer.parts.{name}."
-        typed = [key.removeprefix(prefix) for key in changed if key.startswith(prefix)]
+        given = [key.removeprefix(prefix) for key in changed if key.startswith(prefix)]
         saved, groups = payload["optimizers"][name], []
         for old, new in zip(saved["param_groups"], optimizer.state_dict()["param_groups"], strict=True):
-            groups.append(old | {key: new[key] for key in typed if key in new})
-            if "lr" in typed:
+            groups.append(old | {key: new[key] for key in given if key in new})
+            if "lr" in given:
                 groups[-1]["initial_lr"] = new["lr"]
         optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
         _lay_out(optimizer)
@@ -122,24 +157,16 @@ def save(path: Path, payload: dict[str, Any], keep: Path | None = None, also: It
     """Write a checkpoint so that the folder holds a whole one at every instant; the one before it becomes `keep`.
 
     Args:
-        also: names beside `path` that are to hold the same; they are there before `path` is.
+        also: names beside `path` for the same content; they are there before `path` is.
 
     Raises:
         ValueError: it can't be written, as on a full disk; the one before it is untouched.
     """
-    temporary = path.with_name(path.name + ".part")
     try:
-        with temporary.open("wb") as file:
+        copies = [path.with_name(name) for name in also]
+        with atomic.replacing(path, copies, keep) as temporary, temporary.open("wb") as file:
             torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        for name in also:
-            _duplicate(temporary, path.with_name(name))
-        if keep and path.exists():
-            os.replace(path, keep)
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
         raise ValueError(f"{path} can't be written ({error}); the checkpoint before it is whole") from error
 
 
@@ -161,17 +188,6 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     return load(previous) if previous.exists() else None
 
 
-def _duplicate(source: Path, path: Path) -> None:
-    """Give a file a second name, atomically; a copy where the file system has no hard links."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    os.replace(temporary, path)
-
-
 def load(path: Path) -> dict[str, Any]:
     """Open a checkpoint on the CPU, weights-only: nothing in it can choose code to run.
 
@@ -191,7 +207,7 @@ def load(path: Path) -> dict[str, Any]:
     needed = {"architecture", "choices", "config", "ema", "model"}
     if missing := needed - (payload.keys() if isinstance(payload, dict) else set()):
         raise ValueError(f"{path} is no checkpoint of humanseg: {', '.join(sorted(missing))} missing")
-    return payload
+    return payload | {"config": in_todays_names(payload["config"])}
 
 
 def load_weights(model: nn.Module, payload: dict[str, Any], path: Path) -> None:

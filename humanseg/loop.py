@@ -1,11 +1,8 @@
-"""The training loop: epochs of optimizer steps, validation, and what follows from the history."""
+"""The training loop: epochs of optimizer steps and validation."""
 
-import functools
 import math
-import operator
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -14,13 +11,14 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from humanseg import distributed
-from humanseg.callbacks import Record
+from humanseg.compute import Compute
 from humanseg.data.loading import Data
-from humanseg.device import Compute
+from humanseg.history import stops_early
+from humanseg.losses import total_loss
 from humanseg.metrics import Counts
+from humanseg.processes import distributed
 from humanseg.schedules import Schedule
-from humanseg.tally import Tally
+from humanseg.tally import Tally, evaluate, network_outputs
 
 
 @dataclass(frozen=True)
@@ -29,12 +27,23 @@ class Settings:
 
     epochs: int
     steps: int  # optimizer steps an epoch
-    accumulate: int
-    grad_clip: float | None
-    val_every: int
-    monitor: str | None
-    monitor_mode: str
-    early_stop: int
+    accumulate: int = 1
+    grad_clip: float | None = None
+    val_every: int = 1
+    monitor: str | None = None
+    monitor_mode: str = "max"
+    early_stop: int = 0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run trains with. It stays as it is while the state changes."""
+
+    data: Data
+    compute: Compute
+    loss: nn.Module
+    metrics: dict[str, Callable[[Counts], float]]  # by name
+    settings: Settings
 
 
 @dataclass
@@ -58,187 +67,135 @@ class State:
         return self.ema.module if self.ema else self.model
 
     def collect(self) -> None:
-        """Make one state of those of several processes, before it is evaluated or saved: all of them call this.
+        """Make one state of those of several processes, before it is evaluated or saved. All processes call this.
 
-        Their weights are equal, their batch norm's statistics become the mean, their sums go to the main one.
+        Their weights are equal. The statistics of batch norm become their mean, and the main process gets all sums.
         """
         averaged = self.ema.module.buffers() if self.ema else ()
-        distributed.average([*self.model.buffers(), *averaged])
+        distributed.all_reduce_mean([*self.model.buffers(), *averaged])
         if self.tally:
             self.tally.collect()
 
 
-def fit(
-    state: State,
-    data: Data,
-    compute: Compute,
-    loss: nn.Module,
-    metrics: dict[str, Callable[[Counts], float]],
-    settings: Settings,
-    react: Callable[[Record], None],
-    after_epoch: Callable[[State, Record], None],
-    between: Callable[[State], None],
-) -> None:
-    """Train until `settings.epochs` or early stopping, from wherever the state is.
+@dataclass
+class Record:
+    """An epoch, as callbacks see it."""
+
+    epoch: int  # from 1
+    step: int  # optimizer steps so far
+    log: dict[str, float]  # the epoch's values by their TensorBoard names
+    model: nn.Module  # the weights that validation used
+    compute: Compute  # logits = compute(model, images)
+    trained: nn.Module  # the weights that training steps, with the last step's gradients
+    counts: Counts | None = None  # validation's, where there was one
+    ious: Tensor | None = None  # of the person, for each validation sample in their order
+    samples: tuple[Tensor, Tensor] | None = None  # the same in each epoch: uint8 NxHxWx3, uint8 NxHxW
+
+
+def _nothing(*_: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What others do while the loop runs.
 
     Args:
-        react: the callbacks; may add values to an epoch's log.
+        after_step: called after each optimizer step and each validation batch, where the state can be saved. What it
+            raises ends the training there. Of several processes all call it equally often.
+        on_epoch: the callbacks; they may add values to the epoch's log.
         after_epoch: logs and saves.
-        between: called after each optimizer step and each validation batch, where the state can be saved; what it
-            raises ends the training there.
+    """
+
+    after_step: Callable[[State], None] = _nothing
+    on_epoch: Callable[[Record], None] = _nothing
+    after_epoch: Callable[[State, Record], None] = _nothing
+
+
+def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> None:  # noqa: B008  it is frozen
+    """Train until the last epoch or an early stop, from wherever the state is.
 
     Raises:
         ValueError: the loss is not finite, or the monitored metric does not exist.
     """
+    settings, data = setup.settings, setup.data
     per_epoch = settings.steps * settings.accumulate
     used = state.epoch * per_epoch + (state.tally.batches if state.tally else 0)
     batches = data.train_batches(used, settings.epochs * per_epoch)
-    while state.epoch < settings.epochs and not stops_early(state.history, settings):
-        log = train_epoch(state, batches, data, compute, loss, metrics, settings, between)
-        record = Record(state.epoch + 1, state.step, log, state.evaluated, compute, state.model)
+    judged_by = settings.monitor, settings.monitor_mode, settings.early_stop
+    while state.epoch < settings.epochs and not stops_early(state.history, *judged_by):
+        log = train_epoch(state, batches, setup, hooks.after_step)
+        record = Record(state.epoch + 1, state.step, log, state.evaluated, setup.compute, state.model)
         if data.splits["val"] and (record.epoch % settings.val_every == 0 or record.epoch == settings.epochs):
-            started = time.perf_counter()
-            outputs = network_outputs(state.evaluated, data.eval_batches("val"), compute)
-            values, record.counts, record.ious = evaluate(
-                outputs, metrics, loss, lambda _: between(state), data.idle_rounds("val")
-            )
-            log.update({f"val/{name}": value for name, value in values.items()})
-            log["time/validation_seconds"] = time.perf_counter() - started
-        react(record)
-        finish_epoch(state, distributed.from_main(log), settings)  # callbacks may have added to the main one's
-        after_epoch(state, record)
+            validate(state, record, setup, hooks.after_step)
+        hooks.on_epoch(record)
+        finish_epoch(state, distributed.broadcast(log), settings)  # the main process' callbacks may have added values
+        hooks.after_epoch(state, record)
 
 
 def train_epoch(
-    state: State,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    data: Data,
-    compute: Compute,
-    loss: nn.Module,
-    metrics: dict[str, Callable[[Counts], float]],
-    settings: Settings,
-    between: Callable[[State], None],
+    state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Setup, after_step: Callable[[State], None] = _nothing
 ) -> dict[str, float]:
     """One epoch of optimizer steps, or what is left of it; returns its log."""
-    model, scaler = (state.parallel or state.model).train(), state.scaler
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    settings, compute = setup.settings, setup.compute
+    (state.parallel or state.model).train()
     state.tally = tally = state.tally or Tally(compute.device)
     done = tally.batches // settings.accumulate
-    steps = tqdm(
-        range(done, settings.steps),
-        f"epoch {state.epoch + 1}",
-        settings.steps,
-        leave=False,
-        disable=distributed.no_bar(),
-        initial=done,
-    )
-    tally.start_clock()
-    for _ in steps:
-        set_rates(state)
-        for optimizer in state.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        for left in reversed(range(settings.accumulate)):
-            images, target = tally.wait_for(batches)
-            target = target.to(compute.device, non_blocking=True).long()
-
-            with distributed.unsynchronised(model, wanted=left > 0):
-                logits = compute(model, images)
-                total, terms = total_loss(loss, logits, target)
-                scaler.scale(total / settings.accumulate).backward()
-            tally.add(logits.detach(), target, terms)
-
-        tally.add_norm(step(state, parameters, settings.grad_clip))
-        if compute.device.type == "cpu" or state.step % 50 == 0:  # reading it makes a GPU wait
-            refuse_bad(state, data, settings)
-        tally.stop_clock()
-        between(state)
+    bar = tqdm(total=settings.steps, desc=f"epoch {state.epoch + 1}", initial=done, leave=False,
+               disable=distributed.hides_bar())  # fmt: skip
+    with bar:
         tally.start_clock()
-    refuse_bad(state, data, settings)
-    tally.stop_clock()  # a GPU's last steps have been waited for
+        for _ in range(done, settings.steps):
+            train_step(state, batches, setup)
+            if compute.device.type == "cpu" or state.step % 50 == 0:  # reading the loss makes a GPU wait
+                refuse_bad_loss(state, setup)
+            tally.stop_clock()
+            after_step(state)
+            tally.start_clock()
+            bar.update()
+        refuse_bad_loss(state, setup)
+        tally.stop_clock()  # a GPU's last steps have been waited for
     state.collect()
-    values = tally.read(metrics, settings.steps, data.batch_size) if distributed.is_main() else {}
+    values = tally.read(setup.metrics, settings.steps, setup.data.config.batch_size) if distributed.is_main() else {}
     return {"epoch": state.epoch + 1, "step": state.step, **rates(state), **values}
 
 
-def step(state: State, parameters: list[nn.Parameter], clip: float | None) -> Tensor:
-    """One step of all optimizers with the gradients that are there; returns their norm before it was clipped."""
+def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Setup) -> None:
+    """One optimizer step over `accumulate` batches: forward, backward, clip, step."""
+    model, scaler, tally, settings = state.parallel or state.model, state.scaler, state.tally, setup.settings
+    set_rates(state)
     for optimizer in state.optimizers.values():
-        state.scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
+        optimizer.zero_grad(set_to_none=True)
+
+    for left in reversed(range(settings.accumulate)):
+        images, target = tally.wait_for(batches)
+        target = target.to(setup.compute.device, non_blocking=True).long()
+        with distributed.no_sync(model, wanted=left > 0):
+            logits = setup.compute(model, images)
+            loss, terms = total_loss(setup.loss, logits, target)
+            scaler.scale(loss / settings.accumulate).backward()
+        tally.add(logits.detach(), target, terms)
+
     for optimizer in state.optimizers.values():
-        state.scaler.step(optimizer)
-    state.scaler.update()
+        scaler.unscale_(optimizer)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    norm = nn.utils.clip_grad_norm_(parameters, settings.grad_clip or math.inf)
+    for optimizer in state.optimizers.values():
+        scaler.step(optimizer)
+    scaler.update()
     if state.ema:
         state.ema.update_parameters(state.model)
     state.step += 1
-    return norm
+    tally.add_norm(norm)
 
 
-@torch.inference_mode()
-def evaluate(
-    outputs: Iterable[tuple[Tensor, Tensor]],
-    metrics: dict[str, Callable[[Counts], float]],
-    loss: nn.Module | None = None,
-    each: Callable[[Counts | None], None] | None = None,
-    idle: int = 0,
-) -> tuple[dict[str, float], Counts, Tensor]:
-    """Metrics over pairs of logits NxCxHxW and target NxHxW; validation and test both come through here.
-
-    Several processes see every size()-th pair each, and all of them get the result.
-
-    Args:
-        loss: its terms' means over the samples join the metrics.
-        each: called with the counts of each pair alone.
-        idle: pairs that another process has more, for which `each` is called with None, as it may ask all of them.
-
-    Returns:
-        The metrics, what they were read from, and each sample's IoU of the person.
-    """
-    sums, counts, ious = defaultdict(float), None, []
-    for logits, target in outputs:
-        here = Counts.zeros(logits.shape[1], logits.device)
-        ious.append(here.add(logits, target, boundary="boundary_iou" in metrics, scores=True))
-        counts = here if counts is None else counts + here
-        if each:
-            each(here)
-        if loss is not None:
-            for name, term in total_loss(loss, logits, target.long())[1].items():
-                sums[name] += term * len(logits)
-    for _ in range(idle if each else 0):
-        each(None)
-    ious = torch.cat(distributed.in_turns([one.cpu() for one in ious]))
-    counts, sums = together(counts, sums)
-    values = {name: float(value) / len(ious) for name, value in sums.items()}
-    return values | {name: metric(counts) for name, metric in metrics.items()}, counts, ious
-
-
-def together(counts: Counts | None, sums: dict[str, Tensor]) -> tuple[Counts, dict[str, Tensor]]:
-    """The counts and sums of all processes; one without samples has none."""
-    if distributed.size() == 1:
-        return counts, sums
-    mine = counts.to("cpu") if counts else None, {name: value.cpu() for name, value in sums.items()}
-    parts = [part for part in distributed.gathered(mine) if part[0]]
-    names = parts[0][1]
-    return functools.reduce(operator.add, (part[0] for part in parts)), {
-        name: sum(part[1][name] for part in parts) for name in names
-    }
-
-
-@torch.inference_mode()
-def network_outputs(model: nn.Module, batches: Iterable, compute: Compute) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits and target of batches at the network's size."""
-    model.eval()
-    for images, target in batches:
-        yield compute(model, images), target.to(compute.device, non_blocking=True)
-
-
-def total_loss(loss: nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss to minimise, and what is logged: itself as `loss` and, of a weighted sum, each term as `loss_NAME`."""
-    value = loss(logits, target)
-    if not isinstance(value, dict):
-        return value, {"loss": value}
-    total = sum(value.values())
-    return total, {"loss": total, **{f"loss_{name}": term for name, term in value.items()}}
+def validate(state: State, record: Record, setup: Setup, after_step: Callable[[State], None]) -> None:
+    """Score the validation samples; the record gets the values, counts and IoUs."""
+    started = time.perf_counter()
+    batches = setup.data.eval_batches("val", after_each=lambda: after_step(state))
+    outputs = network_outputs(state.evaluated, batches, setup.compute)
+    values, record.counts, record.ious = evaluate(outputs, setup.metrics, setup.loss)
+    record.log |= {f"val/{name}": value for name, value in values.items()}
+    record.log["time/validation_seconds"] = time.perf_counter() - started
 
 
 def set_rates(state: State) -> None:
@@ -250,7 +207,7 @@ def set_rates(state: State) -> None:
 
 
 def rates(state: State) -> dict[str, float]:
-    """The rates of the last step: `lr`, or `lr/PART` where several optimizers are at work."""
+    """The rates of the last step: `lr`, or `lr/PART` where there are several optimizers."""
     factor = state.schedule.factor(state.step - 1)
     groups = {name: optimizer.param_groups[0] for name, optimizer in state.optimizers.items()}
     found = {name: group.get("initial_lr", group["lr"]) * factor for name, group in groups.items()}
@@ -258,7 +215,11 @@ def rates(state: State) -> dict[str, float]:
 
 
 def finish_epoch(state: State, log: dict[str, float], settings: Settings) -> None:
-    """Take an epoch into the history; a plateau hears of the monitored metric."""
+    """Take an epoch into the history; a plateau gets the monitored metric.
+
+    Raises:
+        ValueError: there is no such metric.
+    """
     if settings.monitor and any(name.startswith("val/") for name in log):
         if settings.monitor not in log:
             raise ValueError(f"trainer.monitor={settings.monitor}: no such value; there are {', '.join(sorted(log))}")
@@ -267,27 +228,17 @@ def finish_epoch(state: State, log: dict[str, float], settings: Settings) -> Non
     state.epoch, state.tally = state.epoch + 1, None
 
 
-def best_epoch(history: list[dict[str, float]], settings: Settings) -> dict[str, float] | None:
-    """The log of the best epoch; of the last one where nothing is monitored."""
-    judged = [log for log in history if math.isfinite(log.get(settings.monitor, math.nan))]
-    if not judged:
-        return history[-1] if history else None
-    return (max if settings.monitor_mode == "max" else min)(judged, key=lambda log: log[settings.monitor])
+def refuse_bad_loss(state: State, setup: Setup) -> None:
+    """Stop at a loss that is not finite, naming where it came from.
 
-
-def stops_early(history: list[dict[str, float]], settings: Settings) -> bool:
-    """Whether `settings.early_stop` validations have passed since the best."""
-    judged = [log for log in history if settings.monitor in log]
-    best = best_epoch(judged, settings)
-    return bool(settings.early_stop and best) and len(judged) - 1 - judged.index(best) >= settings.early_stop
-
-
-def refuse_bad(state: State, data: Data, settings: Settings) -> None:
-    """Stop at a loss that is not finite, naming where it came from."""
+    Raises:
+        ValueError: there was one in this epoch.
+    """
     if state.tally and state.tally.first_bad >= 0:
-        batch = state.epoch * settings.steps * settings.accumulate + int(state.tally.first_bad)
-        names = ", ".join(data.batch_names(batch))
+        accumulate = setup.settings.accumulate
+        batch = state.epoch * setup.settings.steps * accumulate + int(state.tally.first_bad)
+        names = ", ".join(setup.data.batch_names(batch))
         raise ValueError(
-            f"the loss is not finite at step {batch // settings.accumulate + 1}: try a smaller optimizer.lr, "
+            f"the loss is not finite at step {batch // accumulate + 1}: try a smaller optimizer.lr, "
             f"trainer.grad_clip=1 or trainer.precision=fp32; its batch was {names}"
         )

@@ -1,7 +1,7 @@
 """Losses that torch and SMP do not have as this suite needs them.
 
-Each is called with float32 logits NxCxHxW and int64 class ids NxHxW, of which 255 is ignored. It returns a scalar, or of a
-weighted sum a dict of its weighted terms.
+Each is called with float32 logits NxCxHxW and int64 class ids NxHxW, of which 255 is ignored. It returns a scalar;
+`WeightedSum` returns a dict of its weighted terms.
 """
 
 import torch
@@ -48,8 +48,8 @@ class CrossEntropy(nn.CrossEntropyLoss):
 class Overlap(nn.Module):
     """An overlap loss of SMP (Dice, Jaccard, Tversky) that learns from batches without people too.
 
-    SMP leaves a class out that the batch does not show, and with one class nothing remains. The mean probability of the
-    person over the valid pixels, which should be 0 then, takes its place.
+    SMP leaves out a class that is not in the batch, so with one class nothing remains. Then the mean probability of the
+    person over the valid pixels, which should be 0, takes its place.
     """
 
     def __init__(self, loss: nn.Module, classes: int):
@@ -70,7 +70,7 @@ class WeightedSum(nn.Module):
     """Named losses, each times its weight; the loop adds them up and logs each.
 
     Raises:
-        ValueError: weights that don't name the terms.
+        ValueError: the names of the weights are not those of the terms.
     """
 
     def __init__(self, terms: dict[str, nn.Module], weights: dict[str, float]):
@@ -84,11 +84,20 @@ class WeightedSum(nn.Module):
         return {name: self.weights[name] * term(logits, target) for name, term in self.terms.items()}
 
 
+def total_loss(loss: nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss to minimise, and what is logged: the loss as `loss`, and each term of a weighted sum as `loss_NAME`."""
+    value = loss(logits, target)
+    if not isinstance(value, dict):
+        return value, {"loss": value}
+    total = sum(value.values())
+    return total, {"loss": total, **{f"loss_{name}": term for name, term in value.items()}}
+
+
 def check(loss: nn.Module, classes: int) -> None:
     """Try a loss on a small batch.
 
     Raises:
-        ValueError: it doesn't fit `classes`, or gives no finite scalar.
+        ValueError: the loss doesn't fit `classes`, or gives no finite scalar.
     """
     logits = torch.linspace(-1, 1, 2 * classes * 64).view(2, classes, 8, 8).requires_grad_()
     target = torch.arange(128).view(2, 8, 8) % max(classes, 2)

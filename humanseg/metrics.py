@@ -1,7 +1,7 @@
 """Metrics of a data set: counts are summed over all photographs, then divided once.
 
-A metric is a function of `Counts`; a user's own is one such function, named by its dotted path in `metrics`.
-Class 1 is the person; pixels that are IGNORE in the target count nowhere. An empty prediction on an empty mask scores 1.
+A metric is a function of `Counts`. A user's own metric is named by its dotted path in the config's `metrics`. Class 1
+is the person. Pixels that are IGNORE in the target count nowhere. An empty prediction on an empty mask scores 1.
 """
 
 import difflib
@@ -39,7 +39,7 @@ class Counts:
     images: Tensor  # int64
     image_iou: Tensor  # float64: sum of each photograph's IoU of the person
     boundary: Tensor  # int64 2: intersection and union of the person's boundary, pixels
-    scores: Tensor  # int64 2xLEVELS: pixels by probability of the person; row 0 truth is not, row 1 truth is person
+    scores: Tensor  # int64 2xLEVELS: pixels by probability of the person; row 0: truth is no person, row 1: it is
 
     @classmethod
     def zeros(cls, channels: int, device: torch.device | str = "cpu") -> "Counts":
@@ -62,7 +62,7 @@ class Counts:
         return Counts(*(value.to(device) for value in vars(self).values()))
 
     def add(self, logits: Tensor, target: Tensor, boundary: bool = False, scores: bool = False) -> Tensor:
-        """Count a batch; without `boundary` nothing makes a GPU wait.
+        """Count a batch. Without `boundary` nothing here waits for a GPU.
 
         Args:
             logits: float NxCxHxW. target: class ids NxHxW, 255 ignored.
@@ -72,7 +72,7 @@ class Counts:
         """
         found, truth, valid = predictions(logits), target.long(), target != IGNORE
         classes, count = len(self.confusion), len(truth)
-        cell = torch.where(valid, truth * classes + found, classes**2)  # ignored pixels go to one cell too many
+        cell = torch.where(valid, truth * classes + found, classes**2)  # ignored pixels go to an extra cell
         by_image = _histogram(cell.flatten(1), classes**2 + 1)[:, :-1].view(count, classes, classes)
         self.confusion += by_image.sum(0)
         self.images += count
@@ -100,10 +100,11 @@ def _histogram(cells: Tensor, size: int) -> Tensor:
 def boundary_counts(found: Tensor, target: Tensor) -> Tensor:
     """Intersection and union of the boundaries of prediction and truth, in pixels: int64 2.
 
-    The boundary is what lies within 2 % of the photograph's diagonal of the outside (Cheng et al. 2021, "Boundary IoU").
+    The boundary is the part of the person that is at most 2 % of the photograph's diagonal away from the outside (Cheng
+    et al. 2021, "Boundary IoU").
 
     Args:
-        found: bool NxHxW, the person. target: class ids NxHxW; 255 is outside of the photograph.
+        found: bool NxHxW, where a person is predicted. target: class ids NxHxW; 255 is outside of the photograph.
     """
     valid = target != IGNORE
     truth, seen, valid = (planes.cpu().numpy() for planes in (target == 1, found & valid, valid))
@@ -116,7 +117,7 @@ def boundary_counts(found: Tensor, target: Tensor) -> Tensor:
 
 
 def _boundary(mask: np.ndarray, reach: int) -> np.ndarray:
-    """The bool mask HxW without what a square of side 2 * reach + 1 erodes it to; outside of the picture is background."""
+    """The bool mask HxW minus its erosion by a square of side 2 * reach + 1; beyond the picture is background."""
     square, plane = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8), mask.view(np.uint8)
     return mask & (cv2.erode(plane, square, borderType=cv2.BORDER_CONSTANT, borderValue=0) == 0)
 
@@ -149,13 +150,13 @@ def accuracy(counts: Counts) -> float:
 
 
 def precision(counts: Counts) -> float:
-    """Share of what was called person that is; 1 where nothing was called so and nobody was missed."""
+    """Share of the pixels called person that are person; 1 where no pixel is called so and no person is missed."""
     hits, false_alarms, misses = _person(counts)
     return _share(hits, hits + false_alarms, empty=float(misses == 0))
 
 
 def recall(counts: Counts) -> float:
-    """Share of the person that was found; 1 where there is none."""
+    """Share of the person's pixels that were found; 1 where there is no person."""
     hits, _, misses = _person(counts)
     return _share(hits, hits + misses)
 
@@ -175,7 +176,7 @@ def average_precision(counts: Counts) -> float:
     return float((gained * positive / (positive + negative).clamp(min=1)).sum())
 
 
-EVALUATION_ONLY = ("boundary_iou", "average_precision")  # too dear for every training step
+EVALUATION_ONLY = ("boundary_iou", "average_precision")  # too slow for every training step
 
 
 def find(names: list[str]) -> dict[str, Callable[[Counts], float]]:
@@ -210,7 +211,7 @@ def _ious(counts: Counts) -> list[float]:
 
 
 def _person(counts: Counts) -> tuple[int, int, int]:
-    """Pixels of the person that were hit, false alarms, and misses."""
+    """The person's hits, false alarms and misses, in pixels."""
     hits = int(counts.confusion[1, 1])
     return hits, int(counts.confusion[:, 1].sum()) - hits, int(counts.confusion[1].sum()) - hits
 

@@ -1,4 +1,4 @@
-"""A checkpoint or an exported file as a callable: uint8 photographs in, the person's probability out, each at its size.
+"""A checkpoint or an exported file as a callable: a uint8 photograph in, the person's probability at its size out.
 
     from humanseg.predictor import Predictor
     probability = Predictor("outputs/train/DATE/TIME")(image)
@@ -12,19 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from humanseg import build, checkpoint, engines, recorded, runs
+from humanseg import build, checkpoint
+from humanseg.compute import Compute
 from humanseg.data.transforms import letterbox, unletterbox, without_letterbox
-from humanseg.device import Compute
-from humanseg.drawing.edges import refined
-from humanseg.engines import Engine
+from humanseg.inference import engines
+from humanseg.inference.edges import refined
+from humanseg.inference.engines import Engine
 from humanseg.metrics import person_probability
+from humanseg.runs import find, recorded
 
 
 class Predictor:
     """The person's probability for photographs of any size.
 
-    `engine` tells the backend, precision and device; `size` is the side of the network's square in pixels; `classes` are
-    the names of its classes.
+    `engine` has the backend, precision and device. `size` is the side of the network's square in pixels. `classes` are
+    the names of the network's classes.
 
     Args:
         ckpt: a checkpoint, a run's folder (its best.pt), a sweep's folder (its winner), ``latest``, or a file that
@@ -32,11 +34,11 @@ class Predictor:
         device: auto | cpu | cuda | cuda:1 | mps.
         precision: auto | fp32 | bf16 | fp16.
         backend: auto | torch | onnxruntime | openvino; auto takes the fastest that is installed for the device.
-        refine: edges follow the photograph's own, see `drawing.edges`; off, the logits are only enlarged.
+        refine: edges follow the photograph's own, see `inference.edges`; without it the logits are only enlarged.
 
     Raises:
-        ValueError: nothing there, or a file that is damaged or names strange code; a backend that isn't installed or has
-            not the device or precision.
+        ValueError: there is no such file, or it is damaged or names unknown code; the backend isn't installed, or
+            doesn't support the device or the precision.
     """
 
     def __init__(
@@ -48,8 +50,8 @@ class Predictor:
         refine: bool = True,
     ):
         self.refine = refine
-        path = runs.find_checkpoint(str(ckpt), "outputs")
-        if runs.is_exported(path):
+        path = find.checkpoint(str(ckpt), "outputs")
+        if find.is_exported(path):
             engine, facts = engines.of_file(path, backend, device, precision)
             self._use(engine, facts["image_size"], facts["pad_value"], facts["classes"])
             return
@@ -62,7 +64,7 @@ class Predictor:
     def of_checkpoint(
         cls, path: Path, payload: dict, config: dict, backend: str = "torch", refine: bool = False
     ) -> "Predictor":
-        """A predictor of a checkpoint that is open, with the config that it is used with, see `recorded`."""
+        """A predictor of a checkpoint that is loaded already, with the config to use it with, see `recorded`."""
         predictor = cls.__new__(cls)
         predictor.refine = refine
         predictor._use_checkpoint(path, payload, config, backend)
@@ -113,7 +115,7 @@ class Predictor:
         return [unletterbox(one, *image.shape[:2]) for one, image in zip(found, images, strict=True)]
 
     def squares(self, images: list[np.ndarray]) -> Tensor:
-        """uint8 HxWx3 photographs of any sizes -> what the network sees of them, uint8 NxSxSx3."""
+        """uint8 HxWx3 photographs of any sizes -> the squares that the network sees, uint8 NxSxSx3."""
         squares = [
             letterbox(image, np.zeros(image.shape[:2], np.uint8), self.size, self.pad_value)[0] for image in images
         ]

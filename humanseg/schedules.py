@@ -1,7 +1,7 @@
-"""Learning rates: rate = base x warm-up(step) x curve(step, total), the one place that computes them.
+"""Learning rates: rate = base x warm-up(step) x curve(step, total). They are computed here and nowhere else.
 
 A curve is a function of the optimizer step and the number of steps of the whole run, so that a resumed run and a longer
-one are well defined. `Plateau` alone has a memory: the factor it has come to.
+one are well defined. Only `Plateau` has a memory: its current factor and what led to it.
 """
 
 import math
@@ -37,7 +37,7 @@ class Schedule:
             self.curve.observe(monitored if mode == "max" else -monitored)
 
     def state_dict(self) -> dict[str, float]:
-        """What a plateau remembers; its arguments are the config's."""
+        """What a plateau remembers. Its arguments are not saved: they come from the config."""
         return {name: getattr(self.curve, name) for name in Plateau.MEMORY} if isinstance(self.curve, Plateau) else {}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
@@ -60,7 +60,7 @@ def poly(step: int, total: int, power: float = 0.9) -> float:
 
 
 def step(step: int, total: int, milestones: list[float], gamma: float = 0.1) -> float:
-    """`gamma` once for each of `milestones` (shares of the run in [0, 1]) that lies behind."""
+    """The product of one `gamma` for each of `milestones` (shares of the run in [0, 1]) that is reached."""
     return gamma ** sum(progress(step, total) >= milestone for milestone in milestones)
 
 
@@ -81,7 +81,7 @@ class Plateau:
     Args:
         factor: what the rate is multiplied by, in (0, 1).
         patience: validations without a better value before that happens.
-        smallest: share of the base rate below which it does not go.
+        smallest: share of the base rate below which the rate does not go.
     """
 
     MEMORY = ("current", "best", "waited")
@@ -106,5 +106,5 @@ class Plateau:
 
 
 def progress(step: int, total: int) -> float:
-    """Share of the run that lies behind, 1 beyond its end."""
+    """Share of the run that is done; 1 beyond its end."""
     return min(step / max(total, 1), 1.0)

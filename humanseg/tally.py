@@ -1,14 +1,18 @@
-"""What a training epoch adds up."""
+"""What an epoch of training, and an evaluation, add up: losses, counts and times."""
 
+import functools
+import operator
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from humanseg import distributed
+from humanseg.compute import Compute
+from humanseg.losses import total_loss
 from humanseg.metrics import EVALUATION_ONLY, Counts
+from humanseg.processes import distributed
 
 
 class Tally:
@@ -17,7 +21,8 @@ class Tally:
     def __init__(self, device: torch.device):
         self.sums = defaultdict(lambda: torch.zeros((), device=device))
         self.counts: Counts | None = None
-        self.batches, self.share = 0, 1 / distributed.size()  # what this process adds to a mean over all of them
+        self.batches = 0
+        self.weight = 1 / distributed.world_size()  # of this process' values in a mean over all processes
         self.first_bad = torch.tensor(-1, device=device)  # the epoch's first batch whose loss is not finite
         self.seconds, self.waited, self.started = 0.0, 0.0, 0.0
 
@@ -28,7 +33,7 @@ class Tally:
         self.seconds += time.perf_counter() - self.started
 
     def state_dict(self) -> dict:
-        """Tensors and plain values; only good losses are ever saved."""
+        """Tensors and plain values. `first_bad` is left out: a state with a bad loss is never saved."""
         counts = vars(self.counts) if self.counts else None
         return {
             "sums": dict(self.sums),
@@ -45,35 +50,36 @@ class Tally:
             self.counts = Counts(**saved["counts"]).to(device)
         self.batches, self.seconds, self.waited = saved["batches"], saved["seconds"], saved["waited"]
         if not distributed.is_main():
-            for tensor in self._tensors():  # the main one has them, as after `collect`
+            for tensor in self._tensors():  # the main process has the sums, as after `collect`
                 tensor.zero_()
 
     def collect(self) -> None:
-        """Bring the sums of all processes to the main one; in the others they begin anew."""
-        distributed.to_main(self._tensors())
+        """Add the sums of all processes up in the main one; in the others they begin anew."""
+        distributed.reduce_to_main(self._tensors())
 
     def _tensors(self) -> list[Tensor]:
         return [*self.sums.values(), *(vars(self.counts).values() if self.counts else ())]
 
     def wait_for(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """The next batch, and how long it took to come."""
+        """The next batch; the time that it takes to come is noted."""
         asked = time.perf_counter()
         batch = next(batches)
         self.waited += time.perf_counter() - asked
         return batch
 
     def add(self, logits: Tensor, target: Tensor, terms: dict[str, Tensor]) -> None:
+        """Count a batch: float32 logits NxCxHxW, class ids NxHxW, and the loss by its terms."""
         self.counts = self.counts or Counts.zeros(logits.shape[1], logits.device)
         self.counts.add(logits, target)
         for name, term in terms.items():
-            self.sums[name].add_(term.detach(), alpha=self.share)
+            self.sums[name].add_(term.detach(), alpha=self.weight)
         bad = (self.first_bad < 0) & ~torch.isfinite(terms["loss"].detach())
         self.first_bad = torch.where(bad, self.batches, self.first_bad)
         self.batches += 1
 
     def add_norm(self, norm: Tensor) -> None:
-        # Loss scaling skips the steps that overflow.
-        self.sums["grad_norm"].add_(norm.nan_to_num(posinf=0.0), alpha=self.share)
+        """Count the gradient's norm; where it overflows, loss scaling skips the step."""
+        self.sums["grad_norm"].add_(norm.nan_to_num(posinf=0.0), alpha=self.weight)
 
     def read(self, metrics: dict[str, Callable[[Counts], float]], steps: int, batch_size: int) -> dict[str, float]:
         """The epoch's means, metrics and speed under their names."""
@@ -85,3 +91,56 @@ class Tally:
         values["time/images_per_second"] = self.batches * batch_size / self.seconds
         values["time/data_wait_share"] = self.waited / self.seconds
         return values
+
+
+@torch.inference_mode()
+def evaluate(
+    outputs: Iterable[tuple[Tensor, Tensor]],
+    metrics: dict[str, Callable[[Counts], float]],
+    loss: nn.Module | None = None,
+    each: Callable[[Counts], None] = lambda counts: None,
+) -> tuple[dict[str, float], Counts, Tensor]:
+    """Metrics over pairs of logits NxCxHxW and target NxHxW; validation and test both come through here.
+
+    Of several processes each evaluates every world_size-th pair, and all of them get the result.
+
+    Args:
+        loss: the means of its terms over the samples join the metrics.
+        each: called with the counts of each pair alone.
+
+    Returns:
+        The metrics, the counts they were read from, and each sample's IoU of the person.
+    """
+    sums, counts, ious = defaultdict(float), None, []
+    for logits, target in outputs:
+        here = Counts.zeros(logits.shape[1], logits.device)
+        ious.append(here.add(logits, target, boundary="boundary_iou" in metrics, scores=True))
+        counts = here if counts is None else counts + here
+        each(here)
+        if loss is not None:
+            for name, term in total_loss(loss, logits, target.long())[1].items():
+                sums[name] += term * len(logits)
+    ious = torch.cat(distributed.all_gather_in_turns([one.cpu() for one in ious]))
+    counts, sums = _added_up(counts, sums)
+    values = {name: float(value) / len(ious) for name, value in sums.items()}
+    return values | {name: metric(counts) for name, metric in metrics.items()}, counts, ious
+
+
+def _added_up(counts: Counts | None, sums: dict[str, Tensor]) -> tuple[Counts, dict[str, Tensor]]:
+    """The counts and sums of all processes; a process without samples has none."""
+    if distributed.world_size() == 1:
+        return counts, sums
+    mine = counts.to("cpu") if counts else None, {name: value.cpu() for name, value in sums.items()}
+    parts = [part for part in distributed.all_gather(mine) if part[0]]
+    names = parts[0][1]
+    return functools.reduce(operator.add, (part[0] for part in parts)), {
+        name: sum(part[1][name] for part in parts) for name in names
+    }
+
+
+@torch.inference_mode()
+def network_outputs(model: nn.Module, batches: Iterable, compute: Compute) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits and target of batches at the network's size."""
+    model.eval()
+    for images, target in batches:
+        yield compute(model, images), target.to(compute.device, non_blocking=True)

@@ -1,5 +1,7 @@
 """Small data and two ways to call the suite as a user does: in this process, and in one of its own."""
 
+import csv
+import json
 import logging
 import os
 import runpy
@@ -19,8 +21,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from humanseg import commandline  # noqa: F401  registers the resolvers that the YAMLs use
-from humanseg.video import VideoWriter
+from humanseg.cli import commandline  # noqa: F401  registers the resolvers that the YAMLs use
+from humanseg.media.video_writer import VideoWriter
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "eg1800"
@@ -53,6 +55,22 @@ class Done:
         """The run's folder, as its first line names it."""
         (line,) = [line for line in self.stdout.splitlines() if line.startswith("run        ")]
         return Path(line.split(maxsplit=1)[1])
+
+    @property
+    def scored(self) -> Path:
+        """The folder of a test, as the line that names its pictures has it."""
+        (line,) = [line for line in self.stdout.splitlines() if line.startswith("pictures ")]
+        return Path(line.split(maxsplit=1)[1]).parent
+
+
+def summary(folder: Path) -> dict:
+    """A run's summary.json."""
+    return json.loads((folder / "summary.json").read_text())
+
+
+def rows(folder: Path, name: str = "metrics.csv") -> list[dict]:
+    """The rows of a table in a run's folder."""
+    return list(csv.DictReader((folder / name).open()))
 
 
 def call_run_py(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

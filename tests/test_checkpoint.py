@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import TINY, composed
 
-from humanseg import build, checkpoint, loop, recorded
-from humanseg.device import Compute
+from humanseg import build, checkpoint, loop
+from humanseg.compute import Compute
 from humanseg.predictor import Predictor
+from humanseg.runs import recorded
 
 KEYS = {
     "architecture", "epoch", "step", "model", "ema", "optimizers", "schedule", "scaler", "random", "history", "config",
@@ -72,7 +73,7 @@ def test_a_run_can_go_on_in_another_memory_format(optimizer):
     def state(channels_last: bool) -> loop.State:
         torch.manual_seed(0)
         network, compute = torch.nn.Conv2d(3, 4, 3), Compute(torch.device("cpu"), "fp32", channels_last, [0.0], [1.0])
-        return build.state(network, compute, cfg["optimizer"], cfg["scheduler"], 0.0, 10)
+        return build.state(network, compute, cfg, 10)
 
     def step(one: loop.State) -> None:
         one.optimizers["model"].zero_grad()
@@ -131,7 +132,7 @@ def test_a_pickle_in_it_is_not_run(tmp_path, payload, monkeypatch):
     [
         lambda config: config["model"].update(_target_="os.system"),
         lambda config: config["data"].update(extra={"deep": [{"_target_": "subprocess.run"}]}),
-        lambda config: config["loss"].update(_target_="humanseg.runs.git"),
+        lambda config: config["loss"].update(_target_="humanseg.runs.provenance.git"),
         lambda config: config.update(metrics=["iou", "os.getcwd"]),
     ],
     ids=["model", "nested", "own code", "metric"],

@@ -8,23 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from humanseg import build, loop, metrics
-from humanseg.data.loading import prepare
-from humanseg.device import Compute
+from humanseg import loop, metrics, tally
+from humanseg.compute import Compute
+from humanseg.data.loading import Data, LoaderConfig
+from humanseg.data.split import SplitConfig, split
+from humanseg.ema import average
+from humanseg.history import best_epoch
 from humanseg.losses import BinaryCrossEntropy
 from humanseg.schedules import Plateau, Schedule, constant, poly
 
 COMPUTE = Compute(torch.device("cpu"), "fp32", True, [0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
-SETTINGS = {
-    "epochs": 2,
-    "steps": 3,
-    "accumulate": 1,
-    "grad_clip": None,
-    "val_every": 1,
-    "monitor": "val/iou",
-    "monitor_mode": "max",
-    "early_stop": 0,
-}
+SETTINGS = {"epochs": 2, "steps": 3, "monitor": "val/iou"}
 
 
 def squares(count: int = 12) -> list:
@@ -38,21 +32,9 @@ class Source(list):
     names = [f"{number}.png" for number in range(12)]
 
 
-def data(batch_size: int = 2, samples: list | None = None, **given):
-    arguments = {
-        "image_size": 32,
-        "val_batch_size": 3,
-        "num_workers": 0,
-        "val_split": 4,
-        "test_split": 0,
-        "limit": None,
-        "pad_value": 0,
-        "mean": [0.5] * 3,
-        "std": [0.25] * 3,
-        "seed": 0,
-        "augment": None,
-    }
-    return prepare({"train": Source(samples or squares())}, batch_size=batch_size, **arguments | given)
+def data(batch_size: int = 2, samples: list | None = None, val_split: int = 4, val_batch_size: int = 3) -> Data:
+    splits = split({"train": Source(samples or squares())}, SplitConfig(val_split), seed=0)
+    return Data(splits, LoaderConfig(32, batch_size, val_batch_size))
 
 
 def state(schedule=None, ema: float = 0.0, lr: float = 0.5, norm: bool = False) -> loop.State:
@@ -60,23 +42,13 @@ def state(schedule=None, ema: float = 0.0, lr: float = 0.5, norm: bool = False) 
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4) if norm else nn.ReLU(), nn.Conv2d(4, 1, 1))
     optimizer = torch.optim.SGD(network.parameters(), lr=lr)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return loop.State(
-        network, build.average(network, ema), {"model": optimizer}, schedule or Schedule(6, constant), scaler
-    )
+    return loop.State(network, average(network, ema), {"model": optimizer}, schedule or Schedule(6, constant), scaler)
 
 
-def fit(given: loop.State, found=None, react=lambda record: None, compute=COMPUTE, loss=None, **settings) -> loop.State:
-    loop.fit(
-        given,
-        found or data(),
-        compute,
-        loss or BinaryCrossEntropy(1),
-        metrics.find(["iou", "boundary_iou"]),
-        loop.Settings(**SETTINGS | settings),
-        react,
-        lambda state, record: None,
-        lambda state: None,
-    )
+def fit(given: loop.State, found=None, react=None, compute=COMPUTE, loss=None, **settings) -> loop.State:
+    counted, loss = metrics.find(["iou", "boundary_iou"]), loss or BinaryCrossEntropy(1)
+    setup = loop.Setup(found or data(), compute, loss, counted, loop.Settings(**SETTINGS | settings))
+    loop.fit(given, setup, loop.Hooks(on_epoch=react) if react else loop.Hooks())
     return given
 
 
@@ -166,7 +138,7 @@ def test_early_stopping_waits_for_its_patience():
     values = [0.5, 0.6, 0.6, 0.55, 0.7, 0.1]
     trained = fit(state(), react=scripted(values), epochs=6, early_stop=2)
     assert trained.epoch == 4
-    assert loop.best_epoch(trained.history, loop.Settings(**SETTINGS))["epoch"] == 2
+    assert best_epoch(trained.history, "val/iou", "max")["epoch"] == 2
     assert fit(state(), react=scripted(values), epochs=6, early_stop=3).epoch == 6
 
 
@@ -186,9 +158,8 @@ def test_what_a_callback_adds_can_be_monitored():
     def react(record) -> None:
         record.log["val/mine"] = next(values)
 
-    settings = loop.Settings(**SETTINGS | {"monitor": "val/mine", "monitor_mode": "min"})
     trained = fit(state(), react=react, monitor="val/mine", monitor_mode="min")
-    assert loop.best_epoch(trained.history, settings)["epoch"] == 2
+    assert best_epoch(trained.history, "val/mine", "min")["epoch"] == 2
 
 
 def test_a_monitor_that_is_not_there_lists_those_that_are():
@@ -198,7 +169,7 @@ def test_a_monitor_that_is_not_there_lists_those_that_are():
 
 def test_without_validation_the_last_epoch_is_the_best():
     trained = fit(state(), data(val_split=0), monitor=None)
-    assert loop.best_epoch(trained.history, loop.Settings(**SETTINGS | {"monitor": None})) is trained.history[-1]
+    assert best_epoch(trained.history, None, "max") is trained.history[-1]
     assert not any(name.startswith("val/") for name in trained.history[-1])
 
 
@@ -232,7 +203,7 @@ def test_evaluation_does_not_depend_on_the_batch_size():
     results = []
     for batch_size in (1, 3, 4):
         batches = data(val_batch_size=batch_size).eval_batches("val")
-        outputs = loop.network_outputs(given.model, batches, COMPUTE)
-        results.append(loop.evaluate(outputs, names, BinaryCrossEntropy(1))[0])
+        outputs = tally.network_outputs(given.model, batches, COMPUTE)
+        results.append(tally.evaluate(outputs, names, BinaryCrossEntropy(1))[0])
     for other in results[1:]:
         assert other == pytest.approx(results[0], rel=1e-5)

@@ -1,1 +1,1 @@
-"""What ``mode=benchmark`` measures; a part a module, each a function that returns figures."""
+"""What ``mode=benchmark`` measures. Each part is a module with a function that returns figures."""

@@ -1,4 +1,4 @@
-"""The data path alone: images a second by worker count, recipe and cache, and for each core, beside the plain pipeline."""
+"""The data path alone: images a second by number of workers, recipe and cache, and per core, beside a plain one."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ class Loader(NamedTuple):
 
     recipe: str
     way: str  # cache | no cache | plain
-    open: Callable[[int], Iterator]  # a number of worker processes -> endless batches
+    open: Callable[[int], Iterator]  # a number of workers -> endless batches
 
 
 class Turn(NamedTuple):
     """What a loader did in its turn."""
 
     rate: float  # images a second
-    core_rate: float  # images in a second of one core; where this process did all the work
+    core_rate: float  # images in a second of one core; valid only without workers
 
 
 def measure(loaders: list[Loader], workers: list[int], batch_size: int, seconds: float) -> list[Figure]:
@@ -41,7 +41,7 @@ def measure(loaders: list[Loader], workers: list[int], batch_size: int, seconds:
 
 
 def _per_core(recipe: str, turns: dict[str, list[Turn]]) -> list[Figure]:
-    """Images for a second of processor time, which other work on the machine hardly changes."""
+    """Images per second of processor time, which other work on the machine hardly changes."""
     by_way = {
         way: figure("data", f"{recipe}, {way}, per core", "images/core-s", [turn.core_rate for turn in taken])
         for way, taken in turns.items()
@@ -57,14 +57,14 @@ def _per_core(recipe: str, turns: dict[str, list[Turn]]) -> list[Figure]:
 def _peer(loader: Loader, workers: int, batch_size: int, seconds: float) -> Callable[[], Turn]:
     def turn() -> Turn:
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as in a worker: others would spin and count as work
+        torch.set_num_threads(1)  # as in a worker; more threads would spin, which counts as work
         try:
             return timed(loader.open(workers))
         finally:
             torch.set_num_threads(threads)
 
     def timed(batches: Iterator) -> Turn:
-        for _ in range(1 + 2 * workers):  # what the workers have prepared while nobody waited for it
+        for _ in range(1 + 2 * workers):  # a warm-up, and what the workers prepared before the clock starts
             next(batches)
         images, started, core_started = 0, time.perf_counter(), time.process_time()
         while images < 2 * batch_size or time.perf_counter() - started < seconds / ROUNDS:

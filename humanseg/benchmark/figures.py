@@ -1,4 +1,4 @@
-"""Figures: how they are taken, printed and kept. Each has a unit, a median and what each round gave."""
+"""Figures: how they are taken, printed and kept. Each has a unit, a median and the values of its rounds."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from humanseg.device import finish
+from humanseg.processes.hardware import finish
 
 ROUNDS = 3  # turns of each peer
 
@@ -23,7 +23,7 @@ class Figure:
     name: str  # what was measured; no two figures of a part share it
     unit: str
     value: float
-    rounds: tuple[float, ...]  # what the rounds gave; one for what can only be measured once
+    rounds: tuple[float, ...]  # the value of each round; a single one where it can only be measured once
     of: tuple[str, str] | None = None  # of a ratio: the names of the figures that it divides
 
 
@@ -33,7 +33,7 @@ def figure(part: str, name: str, unit: str, rounds: list[float]) -> Figure:
 
 
 def ratio(name: str, top: Figure, bottom: Figure) -> Figure:
-    """How many times `bottom` goes into `top`: of their medians, with the rounds' own ratios as its range."""
+    """`top` divided by `bottom`: the ratio of their medians. The ratios of the rounds are its range."""
     rounds = tuple(one / other for one, other in zip(top.rounds, bottom.rounds, strict=True))
     return Figure(top.part, name, "x", top.value / bottom.value, rounds, (top.name, bottom.name))
 
@@ -48,7 +48,7 @@ def in_turn(peers: dict[str, Callable[[], T]], rounds: int = ROUNDS) -> dict[str
 
 
 def durations(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
-    """Seconds of each call, until `seconds` have passed but two at least; the device is waited for after each."""
+    """Seconds of each call, device included. It is called until `seconds` have passed, but twice at least."""
     found, end = [], time.perf_counter() + seconds
     while len(found) < 2 or time.perf_counter() < end:
         finish(device)
@@ -75,10 +75,10 @@ def table(figures: list[Figure]) -> str:
 
 
 def shown(value: float) -> str:
-    """Three digits, more before the point."""
+    """A number with three digits, a larger one with all digits before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def as_json(figures: list[Figure], measured: dict, row: dict | None) -> dict:
-    """What benchmark.json holds: how it was measured, the figures, and the template's row where the model was asked for."""
+    """The content of benchmark.json: how it was measured, the figures, and the table's row if the model is a part."""
     return {"measured": measured, "figures": [asdict(one) for one in figures], "row": row}

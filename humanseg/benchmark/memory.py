@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-INTERVAL = 0.2  # seconds between two looks
+INTERVAL = 0.2  # seconds between two measurements
 
 
 @contextmanager
 def watched(device: torch.device) -> Iterator[dict[str, float]]:
-    """Inside, the peaks are watched; afterwards the dict has them in bytes, by `host` and `device`, where there is a way."""
+    """Watch the peaks in the context. Afterwards the dict has those it could read, in bytes: `host` and `device`."""
     peaks: dict[str, float] = {}
     over = threading.Event()
     if device.type == "cuda":
@@ -43,7 +43,7 @@ def resident(process: str = "self") -> float:
     try:
         rolled = (folder / "smaps_rollup").read_text()
         children = [child for task in (folder / "task").iterdir() for child in (task / "children").read_text().split()]
-    except OSError:  # it has just ended
+    except OSError:  # the process has just ended
         return 0.0
     own = next((int(line.split()[1]) for line in rolled.splitlines() if line.startswith("Pss:")), 0)
     return 1024.0 * own + sum(resident(child) for child in children)

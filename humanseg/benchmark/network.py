@@ -8,10 +8,10 @@ from statistics import median
 import torch
 from torch import nn
 
-from humanseg import logs
 from humanseg.benchmark.figures import ROUNDS, Figure, durations, figure, in_turn, percentile
-from humanseg.device import Compute
-from humanseg.engines import Engine
+from humanseg.compute import Compute
+from humanseg.inference.engines import Engine
+from humanseg.logs.model_summary import summarise_model
 
 MIOU = "mIoU of the validation samples"
 MOST_IMAGES = {"cpu": 32, "cuda": 512, "mps": 64}  # in the largest batch that is tried
@@ -20,12 +20,12 @@ MOST_IMAGES = {"cpu": 32, "cuda": 512, "mps": 64}  # in the largest batch that i
 def measure(network: nn.Module, size: int, engines: dict[str, Engine], seconds: float) -> list[Figure]:
     """Size, and for each engine of the network the latency at batch 1 and the throughput at its best batch.
 
-    A forward pass goes from uint8 images on the device to float32 logits there. Engines of equal images take turns.
+    A forward pass goes from uint8 images on the device to float32 logits there. The engines take turns.
 
     Args:
         size: side of the square images, pixels. seconds: for each figure.
     """
-    facts = logs.summarise_model(network, size)[1]
+    facts = summarise_model(network, size)[1]
     found = [figure("model", name.replace("_", "-"), "1", [facts[name]]) for name in ("parameters", "multiply_adds")]
     passes = {name: forward(engine, size) for name, engine in engines.items()}
     devices = {name: engine.device for name, engine in engines.items()}
@@ -68,10 +68,10 @@ def best_batch(run: Callable[[int], object], device: torch.device, seconds: floa
 
 
 def _latencies(passes: dict[str, Callable], devices: dict[str, torch.device], seconds: float) -> list[Figure]:
-    """p50 and p95 of all passes at batch 1; their ranges are those of the rounds."""
+    """p50 and p95 of each engine's passes at batch 1, with the values of the rounds as their range."""
     found = []
     for run in passes.values():
-        for _ in range(3):  # cuDNN and oneDNN choose and pack in the first ones
+        for _ in range(3):  # a warm-up: in the first passes cuDNN and oneDNN choose algorithms and pack weights
             run(1)
     peers = {name: _bound(run, 1, devices[name], seconds) for name, run in passes.items()}
     for name, turns in in_turn(peers).items():
@@ -94,7 +94,7 @@ def label(compute: Compute) -> str:
 
 
 def row(name: str, figures: list[Figure]) -> dict[str, str]:
-    """A row of the 2019 template's table of models: its FLOPs are multiply-adds; times are the quickest p50 at batch 1."""
+    """A row of the 2019 template's table of models: FLOPs are multiply-adds, times are the fastest p50 at batch 1."""
     values = {one.name: one.value for one in figures if one.part == "model"}
 
     def quickest(device: str) -> str:

@@ -1,4 +1,4 @@
-"""Drawn people in files, for a benchmark without photographs: JPEG and PNG have to be decoded as anyone's are."""
+"""Drawn people in files, for a benchmark without photographs. JPEG and PNG are decoded as real photographs are."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,7 +7,7 @@ import cv2
 from tqdm import tqdm
 
 from humanseg.data.synthetic import Synthetic
-from humanseg.device import cores
+from humanseg.processes.hardware import cores
 
 HEIGHT, WIDTH = 800, 600  # of the photographs of EG1800
 

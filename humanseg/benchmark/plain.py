@@ -1,10 +1,10 @@
-"""What a user would write without this suite: the peer that the benchmark holds it against.
+"""A plain script, as one writes it without this suite. The benchmark compares the suite with it.
 
-Photographs are decoded and augmented at their full size, letterboxed and normalised to float on the CPU; the network runs
-in float32 and its default memory format, and each loss is read.
+Each epoch decodes the photographs, shrinks them, augments them by the run's own recipe, letterboxes and normalises
+them to float on the CPU. The network runs in float32 and its default memory format, and each loss is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import albumentations as A
 import cv2
@@ -13,41 +13,25 @@ from albumentations.pytorch import ToTensorV2
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from humanseg.data.transforms import IGNORE
-
-# The recipes of conf/augment in albumentations' own transforms.
-RECIPES = {
-    "none": [],
-    "classic": [
-        A.GaussNoise(std_range=(0.0117647, 0.0117647), p=1),
-        A.HorizontalFlip(p=0.5),
-        A.Rotate(limit=(-10, 10), p=1, fill_mask=IGNORE),
-        A.RandomResizedCrop(size=(512, 512), scale=(0.81, 1), ratio=(1, 1), p=1),
-    ],
-    "portrait": [
-        A.HorizontalFlip(p=0.5),
-        A.Affine(scale=(0.5, 2), translate_percent=(-0.15, 0.15), rotate=(-20, 20), fill_mask=IGNORE, p=1),
-        A.ColorJitter(brightness=(0.6, 1.4), contrast=(0.7, 1.3), saturation=(0.5, 1.5), hue=(-0.05, 0.05), p=0.8),
-        A.ToGray(p=0.05),
-        A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.MotionBlur(blur_limit=(3, 7))], p=0.2),
-        A.GaussNoise(std_range=(0.01, 0.05), p=0.2),
-        A.ImageCompression(quality_range=(35, 95), p=0.3),
-    ],
-}
+from humanseg.data.transforms import IGNORE, MARGIN
 
 
 class Photographs(Dataset):
-    """Files to what the network takes: float 3xSxS and class ids SxS.
+    """Files as the network takes them: float 3xSxS and class ids SxS.
+
+    The photographs are shrunk before they are augmented. At their full size a recipe takes several times as long.
 
     Args:
-        paths: (image, mask) for each sample. size: S. mean, std: of values in [0, 1].
+        paths: (image, mask) for each sample. augment: an albumentations pipeline. size: S. mean, std: of values in
+            [0, 1].
     """
 
-    def __init__(self, paths: list[tuple], recipe: str, size: int, mean: list[float], std: list[float]):
+    def __init__(self, paths: list[tuple], augment: Callable | None, size: int, mean: list[float], std: list[float]):
         self.paths = paths
         square = A.PadIfNeeded(size, size, border_mode=cv2.BORDER_CONSTANT, fill=0, fill_mask=IGNORE)
-        ending = [A.LongestMaxSize(size), square, A.Normalize(mean, std), ToTensorV2()]
-        self.transform = A.Compose([*RECIPES[recipe], *ending])
+        self.shrink = A.Compose([A.LongestMaxSize(round(MARGIN * size), interpolation=cv2.INTER_AREA)])
+        self.augment = augment or A.Compose([])
+        self.finish = A.Compose([A.LongestMaxSize(size), square, A.Normalize(mean, std), ToTensorV2()])
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -56,8 +40,10 @@ class Photographs(Dataset):
         image_path, mask_path = self.paths[index]
         image = cv2.cvtColor(cv2.imread(str(image_path)), cv2.COLOR_BGR2RGB)
         mask = (cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE) > 0).astype("uint8")
-        done = self.transform(image=image, mask=mask)
-        return done["image"], done["mask"].long()
+        sample = {"image": image, "mask": mask}
+        for transform in (self.shrink, self.augment, self.finish):
+            sample = transform(**sample)
+        return sample["image"], sample["mask"].long()
 
 
 def endless(photographs: Photographs, batch_size: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -83,7 +69,7 @@ def train(
     device: torch.device,
     steps: int,
 ) -> float:
-    """Some optimizer steps; returns the mean loss."""
+    """Take `steps` optimizer steps; returns the mean loss."""
     network.train()
     running = 0.0
     for _ in range(steps):

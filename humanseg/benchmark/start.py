@@ -10,10 +10,10 @@ from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn
 
 PROJECT = Path(__file__).parents[2]
 BETWEEN_EPOCHS = "an epoch's checkpoint, logs and previews"
-PERIOD = 5  # epochs; conf/callbacks draws histograms once in them
+PERIOD = 5  # epochs, in which conf/callbacks draws histograms once
 JOBS = 4  # of the sweep; the first one starts the process and does not count
 
-# What --cfg job can't be quicker than.
+# A bare Hydra app: --cfg job can't be faster than this.
 BARE_APP = """import hydra
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -24,27 +24,27 @@ main()
 """
 
 
-def measure(typed: list[str], folder: Path) -> list[Figure]:
-    """Each in processes of their own, in `folder`.
+def measure(overrides: list[str], folder: Path) -> list[Figure]:
+    """Measure each figure in processes of its own, which write into `folder`.
 
     Args:
-        typed: the overrides of the runs, without mode and out.
+        overrides: of the runs, without mode and out.
 
     Raises:
-        ValueError: a run fails; its last words.
+        ValueError: a run fails; the sentence has its last line.
     """
     (folder / "bare" / "conf").mkdir(parents=True)
     (folder / "bare" / "conf" / "config.yaml").write_text("answer: 42\n")
     (folder / "bare" / "app.py").write_text(BARE_APP)
     commands = {"--cfg job": PROJECT / "run.py", "--cfg job of a bare Hydra app": folder / "bare" / "app.py"}
     for app in commands.values():
-        _seconds(app, ["--cfg", "job"])  # the files come from the disk once
+        _seconds(app, ["--cfg", "job"])  # a warm-up, which reads the files from the disk
     peers = {name: lambda app=app: _seconds(app, ["--cfg", "job"]) for name, app in commands.items()}
     turns = in_turn(peers, 2 * ROUNDS)
     found = [figure("start", name, "s", seconds) for name, seconds in turns.items()]
     beyond = [ours - bare for ours, bare in zip(*turns.values(), strict=True)]
     found.append(figure("start", "--cfg job beyond a bare Hydra app", "s", beyond))
-    one_step = [*typed, f"out='{folder}'", "trainer.steps_per_epoch=1", "trainer.accumulate=1"]
+    one_step = [*overrides, f"out='{folder}'", "trainer.steps_per_epoch=1", "trainer.accumulate=1"]
     found.append(figure("start", "to the end of the first step, saved", "s", _first_step(one_step)))
     found.append(figure("start", BETWEEN_EPOCHS, "s", _between_epochs([*one_step, "data.val_split=8"], folder / "run")))
     sweep = [*one_step, "trainer.epochs=1", "-m", "seed=" + ",".join(map(str, range(JOBS)))]
@@ -61,7 +61,7 @@ def _seconds(app: Path, arguments: list[str]) -> float:
 
 
 def _first_step(arguments: list[str]) -> list[float]:
-    """Of two runs, one after the other: from the command to the line that its first epoch of one step writes."""
+    """For each of two runs, the seconds from the command to the line that its first epoch, one step long, writes."""
     found = []
     for _ in range(2):
         started = time.perf_counter()
@@ -73,7 +73,7 @@ def _first_step(arguments: list[str]) -> list[float]:
 
 
 def _between_epochs(arguments: list[str], folder: Path) -> list[float]:
-    """Means over PERIOD epochs: from the end of one to the end of the next, less what its log says of training."""
+    """Two means over PERIOD epochs: the seconds from one epoch's end to the next's, minus the next one's `_trained`."""
     epochs, ends = 1 + 2 * PERIOD, []
     with _started([*arguments, f"trainer.epochs={epochs}", f"hydra.run.dir='{folder}'"]) as run:
         for number in range(1, epochs + 1):
@@ -85,7 +85,7 @@ def _between_epochs(arguments: list[str], folder: Path) -> list[float]:
 
 
 def _between_jobs(arguments: list[str], folder: Path) -> list[float]:
-    """From the end of one job to the end of the next, less what the latter's log says of training and validation."""
+    """The seconds from one job's end to the next's, minus the training and validation that the next one's log has."""
     ends = []
     with _started([*arguments, f"hydra.sweep.dir='{folder}'"]) as sweep:
         for number in range(JOBS):
@@ -108,10 +108,10 @@ def _started(arguments: list[str]) -> subprocess.Popen:
 
 
 def _await_line(run: subprocess.Popen, beginning: str) -> str:
-    """The next line that begins so.
+    """The next line that begins with `beginning`.
 
     Raises:
-        ValueError: the process ends without it.
+        ValueError: the process ends without such a line.
     """
     before = ""
     for line in run.stdout:

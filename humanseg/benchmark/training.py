@@ -1,5 +1,6 @@
-"""Training: the step's ceiling, what real training reaches of it, and a plain script, all in turn; and a trace."""
+"""Training: the ceiling of a step, what real training reaches of it, a plain script, all in turn, and a trace."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,46 +15,38 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from humanseg import distributed, loop
+from humanseg import loop
 from humanseg.benchmark import memory, plain
 from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn, ratio
 from humanseg.data.loading import Data
-from humanseg.device import Compute, finish
+from humanseg.processes import distributed
+from humanseg.processes.hardware import finish
 
 ENDLESS = 10**9  # batches
 TRACED_STEPS = 3
 
 
 class Trainee:
-    """A network in training by the suite's own loop, an epoch of some steps at a time.
+    """A network that the suite's own loop trains, in epochs of some steps."""
 
-    Args:
-        metrics: those that training counts, by name.
-    """
-
-    def __init__(
-        self, state: loop.State, data: Data, compute: Compute, loss: nn.Module, metrics: dict, clip: float | None
-    ):
-        self.state, self.data, self.compute, self.loss, self.metrics = state, data, compute, loss, metrics
-        self.clip = clip
+    def __init__(self, state: loop.State, setup: loop.Setup):
+        self.state, self.setup = state, setup
 
     def epoch(self, batches: Iterator[tuple[Tensor, Tensor]], steps: int) -> dict[str, float]:
-        """The log of an epoch of `steps`, as the loop writes it."""
-        settings = loop.Settings(1, steps, 1, self.clip, 1, None, "max", 0)
+        """Train an epoch of `steps`; returns its log as the loop writes it."""
         self.state.tally = None
-        return loop.train_epoch(
-            self.state, batches, self.data, self.compute, self.loss, self.metrics, settings, lambda _: None
-        )
+        settings = dataclasses.replace(self.setup.settings, steps=steps)
+        return loop.train_epoch(self.state, batches, dataclasses.replace(self.setup, settings=settings))
 
     def stream(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Its real batches, without end, after two steps to warm up."""
-        batches = self.data.train_batches(0, ENDLESS)
+        """Endless real batches, after two training steps on them to warm up."""
+        batches = self.setup.data.train_batches(0, ENDLESS)
         self.epoch(batches, 2)
         return batches
 
     def turn(self, batches: Iterator[tuple[Tensor, Tensor]], seconds: float) -> dict[str, float]:
-        """The log of about as many seconds, two steps at least, after one to warm up."""
-        warm = distributed.from_main(self.epoch(batches, 1))
+        """Train one step to warm up, then for about `seconds`, two steps at least; returns the log of these."""
+        warm = distributed.broadcast(self.epoch(batches, 1))
         return self.epoch(batches, _steps(seconds, warm["time/train_seconds"]))
 
 
@@ -62,19 +55,19 @@ def _steps(seconds: float, one: float) -> int:
 
 
 def ready(data: Data, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first training batch again and again, on the device already."""
+    """The first training batch again and again; it is already on the device."""
     images, masks = next(data.train_batches(0, 1))
     return repeat((images.to(device), masks.to(device)))
 
 
 def ceiling(trainees: dict[str, Trainee], seconds: float) -> list[Figure]:
-    """The training step on a batch that is on the device, for each trainee in turn, and their first step."""
+    """Each trainee's first step, and its step on a batch that is already on the device, in turn."""
     found, peers = [], {}
     for name, trainee in trainees.items():
-        batches = ready(trainee.data, trainee.compute.device)
+        batches = ready(trainee.setup.data, trainee.setup.compute.device)
         first = trainee.epoch(batches, 1)["time/train_seconds"]
         found.append(figure("ceiling", f"first step, {name}", "s", [first]))
-        trainee.epoch(batches, 2)  # cuDNN has chosen, the compiler may have met another guard
+        trainee.epoch(batches, 2)  # a warm-up: cuDNN chooses, and the compiler may compile again for another guard
         peers[name] = lambda trainee=trainee, batches=batches: trainee.turn(batches, seconds / ROUNDS)
     rates = {name: rate("ceiling", f"step, {name}", logs) for name, logs in in_turn(peers).items()}
     first, *others = rates.values()
@@ -85,10 +78,10 @@ def end_to_end(trainee: Trainee, script: Callable[[float], float], workers: int,
     """Real training, the ceiling and a plain script in turn; then the peak memory of real training, untimed.
 
     Args:
-        script: trains for about as many seconds and returns its images a second.
+        script: trains for about so many seconds and returns its images a second.
     """
-    device = trainee.compute.device
-    stream, batch = trainee.stream(), ready(trainee.data, device)
+    device = trainee.setup.compute.device
+    stream, batch = trainee.stream(), ready(trainee.setup.data, device)
 
     def real() -> dict[str, float]:
         drain(stream, workers)
@@ -120,13 +113,13 @@ def scaling(
     """Real training by one process and by several, in turn, and how much of the ideal the several reach.
 
     Args:
-        together: has them train for about as many seconds and returns the log. ideal: how many times as fast as one
-            they could be: 1 where they share the same CPU.
+        together: trains with the several processes for about so many seconds and returns the log. ideal: how many times
+            as fast as one process they could be: 1 where they share the same CPU.
     """
     stream = alone.stream()
 
     def one() -> dict[str, float]:
-        drain(stream, alone.data.num_workers)
+        drain(stream, alone.setup.data.workers)
         return alone.turn(stream, seconds / ROUNDS)
 
     turns = in_turn({"1 process": one, f"{processes} processes": lambda: together(seconds / ROUNDS)})
@@ -155,18 +148,18 @@ class Script(NamedTuple):
 
 @contextmanager
 def plain_script(script: Script) -> Iterator[Callable[[float], float]]:
-    """The plain script in a process of its own: in this one the C library has the suite's settings.
+    """Run the plain script in a process of its own, because in this one the C library has the suite's settings.
 
-    Inside, a function that has it train for about as many seconds and returns its images a second.
+    The context gives a function that trains for about so many seconds and returns the images a second.
     """
     context = get_context("spawn")
     ours, its = context.Pipe()
-    # Processes share no GPU memory.
+    # It gets the network and the loss on the CPU, because processes share no GPU memory.
     on_cpu = script._replace(network=script.network.to("cpu"), loss=script.loss.to("cpu"))
     process = context.Process(target=_run_plain, args=(its, on_cpu, torch.get_num_threads()))
     process.start()
-    its.close()  # or a process that died would leave this one waiting
-    ours.recv()  # it is warm
+    its.close()  # otherwise this process would wait for one that died
+    ours.recv()  # waits until it is warm
 
     def turn(seconds: float) -> float:
         ours.send(seconds)
@@ -195,7 +188,7 @@ def _run_plain(asked: Connection, script: Script, threads: int) -> None:
 
     steps(2)
     asked.send(None)
-    with suppress(EOFError):  # the benchmark has all that it wanted
+    with suppress(EOFError):  # the benchmark is done and has closed the pipe
         while True:
             seconds = asked.recv()
             drain(batches, workers)
@@ -204,16 +197,16 @@ def _run_plain(asked: Connection, script: Script, threads: int) -> None:
 
 
 def drain(batches: Iterator, workers: int) -> None:
-    """Throw away what the workers have prepared while others had their turn: two batches each."""
+    """Throw away the batches that the workers prepared while other peers had their turn: two for each worker."""
     for _ in range(2 * workers):
         next(batches)
 
 
 def trace(trainee: Trainee, path: Path) -> None:
     """Some steps of real training as a Chrome trace; https://ui.perfetto.dev opens it."""
-    batches = trainee.data.train_batches(0, ENDLESS)
+    batches = trainee.setup.data.train_batches(0, ENDLESS)
     trainee.epoch(batches, 1)
-    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (trainee.compute.device.type == "cuda")
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (trainee.setup.compute.device.type == "cuda")
     with profile(activities=kinds) as recorded:
         trainee.epoch(batches, TRACED_STEPS)
     recorded.export_chrome_trace(str(path))

@@ -9,7 +9,7 @@ import numpy as np
 
 from humanseg.data.transforms import IGNORE
 
-HALVED_BELOW = 0.6  # a warp reads four pixels for each it writes, so it can't make a picture much smaller
+HALVED_BELOW = 0.6  # a warp reads four pixels for each that it writes, too few to make a picture much smaller
 
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
@@ -25,8 +25,8 @@ class Reframe(A.DualTransform):
         shift: the largest, as a share of the square, up or down and left or right.
         rotate: the largest, degrees either way.
         flip: probability that left becomes right.
-        mirror: probability that the photograph goes on as its own mirror image, people included; where it does not, the
-            rest of the square is `pad_value` and ignored.
+        mirror: probability that the photograph's mirror image, people included, fills the rest of the square. Otherwise
+            the rest is `pad_value` and ignored.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Reframe(A.DualTransform):
         return cv2.warpAffine(plane, matrix, (self.size, self.size), flags=sampling, borderValue=outside)
 
     def _mirrored(self, plane: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The plane with as much of its mirror image around it as the square shows, and the warp from there.
+        """The plane with its mirror image around it, as far as the square shows it, and the warp from there.
 
         A warp that has to mirror pixel by pixel takes twice the time.
         """
@@ -99,7 +99,7 @@ class Reframe(A.DualTransform):
 
 
 class Tint(A.ImageOnlyTransform):
-    """Brightness, contrast, saturation and hue as one matrix on the colours; they commute, so that no order is drawn.
+    """Brightness, contrast, saturation and hue as one matrix on the colours. They commute, so their order is fixed.
 
     Args:
         brightness, contrast, saturation: smallest and largest factor.
@@ -131,7 +131,7 @@ class Tint(A.ImageOnlyTransform):
 
 
 class Grain(A.ImageOnlyTransform):
-    """A sensor's noise: normal, for each pixel and colour its own.
+    """A sensor's noise: normal, and independent for each pixel and colour.
 
     Args:
         std: smallest and largest standard deviation, as a share of white.
@@ -151,7 +151,7 @@ class Grain(A.ImageOnlyTransform):
 
 
 class SquareCrop(A.DualTransform):
-    """A square at a random place, its side a random share of the photograph's shorter side.
+    """A square at a random place. Its side is a random share of the photograph's shorter side.
 
     Args:
         scale: smallest and largest share, in (0, 1].
@@ -175,8 +175,3 @@ class SquareCrop(A.DualTransform):
 
     def apply_to_mask(self, mask: np.ndarray, **params) -> np.ndarray:
         return self.apply(mask, **params)
-
-
-def compose(transforms: list, rotate: float) -> A.Compose:
-    """The classic recipe; `rotate` is read by its YAML, where the transform that it concerns stands."""
-    return A.Compose(transforms)

@@ -1,8 +1,8 @@
 """The prepared cache: photographs decoded once, at the size that training wants, in a file that all runs share.
 
-A cache is two files that only grow: pixels, and a table that says under which key what lies where. A key stands for a
-pair of files as they are on disk (path, size, modification time) and how its mask is read, so a changed photograph is
-another key, and what is already there never has to be done again. A checksum tells damage when a sample is read.
+A cache is two files that only grow: the pixels, and a table that gives the place of each key's pixels. A key stands for
+a pair of files as they are on disk (path, size, modification time) and for how the mask is read. A changed photograph
+gets another key, so what is in the cache stays valid. A checksum shows damage when a sample is read.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from humanseg.device import cores
+from humanseg.processes.hardware import cores
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of how a photograph is prepared: another one begins another cache
-RECORD = np.dtype([("key", "<u8"), ("offset", "<i8"), ("height", "<u2"), ("width", "<u2"), ("crc", "<u4")])
+VERSION = 1  # of how a photograph is prepared; a new version starts a new cache
+ENTRY = np.dtype([("key", "<u8"), ("offset", "<i8"), ("height", "<u2"), ("width", "<u2"), ("crc", "<u4")])
 CHUNK = 64  # photographs that are in memory at once while the cache is filled
 
 
 class Source(Protocol):
-    """What can be cached: samples with keys that change with them."""
+    """What can be cached: samples, each with a key that changes when the sample does."""
 
     keys: np.ndarray  # uint64, not 0
 
@@ -39,7 +39,7 @@ class Source(Protocol):
 
 
 class Table:
-    """Records on disk that are found by their `key`; of several with one key the last counts."""
+    """Records on disk, found by their `key`. Of several records with one key the last one counts."""
 
     def __init__(self, path: Path, record: np.dtype):
         self.path, self.record = path, record
@@ -62,7 +62,7 @@ class Table:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes from filling it; where one is at it, wait and say so.
+        """In the context no other process adds records. Where another one is adding some, wait and say so.
 
         Raises:
             ValueError: the folder can't be written to, or is full.
@@ -76,7 +76,7 @@ class Table:
                 except BlockingIOError:
                     log.info("cache      waits for another process that fills %s", self.path)
                     fcntl.lockf(lock, fcntl.LOCK_EX)
-                with self.path.open("ab") as file:  # a record that a kill has torn would shift all that follow
+                with self.path.open("ab") as file:  # half a record, left by a kill, would shift all that follow
                     file.truncate(file.tell() // self.record.itemsize * self.record.itemsize)
                 yield
         except OSError as error:
@@ -89,14 +89,14 @@ class Table:
 class Prepared:
     """The samples of a source with their longer side at most `longest` pixels.
 
-    Indexing gives read-only uint8 HxWx3 RGB and uint8 HxW class ids: from the cache, or where it lacks a sample, or its
-    checksum is wrong, from the files.
+    Indexing gives read-only uint8 HxWx3 RGB and uint8 HxW class ids. They come from the cache, or from the files where
+    the cache lacks the sample or its checksum is wrong.
     """
 
     def __init__(self, source: Source, longest: int, table: Table, pixels: Path):
         self.source, self.longest, self.table, self.path = source, longest, table, pixels
         self.records = _sound_records(table, pixels, source.keys)
-        self.verified = torch.zeros(len(self.records), dtype=torch.bool).share_memory_()  # by any of the workers
+        self.verified = torch.zeros(len(self.records), dtype=torch.bool).share_memory_()  # all workers share it
         self._map()
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,12 +115,12 @@ class Prepared:
         return body[: 3 * area].reshape(height, width, 3), body[3 * area :].reshape(height, width)
 
     def _forget(self, index: int) -> None:
-        """Read a damaged sample from its files from now on; the next run puts it into the cache anew."""
+        """Read a damaged sample from its files from now on; the next run puts it into the cache again."""
         log.warning("cache      a sample in %s is damaged and will be prepared anew", self.path)
-        grave = np.zeros(1, RECORD)
+        grave = np.zeros(1, ENTRY)
         grave["key"] = self.records[index]["key"]
         self.records[index] = grave
-        with contextlib.suppress(OSError):  # in a cache that can't be written to, each run finds it anew
+        with contextlib.suppress(OSError):  # if the cache can't be written to, each run finds the damage again
             self.table.add(grave)
 
     def _map(self) -> None:
@@ -130,7 +130,7 @@ class Prepared:
                 self.pixels = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "pixels"}  # a worker maps them itself
+        return {name: value for name, value in vars(self).items() if name != "pixels"}  # each worker maps them itself
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
@@ -138,7 +138,7 @@ class Prepared:
 
 
 def prepare_cache(source: Source, wanted: np.ndarray, longest: int, folder: Path) -> Prepared:
-    """Open the cache of a source, after filling it with those of the `wanted` samples that it lacks.
+    """Open the cache of a source. First those of the `wanted` samples that it lacks are added.
 
     Args:
         wanted: indices.
@@ -147,10 +147,10 @@ def prepare_cache(source: Source, wanted: np.ndarray, longest: int, folder: Path
         ValueError: a photograph can't be read, or the folder can't be written to or has too little space.
     """
     stem = folder / f"prepared_{longest}px_v{VERSION}"
-    table, pixels = Table(stem.with_suffix(".index"), RECORD), stem.with_suffix(".pixels")
+    table, pixels = Table(stem.with_suffix(".index"), ENTRY), stem.with_suffix(".pixels")
     if _missing(table, pixels, source, wanted).size:
         with table.alone():
-            missing = _missing(table, pixels, source, wanted)  # another process may have been faster
+            missing = _missing(table, pixels, source, wanted)  # another process may have added them meanwhile
             if missing.size:
                 _fill(source, missing, longest, table, pixels)
     found = Prepared(source, longest, table, pixels)
@@ -167,7 +167,7 @@ def _missing(table: Table, pixels: Path, source: Source, wanted: np.ndarray) -> 
 
 
 def _sound_records(table: Table, pixels: Path, keys: np.ndarray) -> np.ndarray:
-    """The records of keys; zeros where one points beyond the pixels, which were cut."""
+    """The record of each key, zeros where there is none or where the file of pixels was cut before its end."""
     found = table.find(keys)
     end = pixels.stat().st_size if pixels.exists() else 0
     area = 4 * found["height"].astype(np.int64) * found["width"]
@@ -185,7 +185,7 @@ def _fill(source: Source, missing: np.ndarray, longest: int, table: Table, pixel
             samples = list(pool.map(lambda index: source.prepared(index, longest), chunk.tolist()))
             if chunk is chunks[0]:
                 _refuse_full_disk(sum(4 * mask.size for _, mask in samples) * len(missing) // len(chunk), pixels.parent)
-            records = np.zeros(len(chunk), RECORD)
+            records = np.zeros(len(chunk), ENTRY)
             records["key"] = source.keys[chunk]
             for record, (image, mask) in zip(records, samples, strict=True):
                 record["offset"], (record["height"], record["width"]) = file.tell(), mask.shape
@@ -193,13 +193,13 @@ def _fill(source: Source, missing: np.ndarray, longest: int, table: Table, pixel
                 record["crc"] = _checksum(record, body)
                 file.write(body)
             file.flush()
-            table.add(records)  # after what they point to
+            table.add(records)  # last, so that a record never points to pixels that are not written
     log.info("cache      %d photographs prepared in %.1f s", len(missing), time.perf_counter() - started)
 
 
 def _checksum(record: np.void, body: np.ndarray) -> int:
-    """Of the pixels and of what says where and whose they are."""
-    return zlib.crc32(body, zlib.crc32(record.tobytes()[: -RECORD["crc"].itemsize]))
+    """The checksum of the pixels and of their record's key, place and size."""
+    return zlib.crc32(body, zlib.crc32(record.tobytes()[: -ENTRY["crc"].itemsize]))
 
 
 def _refuse_full_disk(needed: int, folder: Path) -> None:

@@ -15,10 +15,8 @@ from tqdm import tqdm
 
 from humanseg.data.cache import Table
 from humanseg.data.names import Names
-from humanseg.data.pictures import read_image, read_mask, read_pair, to_classes, whole_size
-from humanseg.device import cores
-
-__all__ = ["FilePairs", "folder", "pairs", "read_image", "read_mask", "to_classes"]
+from humanseg.data.pictures import read_mask, read_pair, to_classes, whole_size
+from humanseg.processes.hardware import cores
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +24,9 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SHOWN = 20  # problems listed in one error
 RESIZED = "resized"  # a mask of another size than its photograph
 FINE = (None, RESIZED)
-CHECKED = np.dtype([("key", "<u8"), ("resized", "?")])  # pairs that were fine
-KEYED_AT_ONCE = 50_000  # pairs that a process looks at, a third of a second
-CHUNK = 4096  # files that are checked before what was found is noted down
+CHECKED = np.dtype([("key", "<u8"), ("resized", "?")])  # a pair that was fine
+KEYED_AT_ONCE = 50_000  # pairs that a process looks up in one go, which takes a third of a second
+CHUNK = 4096  # pairs that are checked before the results are recorded
 
 
 class Found(NamedTuple):
@@ -65,12 +63,12 @@ class FilePairs:
         return read_pair(self.names[index], self.masks[index], self.mask)
 
     def prepared(self, index: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """The sample with its longer side at most `longest` pixels, decoded at a reduced scale where that is quicker."""
+        """The sample with its longer side at most `longest` pixels, decoded at a smaller scale where that is faster."""
         return read_pair(self.names[index], self.masks[index], self.mask, longest)
 
 
 def _all_keys(images: list[str], masks: list[str], rule: str | list[int]) -> tuple[np.ndarray, dict[str, str]]:
-    """As `_keys`; long lists are looked at by all cores, for which Python takes as many processes."""
+    """As `_keys`. Long lists are shared among all cores; Python needs a process for each."""
     starts = range(0, len(images), KEYED_AT_ONCE)
     chunks = [(images[at : at + KEYED_AT_ONCE], masks[at : at + KEYED_AT_ONCE], rule) for at in starts]
     if len(chunks) < 2:
@@ -82,9 +80,10 @@ def _all_keys(images: list[str], masks: list[str], rule: str | list[int]) -> tup
 
 
 def _keys(images: list[str], masks: list[str], rule: str | list[int]) -> tuple[np.ndarray, dict[str, str]]:
-    """64 bits for each pair of files as they are now and the rule, and of what can't be looked at why, by path.
+    """A key for each pair, and for each path that can't be looked up the reason.
 
-    Among a million pairs two are alike once in 3e7 data sets.
+    A key has 64 bits. It stands for both files as they are now and for the rule of the mask. Among a million pairs two
+    keys are equal once in 3e7 data sets.
     """
     absent: dict[str, str] = {}
 
@@ -115,7 +114,7 @@ def folder(
     """Sources from folders with ``images/`` and ``masks/`` matched by stem; keys ``train``, ``val``, ``test``.
 
     Args:
-        cache_dir: where it is noted which files were fine, so that they are not opened again while they stay as they are.
+        cache_dir: where the files that were fine are recorded. They are not opened again until they change.
 
     Raises:
         ValueError: a folder is missing or empty, or files don't match, can't be read or don't fit (all listed).
@@ -217,7 +216,7 @@ def _open(
 
 
 def _check_all(source: FilePairs, checked: Table | None) -> tuple[list[str], int]:
-    """What is wrong with pairs, and how many masks are of another size than their photograph."""
+    """What is wrong with the pairs, and how many masks have another size than their photograph."""
     problems = [f"{path} {why}" for path, why in source.absent.items()]
     known = checked.find(source.keys) if checked else np.zeros(len(source), CHECKED)
     unknown, resized = np.flatnonzero(known["key"] == 0), int(known["resized"].sum())
@@ -245,7 +244,7 @@ def _note(checked: Table, keys: np.ndarray, resized: np.ndarray) -> None:
 
 
 def _check(pair: tuple[str, str], mask: str | list[int]) -> str | None:
-    """What is wrong with one pair, found from headers and ends of files; masks with ids are read whole."""
+    """What is wrong with one pair. Only headers and ends of files are read, but masks with ids are read whole."""
     try:
         (width, height), (mask_width, mask_height) = (whole_size(path) for path in pair)
         if not isinstance(mask, str):

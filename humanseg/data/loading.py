@@ -13,45 +13,64 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from humanseg.data.cache import Prepared, prepare_cache
-from humanseg.data.split import Split, split
+from humanseg.data.split import Split
 from humanseg.data.transforms import MARGIN, letterbox, shrink
-from humanseg.device import cores, give_memory_back
-from humanseg.interrupts import leave_to_main
+from humanseg.processes import torch_private
+from humanseg.processes.distributed import Share
+from humanseg.processes.hardware import cores, give_memory_back
+from humanseg.processes.signals import leave_to_main
 
-cv2.setNumThreads(0)  # the workers are the parallelism, and OpenCV's own threads hang in a forked worker
+cv2.setNumThreads(0)  # the workers already run in parallel, and OpenCV's own threads hang in a forked worker
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How samples become batches; the keys are those of conf/data_base.yaml, where each is explained."""
+
+    image_size: int
+    batch_size: int
+    val_batch_size: int = 32
+    num_workers: int | str = 0
+    pad_value: int = 0
+    cache: bool = False
+    cache_dir: str | None = None
 
 
 @dataclass
 class Data:
-    """The splits of a run and how their samples become batches."""
+    """The splits of a run and how their samples become batches. Of several processes each gets its share."""
 
     splits: dict[str, Split]
-    image_size: int
-    pad_value: int
-    mean: list[float]
-    std: list[float]
-    batch_size: int
-    val_batch_size: int
-    num_workers: int
-    seed: int
-    augment: Callable | None
-    cache_dir: str | None = None
-    rank: int = 0  # of `size` processes that share the batches
-    size: int = 1
-    _prepared: dict[int, object] = field(default_factory=dict)  # source's id -> its samples at the margin's size
+    config: LoaderConfig
+    seed: int = 0
+    augment: Callable | None = None
+    share: Share = Share()
+    _prepared: dict[int, object] = field(default_factory=dict)  # source's id -> its samples, with the margin
+
+    def __post_init__(self) -> None:
+        batch_size, world_size = self.config.batch_size, self.share.world_size
+        if batch_size % world_size:
+            raise ValueError(
+                f"data.batch_size={batch_size} can't be shared by {world_size} processes: give a multiple of {world_size}"
+            )
+
+    @property
+    def workers(self) -> int:
+        """DataLoader workers of this process."""
+        return auto_workers() if self.config.num_workers == "auto" else self.config.num_workers
 
     def batches_per_pass(self) -> int:
-        """Training drops the incomplete batch.
+        """Training batches in a pass over the data; an incomplete last batch is dropped.
 
         Raises:
             ValueError: there is no training data, or less than one batch of it.
         """
-        samples = len(self.splits.get("train", ()))
+        samples, batch_size = len(self.splits.get("train", ())), self.config.batch_size
         if not samples:
             raise ValueError("there is no training data: set data.root (data=folder) or data.pairs (data=pairs)")
-        if samples < self.batch_size:
-            raise ValueError(f"{samples} training samples don't fill one batch: data.batch_size={self.batch_size}")
-        return samples // self.batch_size
+        if samples < batch_size:
+            raise ValueError(f"{samples} training samples don't fill one batch: data.batch_size={batch_size}")
+        return samples // batch_size
 
     def train_batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Training batches number `start` to `stop` - 1 of the endless shuffled stream: uint8 NxHxWx3, uint8 NxHxW.
@@ -59,54 +78,57 @@ class Data:
         Of several processes each gets its part of every batch.
         """
         stream = self._numbers(start, stop)
-        return iter(self._loader(self._samples("train", self.augment), collate_fn=as_it_is, batch_sampler=stream))
+        return iter(self._loader(self.samples("train", self.augment), collate_fn=as_it_is, batch_sampler=stream))
 
     def batch_names(self, number: int) -> list[str]:
         """The samples of training batch `number`, or of this process' part of it."""
         return [self.splits["train"].name(index) for _, index in next(iter(self._numbers(number, number + 1)))]
 
     def _numbers(self, start: int, stop: int) -> "BatchNumbers":
-        samples = len(self.splits["train"])
-        return BatchNumbers(samples, self.batch_size, self.seed, start, stop, self.rank, self.size)
+        return BatchNumbers(len(self.splits["train"]), self.config.batch_size, self.seed, start, stop, self.share)
 
-    def eval_batches(self, name: str) -> DataLoader:
-        """All samples of a split in order, letterboxed: uint8 NxHxWx3, uint8 NxHxW; its share of the batches, by turns."""
-        return self._loader(self._samples(name, None), collate_fn=as_it_is, batch_sampler=self._eval_numbers(name))
+    def eval_batches(self, name: str, after_each: Callable[[], None] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples of a split in order, letterboxed: uint8 NxHxWx3, uint8 NxHxW.
 
-    def _eval_numbers(self, name: str) -> list[range]:
-        samples, step = len(self.splits[name]), self.val_batch_size
-        return [range(start, min(start + step, samples)) for start in range(0, samples, step)][self.rank :: self.size]
-
-    def idle_rounds(self, name: str) -> int:
-        """How many evaluation batches the first process has that this one has not: 0 or 1."""
-        batches = -(-len(self.splits[name]) // self.val_batch_size)
-        return -(-batches // self.size) - len(self._eval_numbers(name))
+        Of several processes each gets every world_size-th batch. `after_each` is called after each batch, when the next
+        one is asked for. All processes call it equally often, also one that gets a batch less.
+        """
+        samples, size = len(self.splits[name]), self.config.val_batch_size
+        batches = [range(start, min(start + size, samples)) for start in range(0, samples, size)]
+        own = batches[self.share.rank :: self.share.world_size]
+        loader = iter(self._loader(self.samples(name), collate_fn=as_it_is, batch_sampler=own))
+        for turn in range(-(-len(batches) // self.share.world_size)):
+            if turn < len(own):
+                yield next(loader)
+            if after_each:
+                after_each()
 
     def photographs(self, name: str) -> DataLoader:
         """All samples of a split in order at their own sizes: lists of uint8 HxWx3 and uint8 HxW arrays.
 
-        Of several processes each gets its share of the samples, by turns.
+        Of several processes each gets every world_size-th sample.
         """
-        share = range(self.rank, len(self.splits[name]), self.size)
-        return self._loader(self.splits[name], batch_size=8, sampler=share, collate_fn=list)
+        own = range(self.share.rank, len(self.splits[name]), self.share.world_size)
+        return self._loader(self.splits[name], batch_size=8, sampler=own, collate_fn=list)
 
-    def _samples(self, name: str, augment: Callable | None) -> "Samples":
+    def samples(self, name: str, augment: Callable | None = None) -> "Samples":
         """A split as the network gets it; the first call fills the cache with all that training will ask for."""
-        source, longest = self.splits[name].source, round(self.image_size * MARGIN)
-        if self.cache_dir and hasattr(source, "prepared") and id(source) not in self._prepared:
+        config, source = self.config, self.splits[name].source
+        longest = round(config.image_size * MARGIN)
+        if config.cache and config.cache_dir and hasattr(source, "prepared") and id(source) not in self._prepared:
             parts = [
                 part for key, part in self.splits.items() if part.source is source and (key != "test" or key == name)
             ]
             wanted = np.unique(np.concatenate([part.indices for part in parts]))
-            self._prepared[id(source)] = prepare_cache(source, wanted, longest, Path(self.cache_dir))
+            self._prepared[id(source)] = prepare_cache(source, wanted, longest, Path(config.cache_dir))
         prepared = self._prepared.get(id(source)) or Shrunk(source, longest)
-        return Samples(prepared, self.splits[name].indices, self.image_size, self.pad_value, self.seed, augment)
+        return Samples(prepared, self.splits[name].indices, config, self.seed, augment)
 
     def _loader(self, samples: Dataset, **batching) -> "Loader":
-        # A generator of its own: a DataLoader would otherwise draw from torch's and so disturb the run's random state.
+        # The loader gets its own generator. Otherwise it would draw from torch's and so change the run's random state.
         return Loader(
             samples,
-            num_workers=self.num_workers,
+            num_workers=self.workers,
             generator=torch.Generator(),
             worker_init_fn=leave_to_main,
             pin_memory=torch.cuda.is_available(),
@@ -114,61 +136,17 @@ class Data:
         )
 
 
-def prepare(
-    sources: dict,
-    *,
-    image_size: int,
-    batch_size: int,
-    val_batch_size: int,
-    num_workers: int | str,
-    val_split: int | float | str,
-    test_split: int | float,
-    limit: int | float | None,
-    pad_value: int,
-    mean: list[float],
-    std: list[float],
-    seed: int,
-    augment: Callable | None,
-    cache: bool = False,
-    cache_dir: str | None = None,
-    rank: int = 0,
-    size: int = 1,
-) -> Data:
-    """Split `sources` and say how they become batches; the arguments are the keys of conf/data_base.yaml.
-
-    Raises:
-        ValueError: as `split` raises it; batches that `size` processes can't share.
-    """
-    if batch_size % size:
-        raise ValueError(f"data.batch_size={batch_size} can't be shared by {size} processes: give a multiple of {size}")
-    splits = split(sources, val_split, test_split, limit, seed)
-    return Data(
-        splits,
-        image_size,
-        pad_value,
-        mean,
-        std,
-        batch_size,
-        val_batch_size,
-        auto_workers() if num_workers == "auto" else num_workers,
-        seed,
-        augment,
-        cache_dir if cache else None,
-        rank,
-        size,
-    )
-
-
 def auto_workers() -> int:
-    """With a GPU all cores but the main process's, up to 16; where the network has the CPU, one at most.
+    """With a GPU a worker for each core but the main process's, up to 16; else none on up to 4 cores and one on more.
 
-    On 2 cores a worker takes from the network what it gives: none is as fast, for drawn people too, in half the memory.
+    Without a GPU the network needs the cores. On 2 of them a worker costs the network as much time as it saves:
+    training without workers is as fast, for drawn people too, and takes half the memory.
     """
     return min(max(cores() - 1, 1), 16) if torch.cuda.is_available() else int(cores() > 4)
 
 
 class Loader(DataLoader):
-    """Forks its workers from a process that has let go of what its steps don't need."""
+    """A DataLoader that has the C library give back freed memory before the fork: each worker would get a copy."""
 
     def __iter__(self) -> Iterator:
         if self.num_workers:
@@ -192,7 +170,7 @@ class Samples(Dataset):
     """The samples of a split as the network gets them; indexed by (pass, index), or by index without augmentation.
 
     Args:
-        prepared: [i] -> uint8 HxWx3, uint8 HxW at the size with the margin.
+        prepared: [i] -> uint8 HxWx3, uint8 HxW at up to MARGIN times the image size.
         indices: which of them belong to the split.
     """
 
@@ -200,13 +178,12 @@ class Samples(Dataset):
         self,
         prepared: Shrunk | Prepared,
         indices: Sequence[int],
-        image_size: int,
-        pad_value: int,
+        config: LoaderConfig,
         seed: int,
         augment: Callable | None,
     ):
         self.prepared, self.indices, self.augment = prepared, indices, augment
-        self.image_size, self.pad_value, self.seed = image_size, pad_value, seed
+        self.image_size, self.pad_value, self.seed = config.image_size, config.pad_value, seed
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -228,7 +205,7 @@ class Samples(Dataset):
         number, index = key if isinstance(key, tuple) else (0, key)
         image, mask = self.prepared[self.indices[index]]
         if self.augment is not None:
-            # albumentations ignores the seeds of torch, numpy and random; one stream serves all its transforms in turn.
+            # albumentations ignores the seeds of torch, numpy and random. Its transforms draw from one stream in turn.
             seed = [self.seed, number, self.indices[index]]
             self.augment.set_random_state(np.random.default_rng(seed), random.Random(str(seed)))
             augmented = self.augment(image=image, mask=mask)
@@ -239,30 +216,29 @@ class Samples(Dataset):
 
 
 def _empty(*shape: int) -> Tensor:
-    """uint8 of this shape; a worker's, where the main process sees it too, as torch's own collating has it."""
+    """An empty uint8 tensor of this shape; in a worker it lies in memory that the main process shares."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)
-    storage = torch.UntypedStorage._new_shared(math.prod(shape))
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+    return torch_private.shared_bytes(math.prod(shape)).view(shape)
 
 
 def as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Samples make whole batches: nothing is left to collate."""
+    """`Samples` gives whole batches, so nothing is left to collate."""
     return batch
 
 
 class BatchNumbers:
     """Batches number `start` to `stop` - 1 of an endless stream that shuffles the samples anew in each pass.
 
-    Yields lists of (pass, index). Each batch follows from its number and the seed alone, so training can begin anywhere.
-    Of `size` processes, number `rank` gets its part of each.
+    Yields lists of (pass, index). Each batch follows from its number and the seed alone, so training can begin
+    anywhere. Of several processes each gets its part of every batch.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, start: int, stop: int, rank: int = 0, size: int = 1):
+    def __init__(self, samples: int, batch_size: int, seed: int, start: int, stop: int, share: Share = Share()):  # noqa: B008
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
         self.start, self.stop = start, stop
-        part = batch_size // size
-        self.first, self.last = rank * part, (rank + 1) * part
+        part = batch_size // share.world_size
+        self.first, self.last = share.rank * part, (share.rank + 1) * part
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -271,8 +247,9 @@ class BatchNumbers:
         per_pass = self.samples // self.batch_size
         shuffled, order = None, None
         for number in range(self.start, self.stop):
-            turn, place = divmod(number, per_pass)
-            if turn != shuffled:
-                shuffled, order = turn, np.random.default_rng([self.seed, turn]).permutation(self.samples)
+            number_of_pass, place = divmod(number, per_pass)
+            if number_of_pass != shuffled:
+                shuffled = number_of_pass
+                order = np.random.default_rng([self.seed, number_of_pass]).permutation(self.samples)
             begin = place * self.batch_size
-            yield [(turn, index) for index in order[begin + self.first : begin + self.last].tolist()]
+            yield [(number_of_pass, index) for index in order[begin + self.first : begin + self.last].tolist()]

@@ -1,4 +1,4 @@
-"""File names by the million: one buffer instead of a million strings, which every worker process would come to copy."""
+"""File names by the million, in one buffer. A million strings would be copied into every worker that reads them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Names(Sequence):
-    """A sequence of strings that are made when asked for; none may hold the character NUL, which no file name does."""
+    """A sequence of strings, each made when it is asked for. None may hold the character NUL; no file name does."""
 
     def __init__(self, names: Iterable[str]):
         self.buffer = "\0".join(names).encode(errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""One photograph and its mask: read upright, brought to the size that training wants, or only looked at."""
+"""One photograph and its mask: read upright, brought to the size that training wants, or only checked."""
 
 import os
 from pathlib import Path
@@ -16,11 +16,11 @@ Image.MAX_IMAGE_PIXELS = None  # training data is the user's own: a large photog
 def read_pair(
     image_path: Path | str, mask_path: Path | str, rule: str | list[int], longest: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Uint8 HxWx3 RGB and its class ids, uint8 HxW.
+    """A photograph, uint8 HxWx3 RGB, and its class ids, uint8 HxW.
 
     Args:
         rule: as for `to_classes`.
-        longest: scale a larger photograph down so that its longer side has so many pixels.
+        longest: scale a larger photograph down until its longer side has this many pixels.
 
     Raises:
         ValueError: a file that can't be read, or a mask value that the rule doesn't name.
@@ -38,10 +38,10 @@ def read_image(path: Path | str) -> np.ndarray:
 
 
 def read_mask(path: Path | str) -> np.ndarray:
-    """HxW values as the file has them: a palette's indices, a colour's brightest channel; upright."""
+    """Upright HxW values as the file has them. A palette gives its indices, a colour its brightest channel."""
     image, _ = _upright(path)
     if image.mode in ("RGBA", "LA", "PA"):
-        image = image.convert("RGB")  # what is transparent keeps its colour: alpha says nothing about the class
+        image = image.convert("RGB")  # alpha says nothing about the class; transparent pixels keep their colour
     values = np.asarray(image)
     return values.max(axis=2) if values.ndim == 3 else values
 
@@ -50,8 +50,8 @@ def to_classes(values: np.ndarray, rule: str | list[int], path: Path | str = "ma
     """Mask values HxW -> class ids, uint8 HxW.
 
     Args:
-        rule: ``nonzero``: any value above 0 is person; ``half``: from the middle of the range (128 of 255) on; a list
-            of ids: the value of class 0, of class 1, ...; 255 is ignored there unless it is listed.
+        rule: ``nonzero``: any value above 0 is person. ``half``: any value from the middle of the range (128 of 255) on
+            is person. A list of ids: the value of class 0, of class 1, ...; 255 is ignored unless the list has it.
 
     Raises:
         ValueError: a value that the list doesn't name.
@@ -73,17 +73,17 @@ def to_classes(values: np.ndarray, rule: str | list[int], path: Path | str = "ma
 
 
 def whole_size(path: Path | str) -> tuple[int, int]:
-    """Upright width and height of a file that is whole.
+    """Width and height of an image, upright; the file is checked to be complete.
 
     Raises:
-        ValueError: it can't be read or its end is missing.
+        ValueError: the file can't be read, or its end is missing.
     """
     try:
         with Image.open(path) as image:
             width, height = image.size
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
             if not _ends_well(path, image.format):
-                image.load()  # data after the end marker is harmless, so only reading all of it tells
+                image.load()  # data after the end marker is harmless, so only a full read tells
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
         raise ValueError(f"{path} can't be read: {error}") from error
     return (height, width) if turned else (width, height)
@@ -107,7 +107,7 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 def _read_image(path: Path | str, longest: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:
-    """The photograph, or a smaller one that is no smaller than `longest`, and its own upright height and width."""
+    """The photograph and its full height and width, upright. It may come smaller, but no smaller than `longest`."""
     image, size = _upright(path, longest)
     if image.mode.startswith("I") or image.mode == "F":
         grey = _to_uint8(np.asarray(image))

@@ -1,4 +1,4 @@
-"""Which samples train, validate and test: seeded, so that the same seed gives the same samples."""
+"""Which samples train, validate and test. The same seed gives the same samples."""
 
 import hashlib
 from array import array
@@ -12,7 +12,7 @@ class Split:
     """A source of samples and which of them belong to this split."""
 
     source: object  # len(), [i] -> (image, mask), names[i]
-    indices: array  # of 64-bit integers: a list of Python's own would be copied into every worker as it is read
+    indices: array  # 64-bit integers: a worker that reads a Python list copies it, as reference counts change
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -21,34 +21,47 @@ class Split:
         return self.source[self.indices[index]]
 
     def name(self, index: int) -> str:
-        """What a person calls the sample: its file."""
+        """The sample's name for a reader: its file."""
         return self.source.names[self.indices[index]]
 
     def fingerprint(self) -> str:
-        """Changes with the samples' file names and their order, not with the folder that they lie in."""
+        """A hash of the samples' file names and their order. It does not depend on the folder that they lie in."""
         everything = list(self.source.names) if len(self) else []
         names = [everything[index] for index in self.indices]
         files = "\n".join([name[name.rfind("/") + 1 :] for name in names])
         return hashlib.sha256(files.encode()).hexdigest()[:16]
 
 
-def split(sources: dict, val_split, test_split, limit, seed: int) -> dict[str, Split]:
+@dataclass(frozen=True)
+class SplitConfig:
+    """How samples are divided.
+
+    Args:
+        val_split: an int counts samples, a float in [0, 1) is a share, ``train`` validates on the training samples.
+        test_split: an int or a float as above; held out first.
+        limit: None, or a count or a share in (0, 1]: train on a subset. A larger subset contains the smaller ones.
+    """
+
+    val_split: int | float | str = 0
+    test_split: int | float = 0
+    limit: int | float | None = None
+
+
+def split(sources: dict, config: SplitConfig, seed: int) -> dict[str, Split]:
     """Divide sources into ``train``, ``val`` and ``test``.
 
     Args:
-        sources: ``train`` and, where they have data of their own, ``val`` and ``test``; a value may be None.
-        val_split: an int counts samples, a float in [0, 1) is a share, ``train`` validates on the training samples.
-        test_split: an int or a float as above; held out first.
-        limit: None, a count or a share in (0, 1]: trains on a subset; larger ones contain smaller ones.
+        sources: ``train``, and ``val`` and ``test`` where they have data of their own. A value may be None.
 
     Raises:
-        ValueError: a rule that is not one of these, or nothing left to train on.
+        ValueError: a rule is not one of these, or no sample is left to train on.
     """
     whole = {
         name: Split(source, array("q", range(len(source)))) for name, source in sources.items() if source is not None
     }
     if "train" not in whole:
         return whole
+    val_split, test_split, limit = config.val_split, config.test_split, config.limit
     source, count = sources["train"], len(sources["train"])
     order = np.random.default_rng([seed, 0x5917]).permutation(count)
     tested = 0 if "test" in whole else _count("data.test_split", test_split, count)

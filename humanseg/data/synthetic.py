@@ -1,6 +1,7 @@
 """People drawn procedurally, in the colours, textures and shading of their surroundings: only shape tells them apart.
 
-Whatever is drawn is a list of parts, (discs, fill): the convex hull of discs (x, y, radius) in a colour or a texture.
+Whatever is drawn is a list of parts (discs, fill). A part is the convex hull of its discs (x, y, radius), filled with a
+colour or a texture.
 """
 
 import cv2
@@ -13,18 +14,19 @@ DYES = np.array([(120, 24, 30), (232, 150, 50), (60, 120, 50), (236, 234, 230), 
 PALETTES = (SKIN, SKIN, SKIN, HAIR, HAIR, DYES, DYES, DYES, 255 - DYES, 255 - DYES)
 WEAVES = ("plain", "plain", "plain", "stripes", "bars", "checks", "plaid", "ramp", "blotches", "grain")
 CIRCLE = np.stack([np.cos(np.arange(20) * np.pi / 10), np.sin(np.arange(20) * np.pi / 10)], axis=1)
-# Angles of bones from straight down. Upper and lower arm, positive outwards; left thigh and shin, right thigh and shin.
+# Poses: angles of the bones from straight down, in radians. ARMS has upper and lower arm, positive outwards. STAND and
+# STRIDE have left thigh and shin, then right thigh and shin.
 ARMS = ((0.1, 0.0), (0.2, 0.1), (0.2, 0.0), (0.2, -0.3), (0.7, -0.7), (0.3, -2.0), (0.5, 2.5), (2.6, 3.0), (1.3, 2.9))
 STAND = ((-0.06, -0.03, 0.06, 0.03), (-0.05, 0.0, 0.12, 0.1), (-0.28, -0.22, 0.28, 0.22), (-0.7, 0.2, 0.7, -0.2))
 STRIDE = ((-0.25, -0.55, 0.45, 0.25), (-0.5, -1.3, 0.95, 0.0), (1.3, 0.05, 1.45, 0.2))  # walking, running, sitting
 
 
 def slab(top, upper, bottom, lower, radius, x=0.0):
-    """Four discs around x, half widths upper and lower at the heights top and bottom."""
+    """Four discs: two at height `top`, each `upper` away from x, and two at height `bottom`, each `lower` away."""
     return [(x + side * half, y, radius) for y, half in ((top, upper), (bottom, lower)) for side in (-1, 1)]
 
 
-# Balls, boxes, poles, lamps, trees, shirts: middle at the origin, in the first or the second of two fills.
+# Balls, boxes, poles, lamps, trees and shirts, with the middle at the origin. A part names the first or second fill.
 THINGS = (
     [([(0, 0, 0.3)], 0)],
     [(slab(-0.35, 0.3, 0.35, 0.3, 0.03), 0)],
@@ -36,19 +38,19 @@ THINGS = (
 
 
 def pick(rng, options):
-    """One of the options, all as likely (Generator.choice is ten times slower)."""
+    """One of the options, each with the same probability (Generator.choice is ten times slower)."""
     return options[int(rng.random() * len(options))]
 
 
 def colour(rng, tones=None):
-    """A colour between two neighbours in tones or, if None, of a shirt, a wall or a box; float 3, 0..255."""
+    """A colour between two neighbours in `tones`, or in one of PALETTES where that is None; float 3, 0..255."""
     tones = pick(rng, PALETTES) if tones is None else tones
     low = int(rng.random() * (len(tones) - 1))
     return tones[low] + rng.random() * (tones[low + 1] - tones[low])
 
 
 def texture(rng, side, tones=None):
-    """Two colours woven together, unevenly those of tones; uint8 side x side x 3, or float 3 where plain."""
+    """Two colours in a weave, uint8 side x side x 3, or one colour, float 3. `tones` get an uneven weave."""
     weave, bands = pick(rng, WEAVES[-3:] if tones is not None else WEAVES), rng.uniform(10, 36)
     first, second = colour(rng, tones), colour(rng, tones)
     if weave == "plain":
@@ -70,7 +72,7 @@ class Canvas:
         self.image, self.mask, self.shade = (np.zeros((side, side, *deep), np.uint8) for deep in ((3,), (), ()))
 
     def paint(self, parts, scale, at, value=0):
-        """Paint parts, (x scale, y scale) as large as the picture; value is what they are in the mask."""
+        """Paint parts at the place `at`; `scale` (x, y) is in sides of the picture, `value` goes into the mask."""
         discs = np.array([disc for discs, _ in parts for disc in discs]) * (*scale, min(np.abs(scale))) + (*at, 0)
         lit = discs * (1, 1, 0.66) + discs[:, 2:] * (*self.light, 0)  # the bright side of a round body
         both = np.stack([discs, lit])[:, :, None] * (4 * self.side)  # OpenCV takes quarters of a pixel: shift=2
@@ -87,12 +89,12 @@ class Canvas:
 
 
 def joints(start, angles, lengths):
-    """Where the bones of a limb begin and the last ends; bones + 1 arrays of 2."""
+    """The joints of a limb: where each bone begins, and where the last one ends; bones + 1 arrays of 2."""
     return np.cumsum([start, *(np.stack([np.sin(angles), np.cos(angles)]) * lengths).T], axis=0)
 
 
 def tube(a, b, wide, narrow, reach=1.0):
-    """Discs at a joint and at a share of the way to the next."""
+    """Two discs: one at joint `a`, one at the share `reach` of the way to joint `b`."""
     return [(*a, wide), (*(a + reach * (b - a)), narrow)]
 
 
@@ -110,7 +112,7 @@ def legs(rng, skin, cloth, width):
 
 
 def arms(rng, skin, cloth, width):
-    """Arms, bare, in short sleeves or in long ones."""
+    """Arms: bare, in short sleeves or in long ones."""
     worn, parts = rng.random(), []
     for sign in (-1, 1):
         angles = sign * (pick(rng, ARMS) + rng.uniform(-0.15, 0.15, 2))
@@ -179,7 +181,8 @@ class Synthetic:
             [(slab(-2, 2, 0, 2, 0), above), (slab(0, 2, 2, 2, 0), below)], (1, 1), (0.5, rng.uniform(0.4, 1.1))
         )
         things(rng, canvas, pick(rng, (1, 2, 3)), 0.7)
-        # Out of focus and hazy: with a sharp background a minute of training, all the tests have, ends at IoU 0.6.
+        # The background is out of focus and hazy. The tests have only a minute of training, and with a sharp background
+        # that ends at IoU 0.6.
         blur, haze = (1 + int(rng.uniform(0.03, 0.12) * canvas.side),) * 2, rng.uniform(0.5, 0.85)
         tint = 0.5 * haze * (colour(rng) + rng.uniform(110, 210))
         canvas.image = cv2.add(cv2.convertScaleAbs(cv2.blur(canvas.image, blur), alpha=1 - haze), (*tint, 0))

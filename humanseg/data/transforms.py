@@ -1,14 +1,13 @@
-"""From a photograph to what the network sees, and back: letterbox and normalisation. Sole owner of both."""
+"""From a photograph to the square that the network sees, and back: the letterbox and its inverse."""
 
 import cv2
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE = 255  # in a mask: counts in no loss and no metric
+IGNORE = 255  # pixels of a mask that count in no loss and no metric
 
-# Width of the margin that training keeps for zooms and crops before the photograph is brought to the network's size.
+# Training prepares photographs at this multiple of the network's size. The margin is for zooms and crops.
 MARGIN = 1.25
 
 
@@ -28,7 +27,7 @@ def shrunk_size(height: int, width: int, longest: int) -> tuple[int, int]:
 
 
 def resize(image: np.ndarray, mask: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bring both to one size: the photograph by area or linearly, the mask by its nearest class."""
+    """Bring both to one size: the photograph by area or linear interpolation, the mask by its nearest class."""
     if image.shape[:2] != (height, width):
         smooth = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
         image = cv2.resize(image, (width, height), interpolation=smooth)
@@ -72,11 +71,3 @@ def without_letterbox(planes: Tensor, height: int, width: int) -> Tensor:
     """The part of C x S x S planes that a height x width photograph fills, at the network's scale."""
     top, left, inner_height, inner_width = letterbox_box(height, width, planes.shape[-1])
     return planes[:, top : top + inner_height, left : left + inner_width]
-
-
-def to_input(images: Tensor, mean: Tensor | list[float], std: Tensor | list[float], channels_last: bool) -> Tensor:
-    """uint8 NxHxWx3 on the network's device -> normalised float32 Nx3xHxW in the network's memory format."""
-    mean_255 = torch.as_tensor(mean, device=images.device) * 255
-    scale = 1 / (torch.as_tensor(std, device=images.device) * 255)
-    normalised = ((images - mean_255) * scale).permute(0, 3, 1, 2)  # NHWC memory seen as NCHW: channels_last already
-    return normalised.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)

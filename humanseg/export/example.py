@@ -1,4 +1,4 @@
-"""The example that lies beside an exported file: what uses it in some 15 lines, without this project."""
+"""The example beside an exported file: a program of some 15 lines that uses the file without this project."""
 
 from humanseg.export.writing import Recipe
 

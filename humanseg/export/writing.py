@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from humanseg import engines
+from humanseg.compute import Compute
 from humanseg.data.transforms import IGNORE, unletterbox
-from humanseg.device import Compute
-from humanseg.export.convert import EndToEnd, Half, OnSquares, to_onnx, to_openvino
+from humanseg.inference import engines
+from humanseg.inference.convert import EndToEnd, Half, OnSquares, to_onnx, to_openvino
 from humanseg.metrics import person_probability
 from humanseg.predictor import Predictor
+from humanseg.runs import atomic
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 IOU_MAY_DIFFER = {"fp32": 0.001, "fp16": 0.003}
-# From here on a stage is at fault: levels of 255 where OpenCV rounds otherwise, and probability.
+# A stage that differs by more is at fault. Preprocessing is in levels of 255, as OpenCV may round differently; the
+# others are in probability.
 STAGE_MAY_DIFFER = {
     "fp32": {"preprocessing": 1.5, "network": 0.001, "upsampling": 0.001},
     "fp16": {"preprocessing": 1.5, "network": 0.02, "upsampling": 0.01},
@@ -43,12 +45,12 @@ class Recipe:
     std: list[float]
 
     def reference(self) -> Predictor:
-        """What the file is held against: the checkpoint in torch, in fp32."""
+        """What the file is compared with: the checkpoint in torch, in fp32."""
         compute = Compute(torch.device("cpu"), "fp32", False, self.mean, self.std)
         return Predictor.of(self.network, compute, self.image_size, self.pad_value)
 
     def module(self, stages: bool = False) -> nn.Module:
-        """The network with all that goes into the file; OpenVINO's own writer makes its weights fp16."""
+        """The network with all that goes into the file. OpenVINO's own writer makes its weights fp16, later."""
         halved = self.precision == "fp16" and self.format == "onnx"
         network = Half(copy.deepcopy(self.network)) if halved else self.network
         if not self.end_to_end:
@@ -56,14 +58,14 @@ class Recipe:
         return EndToEnd(OnSquares(network, self.mean, self.std), self.image_size, self.pad_value, stages).eval()
 
     def example(self, height: int, width: int) -> Tensor:
-        """An input of another batch size than 1, which torch.export takes for a constant."""
+        """An input with a batch of 2: torch.export takes a batch size of 1 for a constant."""
         if self.end_to_end:
             return torch.zeros(2, height, width, 3, dtype=torch.uint8)
         return torch.zeros(2, 3, height, width)
 
 
 def convert(recipe: Recipe, stages: bool = False) -> tuple[Any, bool]:
-    """The model, and whether its height and width are free; where the network does not let them be, they are fixed.
+    """The model, and whether its height and width are free. They are fixed where the network needs that.
 
     Raises:
         ValueError: the network can't be converted.
@@ -76,7 +78,7 @@ def convert(recipe: Recipe, stages: bool = False) -> tuple[Any, bool]:
         model = _model(recipe, module, example, {0: "batch", 2: "height", 3: "width"})
         if _runs_at(recipe, model, size, size + 64) and _runs_at(recipe, model, size + 32, size):
             return model, True
-    except ValueError:  # a size that the network can't leave free; what else there is, comes up again
+    except ValueError:  # the network can't leave its size free; any other error is raised again below
         pass
     model = _model(recipe, module, example, {0: "batch"})
     if recipe.format == "openvino":
@@ -96,13 +98,13 @@ def _model(recipe: Recipe, module: nn.Module, example: Tensor, free: dict[int, s
 
 
 def _runs_at(recipe: Recipe, model: Any, height: int, width: int) -> bool:
-    """Whether a model gives what the network gives at another size and for one image."""
+    """Whether a model gives the network's output at another size and for a batch of one image."""
     image = torch.rand(recipe.example(height, width)[:1].shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = recipe.network(image).numpy()
     try:
         (found,) = _run(recipe, model)(image.numpy())
-    except Exception:  # a runtime's own, for a shape that was a constant after all
+    except Exception:  # a runtime's own error: the size was a constant after all
         return False
     near = 1e-3 if recipe.precision == "fp32" else 0.03
     return found.shape == expected.shape and bool(np.abs(found - expected).max() <= near * (1 + np.abs(expected).max()))
@@ -131,17 +133,17 @@ def write(recipe: Recipe, model: Any, facts: dict[str, Any], path: Path) -> None
 
 
 def export(recipe: Recipe, facts: dict[str, Any], path: Path, photographs: Iterable) -> dict[str, Any]:
-    """Convert, write and check; only what has passed the check comes to lie at `path`, whole.
+    """Convert, write and check. Only a whole file that has passed the check appears at `path`.
 
     Args:
-        facts: what the file is to say of itself beside the recipe.
+        facts: metadata of the file beside the recipe's.
         photographs: pairs of uint8 HxWx3 and uint8 HxW.
 
     Returns:
         What the check found, and `free_size`.
 
     Raises:
-        ValueError: the network can't be converted, the file can't be written, or it does not do what the checkpoint does.
+        ValueError: the network can't be converted, the file can't be written, or it differs from the checkpoint.
     """
     own = ("image_size", "pad_value", "mean", "std", "precision", "end_to_end")
     model, free_size = convert(recipe)
@@ -152,9 +154,8 @@ def export(recipe: Recipe, facts: dict[str, Any], path: Path, photographs: Itera
             written = Path(folder) / path.name
             write(recipe, model, facts, written)
             found = check(recipe, written, photographs)
-            for file in sorted(written.parent.iterdir()):  # the weights, .bin, before the .xml that asks for them
-                with file.open("rb") as whole:
-                    os.fsync(whole.fileno())
+            for file in sorted(written.parent.iterdir()):  # the weights (.bin) come before the .xml that needs them
+                atomic.flush(file)
                 os.replace(file, path.parent / file.name)
     except OSError as error:
         raise ValueError(f"{path} can't be written: {error.strerror or error}") from error
@@ -162,13 +163,13 @@ def export(recipe: Recipe, facts: dict[str, Any], path: Path, photographs: Itera
 
 
 def check(recipe: Recipe, path: Path, photographs: Iterable) -> dict[str, Any]:
-    """Hold a written file, in its own runtime, against the checkpoint in torch fp32.
+    """Compare a written file, in its own runtime, with the checkpoint in torch fp32.
 
     Returns:
         `photographs` (how many), `iou_checkpoint`, `iou_exported`, `largest_difference` of the probability.
 
     Raises:
-        ValueError: the IoU differs by more than it may; the sentence names the stage that does.
+        ValueError: the IoU differs by more than is allowed; the sentence names the stage at fault.
     """
     reference, exported = recipe.reference(), _exported(recipe, path)
     areas, number, largest, worst = np.zeros((2, 2), np.int64), 0, -1.0, None
@@ -180,7 +181,7 @@ def check(recipe: Recipe, path: Path, photographs: Iterable) -> dict[str, Any]:
             person = (probability > 0.5) & valid
             area += np.count_nonzero(person & truth), np.count_nonzero(person | truth)
         difference = float(np.abs(expected - found).max())
-        if not difference <= largest:  # NaN too
+        if not difference <= largest:  # also true for NaN
             largest, worst = difference, image
     before, after = (int(common) / int(union) if union else 1.0 for common, union in areas)
     if not (abs(before - after) <= IOU_MAY_DIFFER[recipe.precision] and np.isfinite(largest)):
@@ -199,7 +200,7 @@ def check(recipe: Recipe, path: Path, photographs: Iterable) -> dict[str, Any]:
 def _exported(recipe: Recipe, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """A written file in its own runtime as a function: uint8 HxWx3 -> probability HxW."""
     runtime = engines.READERS[path.suffix][0]
-    precision = "fp32" if recipe.format == "openvino" else recipe.precision  # OpenVINO's weights alone are fp16
+    precision = "fp32" if recipe.format == "openvino" else recipe.precision  # in OpenVINO only weights are fp16
     if not recipe.end_to_end:
         return Predictor(path, "cpu", precision, runtime, refine=False)
     run, *_ = engines.open_file(path, runtime, "cpu", precision)
@@ -207,7 +208,7 @@ def _exported(recipe: Recipe, path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def differing_stage(recipe: Recipe, image: np.ndarray) -> str:
-    """In words, which stage parts from the checkpoint's, each judged by what it makes of what it was given."""
+    """In words, which stage differs from the checkpoint's. Each is judged on the input that it really got."""
     reference = recipe.reference()
     limits = STAGE_MAY_DIFFER[recipe.precision]
     if not recipe.end_to_end:

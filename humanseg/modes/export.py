@@ -5,18 +5,20 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
-from humanseg import __version__, build, checkpoint, engines, recorded, rules, runs
+from humanseg import __version__, build, checkpoint
+from humanseg.config_rules import SWITCH, WORD, one_of, or_null, refuse_wrong_values, whole
 from humanseg.data.synthetic import Synthetic
 from humanseg.export import example, writing
-from humanseg.export.convert import require
-from humanseg.modes import overrides, run_folder
+from humanseg.inference import engines
+from humanseg.inference.convert import require
 from humanseg.predictor import class_names
-from humanseg.rules import SWITCH, WORD, one_of, or_null, whole
+from humanseg.runs import find, recorded
+from humanseg.runs.atomic import write_text
+from humanseg.runs.job import Job
 
 log = logging.getLogger(__name__)
 
+SHARED, RANKED = False, False
 RULES = {
     "format": one_of(*writing.SUFFIXES),
     "precision": one_of("fp32", "fp16"),
@@ -27,38 +29,35 @@ RULES = {
 DRAWN = 24  # people that it is checked on where there are no photographs
 
 
-def run(config: DictConfig) -> float:
+def run(config: dict, job: Job) -> float:
     """Export `ckpt`; returns the exported model's IoU on what it was checked on."""
-    options = OmegaConf.to_container(config, resolve=True)
-    _refuse_wrong_options(options)
-    path = runs.find_checkpoint(options["ckpt"], options["out"])
-    if runs.is_exported(path):
+    _refuse_wrong_options(config)
+    path = find.checkpoint(config["ckpt"], config["out"])
+    if find.is_exported(path):
         raise ValueError(f"ckpt={path} is exported already: give a checkpoint, a run's or sweep's folder, or `latest`")
     payload = checkpoint.load(path)
-    cfg = recorded.checkpoint_config(payload, options, overrides())
-    rules.refuse_wrong_values(cfg, complete=False)
-    suffix = writing.SUFFIXES[options["format"]]
+    cfg = recorded.checkpoint_config(payload, config, job.overrides)
+    refuse_wrong_values(cfg, complete=False)
+    suffix = writing.SUFFIXES[config["format"]]
     require(*engines.NEEDS[engines.READERS[suffix][0]])
 
-    folder = runs.Run(run_folder(), ckpt=str(path), overrides=overrides(), epoch=payload["epoch"])
-    log.info("run        %s", folder.folder)
+    begun = job.begin(ckpt=str(path), epoch=payload["epoch"])
+    log.info("run        %s", job.folder)
     log.info("checkpoint %s (epoch %d)", path, payload["epoch"])
-    build.compute(cfg["trainer"] | {"device": "cpu"}, cfg["data"])  # as many threads as were typed
+    build.compute(cfg["trainer"] | {"device": "cpu"}, cfg["data"])  # sets the number of threads
     network = build.model(cfg["model"]).eval()
     checkpoint.load_weights(network, payload, path)
-    size, pad_value, mean, std = (cfg["data"][key] for key in ("image_size", "pad_value", "mean", "std"))
-    recipe = writing.Recipe(
-        network, options["format"], options["precision"], options["end_to_end"], size, pad_value, mean, std
-    )
-    file = Path(options["output"] or folder.folder / f"model{suffix}")
-    photographs, what = _photographs(cfg, options["check_on"])
+    geometry = {key: cfg["data"][key] for key in ("image_size", "pad_value", "mean", "std")}
+    recipe = writing.Recipe(network, config["format"], config["precision"], config["end_to_end"], **geometry)
+    file = Path(config["output"] or job.folder / f"model{suffix}")
+    photographs, what = _photographs(cfg, config["check_on"])
     found = writing.export(recipe, _facts(payload, cfg, path), file, photographs)
 
-    shown = file.with_name("example.py" if not options["output"] else f"{file.stem}_example.py")
-    runs.write_text(shown, example.program(file.name, shown.name, cfg["model"]["classes"], recipe))
+    shown = file.with_name("example.py" if not config["output"] else f"{file.stem}_example.py")
+    write_text(shown, example.program(file.name, shown.name, cfg["model"]["classes"], recipe))
     written = [str(file.with_suffix(ending)) for ending in ((".xml", ".bin") if suffix == ".xml" else (suffix,))]
     facts = {"format": recipe.format, "precision": recipe.precision, "end_to_end": recipe.end_to_end}
-    folder.update(
+    begun.update(
         status="completed", **facts, files=[*written, str(shown)], checked_on=what, check=found,
         monitor="iou_exported", monitor_mode="max", monitored=found["iou_exported"],
     )  # fmt: skip
@@ -67,18 +66,12 @@ def run(config: DictConfig) -> float:
 
 
 def _refuse_wrong_options(options: dict) -> None:
-    problems = [
-        f"{key}={options[key]}: give {rule.words}" for key, rule in RULES.items() if not rule.holds(options[key])
-    ]
+    refuse_wrong_values(options, rules=RULES)
     if not options["ckpt"]:
-        problems.append("mode=export needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
-    suffix = writing.SUFFIXES.get(options["format"])
-    if suffix and isinstance(options["output"], str) and Path(options["output"]).suffix != suffix:
-        problems.append(
-            f"output={options['output']}: format={options['format']} is written to a file that ends in {suffix}"
-        )
-    if problems:
-        raise ValueError("\n".join(problems))
+        raise ValueError("mode=export needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
+    suffix, output = writing.SUFFIXES[options["format"]], options["output"]
+    if output and Path(output).suffix != suffix:
+        raise ValueError(f"output={output}: format={options['format']} is written to a file that ends in {suffix}")
 
 
 def _photographs(cfg: dict, most: int) -> tuple[Iterable, str]:

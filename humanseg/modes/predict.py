@@ -8,21 +8,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from humanseg import checkpoint, distributed, live, media, recorded, rules, runs, video
-from humanseg.device import cores
-from humanseg.drawing import targets
-from humanseg.drawing.drawings import NAMES, Behind, Drawings, backdrops, color
-from humanseg.drawing.flow import Clock, ahead, in_order
-from humanseg.drawing.studio import Picture, Studio, one_thread_each
-from humanseg.drawing.temporal import Smoother
-from humanseg.modes import overrides, run_folder
+from humanseg import checkpoint
+from humanseg.compositing import targets
+from humanseg.compositing.drawings import NAMES, Behind, Drawings, backdrops, color
+from humanseg.compositing.flow import Clock, ahead, in_order
+from humanseg.compositing.studio import Picture, Studio, one_thread_each
+from humanseg.config_rules import SWITCH, Rule, number, one_of, or_null, refuse_wrong_values, whole
+from humanseg.inference.temporal import Smoother
+from humanseg.media import images
+from humanseg.media.camera import Camera
+from humanseg.media.preview import Preview
+from humanseg.media.video_reader import Video
+from humanseg.media.video_writer import VideoWriter
 from humanseg.predictor import Predictor
-from humanseg.rules import SWITCH, Rule, number, one_of, or_null, whole
+from humanseg.processes import distributed
+from humanseg.processes.hardware import cores
+from humanseg.runs import find, recorded
+from humanseg.runs.job import Job
 
 log = logging.getLogger(__name__)
+
+SHARED, RANKED = True, False
 
 VIEW = Rule(
     lambda view: view == "flip" or (isinstance(view, int | float) and 0.25 <= view <= 4),
@@ -56,55 +64,53 @@ SHOWN = 20  # photographs that failed, in the closing sentence
 RATE_HELD = 0.9  # of the live page's frame rate, from one frame to the next
 
 
-def run(config: DictConfig) -> None:
-    """Draw what was asked for; some photographs that fail don't stop the others, and are listed at the end."""
-    options = OmegaConf.to_container(config, resolve=True)
-    _refuse_wrong_options(options)
-    kind = "camera" if options["live"] else media.kind(options["input"])
-    names = [AUTO[kind]] if options["draw"] == "auto" else _listed(options["draw"])
-    output = Path(options["output"] or run_folder())
+def run(config: dict, job: Job) -> None:
+    """Draw what was asked for; photographs that fail don't stop the others, and are listed at the end."""
+    _refuse_wrong_options(config)
+    kind = "camera" if config["live"] else images.kind(config["input"])
+    names = [AUTO[kind]] if config["draw"] == "auto" else _listed(config["draw"])
+    output = Path(config["output"] or job.folder)
     work, plan = {
         "photographs": (draw_photographs, targets.of_photographs),
         "video": (draw_video, targets.of_video),
         "camera": (show_camera, _the_live_page),
     }[kind]
     # One process looks what is there: another may be drawing already.
-    planned = distributed.made_by_main(lambda: plan(options["input"], output, names, options["overwrite"]))
+    planned = distributed.made_by_main(lambda: plan(config["input"], output, names, config["overwrite"]))
     if kind != "photographs" and not distributed.is_main():
         return
-    behind = backdrops(options["background"])
+    behind = backdrops(config["background"])
 
-    views = _listed(options["tta"])
-    if set(views) - {"flip"} and options["backend"] not in ("auto", "torch"):
-        raise ValueError(f"backend={options['backend']} takes squares of one size: scales in tta= need backend=torch")
+    views = _listed(config["tta"])
+    if set(views) - {"flip"} and config["backend"] not in ("auto", "torch"):
+        raise ValueError(f"backend={config['backend']} takes squares of one size: scales in tta= need backend=torch")
     scales = [1.0, *(float(view) for view in views if view != "flip")]
-    ckpt = runs.find_checkpoint(options["ckpt"], options["out"])
+    ckpt = find.checkpoint(config["ckpt"], config["out"])
     few = kind == "photographs" and len(planned) < FEW
-    predictor = _predictor(options, ckpt, in_torch=few or len(scales) > 1)
-    begun = {"ckpt": str(ckpt), "overrides": overrides(), "mode": "predict"}
-    record = runs.Run(run_folder(), **begun) if distributed.is_main() else None
-    tints = [color(one) for one in options["colors"]]
+    predictor = _predictor(config, job.overrides, ckpt, in_torch=few or len(scales) > 1)
+    begun = job.begin(ckpt=str(ckpt)) if distributed.is_main() else None
+    tints = [color(one) for one in config["colors"]]
     keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes")
-    drawings = Drawings(names, colors=tints, **{key: options[key] for key in keys})
-    batch = options["batch"] or (16 if predictor.engine.device.type == "cuda" else 1)
+    drawings = Drawings(names, colors=tints, **{key: config[key] for key in keys})
+    batch = config["batch"] or (16 if predictor.engine.device.type == "cuda" else 1)
     studio = Studio(predictor, drawings, scales, "flip" in views, batch, Clock())
     log.info("checkpoint %s", ckpt)
     log.info("network    %d px, %s, %s", predictor.size, predictor.engine.backend, predictor.engine.precision)
-    facts = work(studio, options, behind, planned)
+    facts = work(studio, config, behind, planned)
     log.info("result     %s", ", ".join(map(str, planned.values())) if kind == "video" else output)
-    if record:
-        record.update(status="completed", **facts)
+    if begun:
+        begun.update(status="completed", **facts)
 
 
-def _predictor(options: dict, ckpt: Path, in_torch: bool) -> Predictor:
+def _predictor(options: dict, overrides: list[str], ckpt: Path, in_torch: bool) -> Predictor:
     """The checkpoint's network, or an exported file, where this machine runs it fastest; `in_torch` decides for auto."""
     trainer, backend = options["trainer"], options["backend"]
-    if runs.is_exported(ckpt):
+    if find.is_exported(ckpt):
         return Predictor(ckpt, trainer["device"], trainer["precision"], backend, options["refine"])
     if backend == "auto" and in_torch:
         backend = "torch"
     payload = checkpoint.load(ckpt)
-    cfg = recorded.checkpoint_config(payload, options, overrides())
+    cfg = recorded.checkpoint_config(payload, options, overrides)
     return Predictor.of_checkpoint(ckpt, payload, cfg | {"trainer": trainer}, backend, options["refine"])
 
 
@@ -118,7 +124,7 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
     def load(picture: Picture) -> Picture:
         try:
             with studio.clock("decode"):
-                picture.image, note = media.read_photograph(picture.source.path)
+                picture.image, note = images.read_photograph(picture.source.path)
                 studio.prepare(picture)
             if note:
                 log.info("note       %s", note)
@@ -132,7 +138,7 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
                 drawn = studio.draw(picture)
                 with studio.clock("encode"):
                     for name, path in picture.targets.items():
-                        media.write_image(path, drawn[name])
+                        images.write_image(path, drawn[name])
         except ValueError as error:
             picture.trouble = str(error)
         picture.image = picture.square = picture.logits = picture.behind = None
@@ -143,15 +149,15 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
             picture.behind = one
             yield picture
 
-    turns = distributed.rank(), None, distributed.size()
+    turns = distributed.rank(), None, distributed.world_size()
     own, troubles = waiting[slice(*turns)], []
     with one_thread_each() as pool:
         seen = ahead(studio.infer(in_order(pool, load, backed(), 2 * cores() + studio.batch)), 2)
         drawn = in_order(pool, finish, seen, 2 * cores())
-        for picture in tqdm(drawn, "predict", len(own), leave=False, disable=distributed.no_bar()):
+        for picture in tqdm(drawn, "predict", len(own), leave=False, disable=distributed.hides_bar()):
             troubles += [picture.trouble] * bool(picture.trouble)
     _say_speed(studio.clock, len(own) - len(troubles), "photograph")
-    troubles = [trouble for some in distributed.gathered(troubles) for trouble in some]
+    troubles = [trouble for some in distributed.all_gather(troubles) for trouble in some]
     done = len(waiting) - len(troubles)
     if troubles:
         more = f"\n  ... and {len(troubles) - SHOWN} more" if len(troubles) > SHOWN else ""
@@ -165,7 +171,7 @@ def draw_video(studio: Studio, options: dict, behind: Iterator[Behind], into: di
     path = Path(options["input"])
     smoother, clock = Smoother(options["temporal"]), studio.clock
 
-    with video.Video(path, options["start"], options["end"], options["every"]) as frames, one_thread_each() as pool:
+    with Video(path, options["start"], options["end"], options["every"]) as frames, one_thread_each() as pool:
 
         def read() -> Iterator[Picture]:
             for image, one in zip(clock.each("decode", frames), behind, strict=False):
@@ -181,8 +187,7 @@ def draw_video(studio: Studio, options: dict, behind: Iterator[Behind], into: di
         size_and_rate, count = (frames.width, frames.height, frames.rate), 0
         with contextlib.ExitStack() as opened:
             writers = {
-                name: opened.enter_context(video.VideoWriter(file, *size_and_rate, frames))
-                for name, file in into.items()
+                name: opened.enter_context(VideoWriter(file, *size_and_rate, frames)) for name, file in into.items()
             }
             for drawn in tqdm(
                 in_order(pool, studio.draw, seen, 2 * cores()), path.name, frames.frames, leave=False, disable=None
@@ -202,7 +207,7 @@ def draw_video(studio: Studio, options: dict, behind: Iterator[Behind], into: di
 def show_camera(studio: Studio, options: dict, behind: Iterator[Behind], name: str) -> dict:
     """Draw a camera's newest picture again and again on a local page, until its button or Ctrl-C ends it."""
     smoother, count, rate, shown = Smoother(options["temporal"]), 0, 0.0, time.perf_counter()
-    with live.Camera(options["input"]) as camera, live.Preview(options["port"]) as page:
+    with Camera(options["input"]) as camera, Preview(options["port"]) as page:
         log.info("live       %s (Ctrl-C, or the button there, ends it)", page.url)
         for image, one in zip(camera, behind, strict=False):
             (picture,) = studio.infer([studio.prepare(Picture(image, behind=one))])
@@ -220,7 +225,7 @@ def show_camera(studio: Studio, options: dict, behind: Iterator[Behind], name: s
     return {"frames": count, "seconds": round(studio.clock.elapsed(), 2)}
 
 
-def _the_live_page(typed: object, output: Path, names: list[str], overwrite: bool) -> str:
+def _the_live_page(source: object, output: Path, names: list[str], overwrite: bool) -> str:
     """The one drawing that it shows."""
     if len(names) > 1 or names[0] in ("cutout", "probability"):
         raise ValueError(f"draw={names}: the live page shows one of mask, matting, overlay, background")
@@ -229,7 +234,7 @@ def _the_live_page(typed: object, output: Path, names: list[str], overwrite: boo
 
 def _refuse_wrong_options(options: dict) -> None:
     """Refuse all that is wrong with the options, at once."""
-    rules.refuse_wrong_values(options, rules=RULES)
+    refuse_wrong_values(options, rules=RULES)
     drawn = _listed(options["draw"])
     if "background" in drawn and not options["background"]:
         raise ValueError("draw=background needs background=: a photograph, a video, color:00b140 or blur:25")
@@ -237,8 +242,8 @@ def _refuse_wrong_options(options: dict) -> None:
         raise ValueError("background= is drawn by draw=background: type both")
 
 
-def _listed(typed: object) -> list:
-    return typed if isinstance(typed, list) else [typed]
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _say_speed(clock: Clock, count: int, what: str) -> None:
@@ -246,6 +251,6 @@ def _say_speed(clock: Clock, count: int, what: str) -> None:
     if count:
         parts = ", ".join(f"{stage} {1000 * seconds / count:.1f}" for stage, seconds in clock.seconds.items())
         rate, busy = count / clock.elapsed(), 100 * clock.busy() / cores()
-        each = " each" if distributed.size() > 1 else ""
+        each = " each" if distributed.world_size() > 1 else ""
         log.info("speed      %.1f %ss/s, %.0f%% of %d cores busy%s", rate, what, busy, cores(), each)
         log.info("           ms a %s: %s", what, parts)

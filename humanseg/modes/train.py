@@ -5,141 +5,87 @@ import math
 import random
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from humanseg import build, checkpoint, distributed, interrupts, loop, recorded, rules, runs
+from humanseg import build, checkpoint, evaluation, loop, metrics
+from humanseg.checkpoint import Checkpoints, SafePoint
+from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data.loading import Data
-from humanseg.device import Compute, be_deterministic
-from humanseg.journal import Journal
-from humanseg.metrics import EVALUATION_ONLY
-from humanseg.modes import choices, overrides, run_folder, test
+from humanseg.history import best_epoch
+from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
+from humanseg.processes import distributed, hardware, signals
+from humanseg.runs import find, provenance, recorded
+from humanseg.runs.job import Job
 
 log = logging.getLogger(__name__)
 
+SHARED, RANKED = True, True
+WORST = 10  # photographs of trainer.test in the table of the worst
 
-def run(config: DictConfig) -> float:
-    """Train, or go on where the run's folder holds a checkpoint; returns the best monitored value to Hydra's sweepers."""
-    saved = distributed.made_by_main(lambda: checkpoint.load_newest(run_folder() / "checkpoints"))
-    cfg = _config(OmegaConf.to_container(config, resolve=True), saved)
-    rules.refuse_wrong_values(cfg)
-    trainer = cfg["trainer"]
-    torch.manual_seed(cfg["seed"])
-    random.seed(cfg["seed"])
-    be_deterministic(trainer["deterministic"])
 
-    compute = build.compute(trainer, cfg["data"])
-    metrics = build.metrics(cfg["metrics"])
-    loss = build.loss(cfg["loss"], cfg["model"]["classes"]).to(compute.device)
-    data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
-    settings = _settings(cfg, data)
-    facts = _facts(cfg, data, compute)
-    state = _state(cfg, compute, settings, fresh=not saved)
+def run(config: dict, job: Job) -> float:
+    """Train, or go on where the run's folder holds a checkpoint; returns the best monitored value."""
+    saved = distributed.made_by_main(lambda: checkpoint.load_newest(job.folder / "checkpoints"))
+    cfg = _config(config, job, saved)
+    _seed(cfg)
+    setup = _setup(cfg)
+    state = _state(cfg, setup, fresh=not saved)
+    facts = _facts(cfg, job, setup)
     if saved:
-        _go_on(state, saved, facts, compute)
-    journal = _begin(facts, data, compute, settings, state, metrics, saved) if distributed.is_main() else None
-    state.parallel = build.parallel(state.model, compute, data.image_size)
-    if trainer["compile"]:
+        _go_on(state, saved, facts, setup)
+    checkpoints = Checkpoints(job.folder / "checkpoints", cfg["trainer"]["save_minutes"], facts)
+    journal = Journal(job, facts, setup, checkpoints, build.callbacks(cfg["callbacks"]))
+    journal.open(state, resumed=bool(saved))
+    state.parallel = build.parallel(state.model, setup.compute, setup.data.config.image_size)
+    if cfg["trainer"]["compile"]:
         state.model.compile()
-    distributed.draw_apart(cfg["seed"], state.step)
-    react, keep = _ignore, _ignore
-    if journal:
-        react, keep = build.callbacks(cfg["callbacks"], journal.writer, journal.samples), journal.keep
-    with interrupts.noted(speaks=distributed.is_main()) as asked:
+    distributed.seed_rank(cfg["seed"], state.step)
 
-        def between(state: loop.State) -> None:
-            distributed.draw_apart(cfg["seed"], state.step)
-            stop, due = distributed.most(asked() or 0, journal is not None and journal.saves.due())
-            if stop or due:
-                loop.refuse_bad(state, data, settings)
-                state.collect()
-                if journal:
-                    journal.saves.save(state)
-            if stop:
-                raise interrupts.Interrupted(stop)
+    with signals.noted(speaks=distributed.is_main()) as asked:
+        safe_point = SafePoint(checkpoints, setup, cfg["seed"], asked)
+        loop.fit(state, setup, loop.Hooks(safe_point, journal.react, journal.keep))
 
-        loop.fit(state, data, compute, loss, metrics, settings, react, keep, between)
-
-    best = loop.best_epoch(state.history, settings)
-    if trainer["test"]:
-        best = best | _test_best(cfg, data, compute, metrics)
-    if journal:
-        journal.close(state, best)
-    return best.get(settings.monitor, math.nan)
+    best = best_epoch(state.history, setup.settings.monitor, setup.settings.monitor_mode)
+    if cfg["trainer"]["test"]:
+        best = best | _test_best(cfg, job, setup)
+    journal.close(state, best)
+    return best.get(setup.settings.monitor, math.nan)
 
 
-def _ignore(*_: object) -> None:
-    """What a process does that is not the main one, where that writes."""
-
-
-def _begin(
-    facts: dict,
-    data: Data,
-    compute: Compute,
-    settings: loop.Settings,
-    state: loop.State,
-    metrics: dict,
-    saved: dict | None,
-) -> Journal:
-    kept = None if not saved else state.history[-1]["step"] if state.history else 0
-    journal = Journal(run_folder(), overrides(), facts, data, compute, settings, state, metrics, kept)
-    if not saved:
-        journal.picture_first_batch(*next(data.train_batches(0, 1)))
-    return journal
-
-
-def _config(composed: dict, saved: dict | None) -> dict:
-    """What Hydra composed; to go on from a checkpoint, its config with what has been typed.
+def _config(composed: dict, job: Job, saved: dict | None) -> dict:
+    """The config that Hydra composed; to go on from a checkpoint, its config with the overrides.
 
     Raises:
-        ValueError: that would be another run, or its config names strange code.
+        ValueError: wrong values; or the config would make another run of it, or names strange code.
     """
     if composed["resume"]:
         raise ValueError(f"resume={composed['resume']}: type it on the command line, it can't stand in a YAML")
-    if not saved:
-        return composed
-    typed = [override for override in overrides() if not override.startswith("experiment=")]
-    saved["config"]["trainer"] = composed["trainer"] | saved["config"]["trainer"]  # an older version knew fewer keys
-    cfg = recorded.with_typed(saved["config"], saved["choices"], composed, typed)
-    recorded.refuse_strange_targets(cfg, overrides())
-    recorded.refuse_other_run(saved["config"], cfg)
+    cfg = composed
+    if saved:
+        overrides = [override for override in job.overrides if not override.startswith("experiment=")]
+        saved["config"]["trainer"] = composed["trainer"] | saved["config"]["trainer"]  # an older version had fewer keys
+        cfg = recorded.with_overrides(saved["config"], saved["choices"], composed, overrides)
+        recorded.refuse_strange_targets(cfg, job.overrides)
+        refuse_other_run(saved["config"], cfg)
+    refuse_wrong_values(cfg)
     return cfg
 
 
-def _facts(cfg: dict, data: Data, compute: Compute) -> dict:
-    """What a checkpoint says beside the state."""
-    machine = {
-        "device": compute.device.type,
-        "precision": compute.precision,
-        "threads": torch.get_num_threads(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "processes": data.size,
-    }
-    samples = {name: part.fingerprint() for name, part in data.splits.items() if name != "test"}
-    return {"config": cfg, "choices": choices(), "versions": runs.versions(), "machine": machine, "samples": samples}
+def _seed(cfg: dict) -> None:
+    torch.manual_seed(cfg["seed"])
+    random.seed(cfg["seed"])
+    hardware.be_deterministic(cfg["trainer"]["deterministic"])
 
 
-def _go_on(state: loop.State, saved: dict, facts: dict, compute: Compute) -> None:
-    """Put the state back; says what is no longer exact.
-
-    Raises:
-        ValueError: the samples are others.
-    """
-    if others := [name for name, mark in saved["samples"].items() if facts["samples"].get(name) != mark]:
-        raise ValueError(
-            f"the {' and '.join(others)} samples are not those that this run began with (data.root, data.pairs)"
-        )
-    old, new = recorded.flat(saved["config"]), recorded.flat(facts["config"])
-    changed = [key for key in new if key in old and old[key] != new[key]]
-    checkpoint.restore(state, saved, compute.device, changed)
-    log.info("goes on    from epoch %d, step %d", state.epoch, state.step)
-    before, now = (one["machine"] | one["versions"] for one in (saved, facts))
-    if inexact := [f"{key} {before[key]} -> {now[key]}" for key in now if before.get(key) != now[key]]:
-        log.warning("not exact  results can differ from an uninterrupted run's: %s", ", ".join(inexact))
-    if "trainer.epochs" in changed:
-        log.warning(
-            "schedule   computed anew for %d epochs instead of %d", new["trainer.epochs"], old["trainer.epochs"]
-        )
+def _setup(cfg: dict) -> loop.Setup:
+    """What the run trains with."""
+    classes = cfg["model"]["classes"]
+    compute = build.compute(cfg["trainer"], cfg["data"])
+    functions = metrics.find(cfg["metrics"])
+    loss = build.loss(cfg["loss"], classes).to(compute.device)
+    data = build.data(cfg["data"], cfg["augment"], classes, cfg["seed"])
+    return loop.Setup(data, compute, loss, functions, _settings(cfg, data))
 
 
 def _settings(cfg: dict, data: Data) -> loop.Settings:
@@ -165,28 +111,25 @@ def _known_values(cfg: dict) -> set[str]:
     if own or not cfg["loss"]["_target_"].startswith(("humanseg.", "segmentation_models_pytorch.", "torch.")):
         return set()
     names = [name.rpartition(".")[2] for name in cfg["metrics"]]
-    train = {f"train/{name}" for name in ("loss", *terms, *names) if name not in EVALUATION_ONLY}
+    train = {f"train/{name}" for name in ("loss", *terms, *names) if name not in metrics.EVALUATION_ONLY}
     return train | {f"val/{name}" for name in ("loss", *terms, *names)}
 
 
-def _state(cfg: dict, compute: Compute, settings: loop.Settings, fresh: bool) -> loop.State:
+def _state(cfg: dict, setup: loop.Setup, fresh: bool) -> loop.State:
     """A network and all that trains it; a fresh one has the encoder's weights, or those of `ckpt`."""
     network = build.model(cfg["model"] if fresh else cfg["model"] | {"encoder_weights": None})
     if cfg["ckpt"] and fresh:
         start_from(network, cfg["ckpt"], cfg["out"])
-    total = settings.epochs * settings.steps
-    trainer = cfg["trainer"]
-    together = trainer["sync_batchnorm"]
-    return build.state(network, compute, cfg["optimizer"], cfg["scheduler"], trainer["ema"], total, together)
+    return build.state(network, setup.compute, cfg, setup.settings.epochs * setup.settings.steps)
 
 
-def start_from(network: torch.nn.Module, typed: str, out: str) -> None:
+def start_from(network: nn.Module, ckpt: str, out: str) -> None:
     """Fine-tuning: begin with a checkpoint's weights; a head with other classes begins anew and is named.
 
     Raises:
         ValueError: anything but the head differs.
     """
-    path = runs.find_checkpoint(typed, out)
+    path = find.checkpoint(ckpt, out)
     payload = checkpoint.load(path)
     weights, own = payload["ema"] or payload["model"], network.state_dict()
     head = [key for key in weights if key.startswith("segmentation_head.") and key in own]
@@ -196,11 +139,49 @@ def start_from(network: torch.nn.Module, typed: str, out: str) -> None:
     log.info("starts from the weights of %s%s", path, f"; anew: {', '.join(renewed)}" if renewed else "")
 
 
-def _test_best(cfg: dict, data: Data, compute: Compute, metrics: dict) -> dict:
+def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:
+    """What a checkpoint says beside the state."""
+    machine = {
+        "device": setup.compute.device.type,
+        "precision": setup.compute.precision,
+        "threads": torch.get_num_threads(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "processes": setup.data.share.world_size,
+    }
+    samples = {name: part.fingerprint() for name, part in setup.data.splits.items() if name != "test"}
+    versions = provenance.versions()
+    return {"config": cfg, "choices": job.choices, "versions": versions, "machine": machine, "samples": samples}
+
+
+def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> None:
+    """Put the state back; says what is no longer exact.
+
+    Raises:
+        ValueError: the samples are others.
+    """
+    if others := [name for name, mark in saved["samples"].items() if facts["samples"].get(name) != mark]:
+        raise ValueError(
+            f"the {' and '.join(others)} samples are not those that this run began with (data.root, data.pairs)"
+        )
+    old, new = flat(saved["config"]), flat(facts["config"])
+    changed = [key for key in new if key in old and old[key] != new[key]]
+    checkpoint.restore(state, saved, setup.compute.device, changed)
+    log.info("goes on    from epoch %d, step %d", state.epoch, state.step)
+    before, now = (one["machine"] | one["versions"] for one in (saved, facts))
+    if inexact := [f"{key} {before[key]} -> {now[key]}" for key in now if before.get(key) != now[key]]:
+        log.warning("not exact  results can differ from an uninterrupted run's: %s", ", ".join(inexact))
+    if "trainer.epochs" in changed:
+        log.warning(
+            "schedule   computed anew for %d epochs instead of %d", new["trainer.epochs"], old["trainer.epochs"]
+        )
+
+
+def _test_best(cfg: dict, job: Job, setup: loop.Setup) -> dict[str, float]:
     """Score best.pt at the photographs' own size into the run's test/ folder."""
-    path = run_folder() / "checkpoints" / "best.pt"
+    path = job.folder / "checkpoints" / "best.pt"
     network = build.model(cfg["model"] | {"encoder_weights": None})
     checkpoint.load_weights(network, distributed.made_by_main(lambda: checkpoint.load(path)), path)
-    predictor = Predictor.of(network, compute, data.image_size, data.pad_value)
-    split = test.choose_split(data, "auto")
-    return test.score(predictor, data, split, metrics, run_folder() / "test")
+    data = setup.data
+    predictor = Predictor.of(network, setup.compute, data.config.image_size, data.config.pad_value)
+    split = evaluation.choose_split(data, "auto")
+    return evaluation.score(predictor, data, split, setup.metrics, job.folder / "test", WORST)

@@ -1,11 +1,12 @@
-"""What came out of many runs: a ranked table for the terminal, leaderboard.csv, seeds.csv and report.html."""
+"""The results of many runs: a ranked table for the terminal, leaderboard.csv, seeds.csv and report.html."""
 
 import shlex
 from pathlib import Path
 
-from humanseg import runs
 from humanseg.report import page, tables
 from humanseg.report.board import Board, read
+from humanseg.runs.atomic import write_text
+from humanseg.runs.summary import is_sweep
 
 WITHOUT_PAGE = 'report.html needs the extra: pip install -e ".[report]"'
 
@@ -14,11 +15,11 @@ def write(sources: list[Path], into: Path) -> str:
     """Write leaderboard.csv, seeds.csv where seeds repeat, and report.html; returns the tables for the terminal.
 
     Args:
-        sources: sweeps or any folders with runs somewhere below them; also ones that still run or are broken.
+        sources: sweeps, or any folders with runs somewhere below them. Runs may still go on or be broken.
         into: an existing folder.
 
     Raises:
-        ValueError: no run below the sources.
+        ValueError: there is no run below the sources.
         OSError: `into` can't be written to.
     """
     board = read(sources)
@@ -26,7 +27,7 @@ def write(sources: list[Path], into: Path) -> str:
     if board.groups:
         written.append(f"seeds: {tables.write_seeds(board, into)}")
     written.append(_write_page(board, into))
-    if len(sources) == 1 and runs.is_sweep(sources[0]) and board.jobs[0].get("mode") == "train":
+    if len(sources) == 1 and is_sweep(sources[0]) and board.jobs[0].get("mode") == "train":
         written.append(f"next:  python run.py mode=test ckpt={shlex.quote(str(sources[0]))}")
     return "\n".join([*tables.for_terminal(board), *written])
 
@@ -36,5 +37,5 @@ def _write_page(board: Board, into: Path) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         return WITHOUT_PAGE
-    runs.write_text(into / "report.html", page.draw(board, into, get_plotlyjs()))
+    write_text(into / "report.html", page.draw(board, into, get_plotlyjs()))
     return f"page:  {into / 'report.html'}"

@@ -1,7 +1,7 @@
 """Runs below some folders, read and ranked.
 
-Runs are read through summary.json, sweep.json and .hydra/overrides.yaml only, so that those which still run, were
-killed or are broken have their place too.
+Only summary.json, sweep.json and .hydra/overrides.yaml are read. So runs that still go on, were killed or are broken
+have their place too.
 """
 
 import os
@@ -14,9 +14,10 @@ from pathlib import Path
 
 import yaml
 
-from humanseg import runs
+from humanseg.runs.locks import is_held
+from humanseg.runs.summary import job_number, ranking, read_summary, read_sweep
 
-WITHOUT_RESULT = ("report", "benchmark", "predict", "export")  # modes whose runs have nothing to rank
+RANKED_ONCE = ("train", "test")  # the ranked modes, where the summary is too old to say it, or missing
 NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
 NO_HYPERPARAMETERS = (*NOT_COMPARED, "name", "seed")  # runs that differ in these alone repeat one experiment
 
@@ -29,7 +30,7 @@ class Board:
     jobs: list[dict]  # summaries, best first, with `folder`, `job`, `status`, `overrides`, `settings`, `values`
     monitor: str | None  # what they are ranked by
     metrics: list[str]  # the other val/* and test/* that any of them has
-    keys: list[str]  # of the overrides that differ
+    keys: list[str]  # keys of the overrides that differ
     groups: list[dict]  # repetitions over seeds, best mean first; empty where nothing was repeated
 
     @property
@@ -47,7 +48,7 @@ def read(sources: list[Path]) -> Board:
     base = Path(os.path.commonpath([source.resolve() for source in sources]))
     found = {folder: planned for source in sources for folder, planned in _find(source.resolve())}
     every = [_read_job(folder, planned, base) for folder, planned in found.items()]
-    jobs = [job for job in every if job.get("mode", job["settings"].get("mode")) not in WITHOUT_RESULT]
+    jobs = [job for job in every if _is_ranked(job)]
     if not jobs:
         raise ValueError(f"runs={','.join(map(str, sources))}: there is no run, nor a sweep with jobs")
     jobs, monitor = _ranked(jobs)
@@ -57,24 +58,24 @@ def read(sources: list[Path]) -> Board:
 
 
 def _find(source: Path) -> Iterator[tuple[Path, list[str] | None]]:
-    """Each run below a folder with the overrides that its sweep planned for it; also those that have not begun."""
+    """Each run below a folder with the overrides that its sweep planned for it; also jobs that have not begun."""
     plans = {}
     for path, names, files in os.walk(source):
-        folder, number = Path(path), runs.job_number(Path(path).name)
-        names.sort(key=lambda name: (runs.job_number(name), name))
+        folder, number = Path(path), job_number(Path(path).name)
+        names.sort(key=lambda name: (job_number(name), name))
         if "sweep.json" in files:
-            plans[folder] = dict(enumerate(runs.read_sweep(folder).get("jobs") or []))
-            begun = {runs.job_number(name) for name in names}
+            plans[folder] = dict(enumerate(read_sweep(folder).get("jobs") or []))
+            begun = {job_number(name) for name in names}
             yield from ((folder / str(job), planned) for job, planned in plans[folder].items() if job not in begun)
         is_job = folder.parent in plans and number >= 0
         if is_job or "summary.json" in files or ".hydra" in names:
-            names.clear()  # a run holds no other one: its test/ is its own
+            names.clear()  # a run holds no other run: the test/ in it is its own
             yield folder, plans.get(folder.parent, {}).get(number)
 
 
 def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
-    """A run's summary with what can be told about it from outside."""
-    told = runs.read_summary(folder)
+    """A run's summary with what its folder and its sweep tell about it."""
+    told = read_summary(folder)
     overrides = told.get("overrides", planned)
     if overrides is None:
         overrides = _recorded_overrides(folder)
@@ -91,11 +92,17 @@ def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
     }
 
 
+def _is_ranked(job: dict) -> bool:
+    """Whether runs of this run's mode are ranked, as its summary says."""
+    mode = job.get("mode", job["settings"].get("mode", "train"))
+    return job.get("ranked", mode in RANKED_ONCE)
+
+
 def _status(folder: Path, told: dict, planned: list[str] | None) -> str:
     """The status that a run wrote, unless the process that would change it is gone."""
     if told.get("status", "running") != "running":
         return told["status"]
-    if runs.is_held(folder):
+    if is_held(folder):
         return "running"
     if told:
         return "killed"
@@ -112,7 +119,7 @@ def _recorded_overrides(folder: Path) -> list[str] | None:
 
 
 def settings(overrides: list[str]) -> dict[str, str]:
-    """Overrides by key; what `~key` takes away is `removed`."""
+    """The values of overrides by key; what `~key` deletes has the value `removed`."""
     parts = [(override, *override.lstrip("+~").partition("=")) for override in overrides]
     return {key: "removed" if override.startswith("~") else value for override, key, _, value in parts}
 
@@ -121,24 +128,24 @@ def _ranked(jobs: list[dict]) -> tuple[list[dict], str | None]:
     """Best first by what most runs monitor; then those that monitor something else, then those without a value."""
     counts = Counter(job["monitor"] for job in jobs if job.get("monitored") is not None)
     places = {monitor: place for place, (monitor, _) in enumerate(counts.most_common())}
-    numbered = sorted(jobs, key=lambda job: (job["folder"].parent, runs.job_number(job["folder"].name), job["job"]))
+    numbered = sorted(jobs, key=lambda job: (job["folder"].parent, job_number(job["folder"].name), job["job"]))
 
     def place(job: dict) -> int:
         return len(places) if job.get("monitored") is None else places[job["monitor"]]
 
     planned = next((job["monitor"] for job in jobs if job.get("monitor")), None)
-    return sorted(runs.rank(numbered), key=place), next(iter(places), planned)
+    return sorted(ranking(numbered), key=place), next(iter(places), planned)
 
 
 def _differing(jobs: list[dict]) -> list[str]:
-    """The keys of overrides that not all runs have, or not with one value."""
+    """The keys of overrides that some runs lack or that have several values."""
     compared = [job["settings"] for job in jobs if job["compared"]]
     keys = dict.fromkeys(key for one in compared for key in one if key not in NOT_COMPARED)
     return [key for key in keys if len({one.get(key) for one in compared}) > 1]
 
 
 def _repeated(jobs: list[dict], monitor: str | None) -> list[dict]:
-    """Completed runs that differ by their seed alone as one experiment each: n, mean, sample standard deviation."""
+    """Experiments: completed runs that differ by their seed alone, with n, mean and sample standard deviation."""
     experiments = {}
     for job in jobs:
         if job["status"] == "completed" and job.get("monitored") is not None and job["monitor"] == monitor:
@@ -146,7 +153,7 @@ def _repeated(jobs: list[dict], monitor: str | None) -> list[dict]:
             experiments.setdefault(tuple(sorted(own.items())), []).append(job)
     if not any(len({_seed(job) for job in group}) > 1 for group in experiments.values()):
         return []
-    return runs.rank([_experiment(group) for group in experiments.values()])
+    return ranking([_experiment(group) for group in experiments.values()])
 
 
 def _seed(job: dict) -> str:
@@ -171,7 +178,7 @@ def repeated_keys(board: Board) -> list[str]:
 
 
 def value(board: Board, job: dict) -> float | None:
-    """What a run is ranked by; None where it has none or monitors something else than most."""
+    """The value that a run is ranked by; None where it has none or monitors something else than most."""
     return job.get("monitored") if job.get("monitor") == board.monitor else None
 
 
@@ -181,12 +188,12 @@ def epoch(job: dict) -> int | None:
 
 
 def tags(job: dict) -> str:
-    """A run's labels in one word each."""
+    """A run's tags with spaces between them."""
     return " ".join(map(str, job.get("tags") or []))
 
 
 def speed(job: dict) -> float | None:
-    """Images per second in training; of one that has not ended, in its best epoch."""
+    """Images per second in training; of a run that has not ended, in its best epoch."""
     return (job.get("speed") or job["values"]).get("images_per_second", job["values"].get("time/images_per_second"))
 
 
@@ -198,6 +205,6 @@ def other_monitors(board: Board) -> str:
 
 
 def sweep_command(board: Board) -> str:
-    """What starts the sweep again; empty for any other runs."""
-    sweep = runs.read_sweep(board.sources[0]) if len(board.sources) == 1 else {}
+    """The command that starts the sweep again; empty where the runs are no single sweep."""
+    sweep = read_sweep(board.sources[0]) if len(board.sources) == 1 else {}
     return shlex.join(["python", "run.py", "-m", *sweep["overrides"], *sweep["hydra"]]) if "hydra" in sweep else ""

@@ -8,17 +8,17 @@ from pathlib import Path
 from humanseg.report.board import Board, value
 
 POINTS = 200  # epochs of a learning curve that are drawn
-DECADES = 2  # a hyperparameter that spans as many gets a logarithmic axis
-LABELLED = 8  # different values of a hyperparameter that each get a tick
-APART = 0.08  # of the axis that ticks must lie apart
+DECADES = 2  # a hyperparameter that spans so many gets a logarithmic axis
+LABELLED = 8  # up to so many different values of a hyperparameter get a tick each
+APART = 0.08  # share of the axis that must lie between ticks
 
 
 def chart_data(board: Board) -> dict:
     """Names, learning curves and hyperparameters of all runs, as plain JSON.
 
     Returns:
-        `monitor`; `jobs`: a `name` each; `curves`: for each chart its `name`, the `range` of its y axis and
-        `jobs`, a pair of epochs and values each; `parameters`: see `_parameter`.
+        `monitor`; `jobs`: their names; `curves`: for each chart its `name`, the `range` of its y axis and `jobs`, for
+        each a pair of epochs and values; `parameters`: see `_parameter`.
     """
     names = list(dict.fromkeys([*filter(None, [board.monitor]), "train/loss", "val/loss"]))
     logs = [_curves(job["folder"] / "metrics.csv", names) for job in board.jobs]
@@ -43,7 +43,7 @@ def _curves(file: Path, names: list[str]) -> dict[str, tuple[list, list]]:
     for name in names:
         points = [(_finite(row.get("epoch")), _finite(row.get(name))) for row in rows]
         points = [(int(epoch), float(f"{y:.5g}")) for epoch, y in points if None not in (epoch, y)]
-        kept = points[:: -(len(points) // POINTS + 1)][::-1]  # from the last one on
+        kept = points[:: -(len(points) // POINTS + 1)][::-1]  # counted from the last one, so that it is kept
         curves[name] = ([epoch for epoch, _ in kept], [y for _, y in kept])
     return curves
 
@@ -53,7 +53,7 @@ def _values(curve: dict) -> list[float]:
 
 
 def _range(board: Board, name: str, values: list[float]) -> tuple[float, float]:
-    """Where the better nine tenths of all values lie; the first epochs or a run that diverged would flatten them."""
+    """The range of the better nine tenths of all values. The first epochs or a run that diverged would flatten it."""
     values, worst = sorted(values), len(values) // 10
     more_is_better = name == board.monitor and board.jobs[0]["monitor_mode"] == "max"
     low, high = (values[worst], values[-1]) if more_is_better else (values[0], values[-1 - worst])
@@ -101,7 +101,7 @@ def _scale(numbers: list[float]) -> str:
 
 
 def _ticks(numbers: list[float], scale: str) -> list[float]:
-    """The values themselves, where they are few and far enough apart to be labelled."""
+    """The values themselves where they are few and far enough apart for labels, else none."""
     along = [math.log(one) for one in numbers] if scale == "log" else numbers
     gaps = [after - before for before, after in zip(along, along[1:], strict=False)]
     readable = len(numbers) <= LABELLED and min(gaps, default=0) >= APART * (along[-1] - along[0])

@@ -21,7 +21,7 @@ from humanseg.report.tables import duration, number, rate, spread
 HERE = Path(__file__).parent
 PICTURED = 3  # best runs whose photographs are shown
 PICTURES = ("best_and_worst.png", "contact_sheet.png", "test/contact_sheet.png")
-PICTURE_WIDTH = 1400  # pixels, of wider ones
+PICTURE_WIDTH = 1400  # pixels, to which wider ones are shrunk
 OTHERS = 4  # metrics in the table beside the one that ranks; leaderboard.csv has all
 
 
@@ -29,7 +29,7 @@ def draw(board: Board, into: Path, plotly: str) -> str:
     """The page's HTML.
 
     Args:
-        into: the folder that it will lie in, which its links start from.
+        into: the folder that the page will lie in; its links are relative to it.
         plotly: the source of plotly.js.
     """
     several = len(board.sources) > 1
@@ -42,16 +42,16 @@ def draw(board: Board, into: Path, plotly: str) -> str:
         "errors": _errors(board, into),
         "seeds": _seeds(board),
         "pictures": _pictures(board, into),
-        "data": data.replace("<", "\\u003c"),  # no name may end the script that holds it
+        "data": data.replace("<", "\\u003c"),  # a name must not end the script that holds it
         "plotly": plotly,
         "script": (HERE / "page.js").read_text(encoding="utf-8"),
     }
     template = (HERE / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)  # once: a name may hold {{data}}
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)  # in one pass: a name may hold {{data}}
 
 
 def _facts(board: Board) -> str:
-    """What, where, when, how many, the best, the code."""
+    """The best run, how many runs, where they are, when this was written, their code and command."""
     sources = "<br>".join(f"<code>{escape(str(source))}</code>" for source in board.sources)
     states = ", ".join(f"{count} {_state(status)}" for status, count in board.states.most_common())
     best = board.jobs[0]
@@ -71,7 +71,7 @@ def _facts(board: Board) -> str:
 
 
 def _table(board: Board, into: Path) -> str:
-    """A row a run: what came out first, what it takes to repeat it last."""
+    """A row a run. Results come first, and last what it takes to repeat the run."""
     jobs = board.jobs
     metrics = [_numbers(name, [(job["values"].get(name), number) for job in jobs]) for name in board.metrics[:OTHERS]]
     columns = [
@@ -98,7 +98,7 @@ def _errors(board: Board, into: Path) -> str:
 
 
 def _seeds(board: Board) -> str:
-    """A row an experiment, whatever its seed; nothing where none was repeated."""
+    """A row an experiment, over all its seeds; nothing where none was repeated."""
     if not board.groups:
         return ""
     keys, groups = repeated_keys(board), board.groups
@@ -113,7 +113,7 @@ def _seeds(board: Board) -> str:
 
 
 def _sortable(columns: list[list[str]], row: str) -> str:
-    """A table that page.js sorts, of columns with their heads; it comes sorted by the first one."""
+    """A table of columns with their heads. At first it is sorted by the first column; page.js sorts it anew."""
     columns[0][0] = columns[0][0].replace("<th", '<th aria-sort="ascending"', 1)
     head, *cells = ("".join(cells) for cells in zip(*columns, strict=True))
     rows = "".join(f'<tr data-{row}="{place}">{cells}</tr>' for place, cells in enumerate(cells))
@@ -180,8 +180,8 @@ def _pictures(board: Board, into: Path) -> str:
 
 
 def _embedded(file: Path) -> str:
-    """A picture as a JPEG in a data URI; empty where there is none that can be read."""
-    import cv2  # what ranks runs at a sweep's start-up need not load it
+    """A picture as a JPEG in a data URI; empty where no picture can be read."""
+    import cv2  # imported here: ranking runs at a sweep's start must not load it
 
     picture = cv2.imread(str(file)) if file.is_file() else None
     if picture is None:

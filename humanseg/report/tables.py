@@ -4,8 +4,8 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from humanseg import runs
 from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, speed, tags, value
+from humanseg.runs.atomic import write_table
 
 SHOWN = 20  # rows of a table in the terminal
 WIDTH = 120  # characters of a line there, unless a job's name is too long for it
@@ -25,19 +25,19 @@ def write_leaderboard(board: Board, into: Path) -> Path:
         row |= {name: job.get(name) for name in ("job", "status", "seconds", "error")}
         row |= {"rank": place, "epoch": epoch(job), "images_per_second": speed(job), "tags": tags(job)}
         rows.append(row | {"overrides": shlex.join(job["overrides"])})
-    runs.write_table(into / "leaderboard.csv", [*FIRST, *metrics, *LAST[:-2], *names.values(), *LAST[-2:]], rows)
+    write_table(into / "leaderboard.csv", [*FIRST, *metrics, *LAST[:-2], *names.values(), *LAST[-2:]], rows)
     return into / "leaderboard.csv"
 
 
 def write_seeds(board: Board, into: Path) -> Path:
-    """A row an experiment, whatever its seed."""
+    """A row an experiment, over all its seeds."""
     keys, mean, std = repeated_keys(board), f"{board.monitor} mean", f"{board.monitor} std"
     rows = [
         {key: group["settings"].get(key) for key in keys}
         | {"rank": place, "n": group["n"], mean: group["monitored"], std: group["std"], "jobs": " ".join(group["jobs"])}
         for place, group in enumerate(board.groups, 1)
     ]
-    runs.write_table(into / "seeds.csv", ["rank", "n", mean, std, *keys, "jobs"], rows)
+    write_table(into / "seeds.csv", ["rank", "n", mean, std, *keys, "jobs"], rows)
     return into / "seeds.csv"
 
 
@@ -77,12 +77,12 @@ def _over_seeds(board: Board) -> list[str]:
 
 
 def spread(group: dict) -> str:
-    """Mean and standard deviation in words."""
+    """Mean and standard deviation as text."""
     return number(group["monitored"]) + (f" ± {group['std']:.4f}" if group["n"] > 1 else "")
 
 
 def number(value: float | None) -> str:
-    """Four decimals, or three digits of what is very large or small."""
+    """Four decimals, or three digits of a very large or small number."""
     if value is None:
         return ""
     return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 100 else f"{value:.3g}"
@@ -94,7 +94,7 @@ def rate(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in the unit that a person reads."""
+    """Seconds as text: in seconds, minutes or hours."""
     if seconds is None or seconds < 60:
         return "" if seconds is None else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -102,12 +102,12 @@ def duration(seconds: float | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """An override's value, of a long one, a path for instance, its end."""
+    """An override's value; only the end of a long one, which may be a path."""
     return text if len(text) <= CELL else "…" + text[1 - CELL :]
 
 
 def _aligned(table: list[list[str]]) -> list[str]:
-    """Rows under a header; columns of numbers to the right, the last one never."""
+    """Rows under a header. Columns of numbers are aligned to the right, but never the last column."""
     columns = list(zip(*table, strict=True))
     numeric = [all(not cell or cell[0].isdigit() or cell[0] == "-" for cell in column[1:]) for column in columns]
     widths = [max(map(len, column)) * (1 if right else -1) for column, right in zip(columns, numeric, strict=True)]

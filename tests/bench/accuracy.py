@@ -23,11 +23,11 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from humanseg import build, loop
-from humanseg.commandline import CONF
+from humanseg import build, loop, metrics
+from humanseg.compute import Compute
 from humanseg.data.augment import Grain, Reframe, Tint
 from humanseg.data.loading import Data
-from humanseg.device import Compute
+from humanseg.runs.recorded import CONF
 
 SIZE, EPOCHS, SEEDS = 160, 4, (0, 1, 2)
 
@@ -35,11 +35,11 @@ SIZE, EPOCHS, SEEDS = 160, 4, (0, 1, 2)
 class Photographs(Dataset):
     """Training samples from their files: float 3xSxS and class ids SxS."""
 
-    def __init__(self, data: Data, seed: int):
+    def __init__(self, data: Data, compute: Compute):
         self.split = data.splits["train"]
         ours = {Tint: _jitter, Grain: _noise, Reframe: lambda reframe: reframe}
         recipe = [ours.get(type(one), lambda other: other)(one) for one in data.augment.transforms]
-        self.transform = A.Compose([*recipe, A.Normalize(data.mean, data.std), A.ToTensorV2()], seed=seed)
+        self.transform = A.Compose([*recipe, A.Normalize(compute.mean, compute.std), A.ToTensorV2()], seed=data.seed)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -62,11 +62,12 @@ def _noise(grain: Grain) -> A.GaussNoise:
 class PlainData(Data):
     """The same splits; training batches are float NxCxHxW and come from the files."""
 
+    compute: Compute | None = None
+
     def train_batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.Generator().manual_seed(self.seed)
-        loader = DataLoader(
-            Photographs(self, self.seed), self.batch_size, shuffle=True, drop_last=True, generator=order
-        )
+        photographs, size = Photographs(self, self.compute), self.config.batch_size
+        loader = DataLoader(photographs, size, shuffle=True, drop_last=True, generator=order)
         while True:
             yield from loader
 
@@ -78,22 +79,21 @@ class PlainCompute(Compute):
         return super().__call__(model, images) if images.dtype == torch.uint8 else model(images.to(self.device))
 
 
-def train(typed: list[str], plain: bool) -> tuple[float, float]:
+def train(overrides: list[str], plain: bool) -> tuple[float, float]:
     """Validation's IoU after the last epoch, and images a second."""
-    cfg = OmegaConf.to_container(compose("config", typed), resolve=True)
+    cfg = OmegaConf.to_container(compose("config", overrides), resolve=True)
     torch.manual_seed(cfg["seed"])
     data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
     compute = build.compute(cfg["trainer"], cfg["data"])
     if plain:
         compute = PlainCompute(compute.device, "fp32", False, compute.mean, compute.std)
-        data = PlainData(**vars(replace(data, cache_dir=None)))
+        data = PlainData(data.splits, replace(data.config, cache=False), data.seed, data.augment, compute=compute)
     trainer, steps = cfg["trainer"], data.batches_per_pass()
-    settings = loop.Settings(trainer["epochs"], steps, 1, trainer["grad_clip"], trainer["epochs"], None, "max", 0)
-    state = build.state(
-        build.model(cfg["model"]), compute, cfg["optimizer"], cfg["scheduler"], trainer["ema"], settings.epochs * steps
-    )
-    loss, metrics = build.loss(cfg["loss"], cfg["model"]["classes"]), build.metrics(["iou"])
-    loop.fit(state, data, compute, loss, metrics, settings, *3 * [lambda *_: None])
+    epochs, clip = trainer["epochs"], trainer["grad_clip"]
+    settings = loop.Settings(epochs, steps, grad_clip=clip, val_every=epochs)
+    state = build.state(build.model(cfg["model"]), compute, cfg, epochs * steps)
+    loss = build.loss(cfg["loss"], cfg["model"]["classes"])
+    loop.fit(state, loop.Setup(data, compute, loss, metrics.find(["iou"]), settings))
     return state.history[-1]["val/iou"], state.history[-1]["time/images_per_second"]
 
 
@@ -101,11 +101,16 @@ def main(root: str, weights: str = "null") -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         found = {"fast": [], "plain": []}
         for seed in SEEDS:
-            typed = ["experiment=portrait", f"data.root={root}", f"model.encoder_weights={weights}", f"seed={seed}"]
-            typed += [f"data.image_size={SIZE}", f"trainer.epochs={EPOCHS}", "data.num_workers=0", "trainer.threads=1"]
+            overrides = ["experiment=portrait", f"data.root={root}", f"model.encoder_weights={weights}", f"seed={seed}"]
+            overrides += [
+                f"data.image_size={SIZE}",
+                f"trainer.epochs={EPOCHS}",
+                "data.num_workers=0",
+                "trainer.threads=1",
+            ]
             for path, values in found.items():
                 started = time.perf_counter()
-                iou, rate = train(typed, path == "plain")
+                iou, rate = train(overrides, path == "plain")
                 values.append(100 * iou)
                 print(
                     f"seed {seed}, {path}: val/iou {100 * iou:.2f}, {rate:.1f} images/s, {time.perf_counter() - started:.0f} s",

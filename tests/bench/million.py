@@ -17,7 +17,8 @@ import numpy as np
 
 from humanseg.data import files
 from humanseg.data.cache import Table
-from humanseg.data.loading import prepare
+from humanseg.data.loading import Data, LoaderConfig
+from humanseg.data.split import SplitConfig, split
 
 SIDE, SAMPLES = 1000, 1_000_000
 
@@ -44,10 +45,8 @@ def start(file: Path, cache_dir: Path):
     """What a run does before its first batch; returns the data."""
     began = time.perf_counter()
     sources = files.pairs(str(file), cache_dir=str(cache_dir))
-    data = prepare(
-        sources, image_size=32, batch_size=1000, val_batch_size=64, num_workers=1, val_split=0.1, test_split=0, limit=None,
-        pad_value=0, mean=[0, 0, 0], std=[1, 1, 1], seed=0, augment=None,
-    )  # fmt: skip
+    config = LoaderConfig(image_size=32, batch_size=1000, num_workers=1)
+    data = Data(split(sources, SplitConfig(val_split=0.1), seed=0), config)
     marks = [part.fingerprint() for part in data.splits.values()]
     print(
         f"start: {time.perf_counter() - began:.1f} s, samples {marks}, main process {private_mb():.0f} MB", flush=True

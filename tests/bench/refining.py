@@ -15,15 +15,16 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import torch
 
-from humanseg import build, checkpoint, metrics, runs
+from humanseg import build, checkpoint, metrics
 from humanseg.data.transforms import without_letterbox
-from humanseg.drawing.edges import refined
+from humanseg.inference.edges import refined
 from humanseg.metrics import Counts, person_probability
 from humanseg.predictor import Predictor
+from humanseg.runs import find
 
 
 def main(ckpt: str) -> None:
-    config = checkpoint.load(runs.find_checkpoint(ckpt, "outputs"))["config"]
+    config = checkpoint.load(find.checkpoint(ckpt, "outputs"))["config"]
     data = build.data(config["data"] | {"cache": False}, None, 1, config["seed"]).splits["val"]
     predictor = Predictor(ckpt, precision="fp32", backend="torch")
     counts, took = defaultdict(lambda: Counts.zeros(1)), 0.0

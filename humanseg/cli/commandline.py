@@ -1,0 +1,142 @@
+"""The command line around `hydra.main`: what is done before it composes, and one sentence for what can't be composed."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from humanseg.cli import hydra_private, launch, launchers, resume
+from humanseg.processes import signals
+from humanseg.runs import find
+from humanseg.runs.locks import lock
+from humanseg.runs.recorded import CONF
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call the function that `hydra.main` decorated; a mistake on the command line becomes one sentence and exit code 1."""
+    # Hydra can't read overrides on both sides of a flag.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not re.fullmatch("-m|--multirun|--[a-z-]+=.*", argument))
+    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
+    try:
+        with signals.raised(), launch.met(sys.argv[1:]) as main_process, ExitStack() as held:
+            if not main_process:
+                launch.follow()
+                return
+            if any(argument.startswith("resume=") for argument in sys.argv):
+                going_on = resume.plan(sys.argv[1:])
+                if going_on.finished:
+                    print(f"{going_on.folder} is finished")
+                    return
+                print(f"resumes    {going_on.folder}", flush=True)
+                held.enter_context(lock(going_on.folder))
+                sys.argv[1:] = going_on.arguments
+            elif folder := launch.broken_off():
+                held.enter_context(lock(folder))
+                sys.argv.append(f"hydra.run.dir={resume.quoted(str(folder))}")
+            sys.argv[1:] = with_checkpoint_groups(with_latest_named(sys.argv[1:]))
+            main()
+    except signals.Interrupted as stop:
+        sys.exit(stop.code)
+    except (HydraException, OmegaConfBaseException, ValueError, RuntimeError) as error:
+        if wants_traceback or not (told := explain(error, sys.argv[1:])):
+            raise
+        sys.exit(f"error: {told}")
+
+
+def with_latest_named(arguments: list[str]) -> list[str]:
+    """Replace ckpt=latest by the path: all jobs of a sweep, and a run that is resumed, have to mean the same file."""
+    if "ckpt=latest" not in arguments:
+        return arguments
+    out = dict(argument.split("=", 1) for argument in arguments if "=" in argument).get("out", "outputs")
+    named = f"ckpt={resume.quoted(str(find.checkpoint('latest', out)))}"
+    return [named if argument == "ckpt=latest" else argument for argument in arguments]
+
+
+def with_checkpoint_groups(arguments: list[str]) -> list[str]:
+    """Put the checkpoint's group choices (data=folder, ...) before the overrides, so that keys of those groups are known.
+
+    Train mode composes its own config and takes only weights from `ckpt=`; the other modes start from the checkpoint's.
+    """
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
+    if given.get("mode", "train") == "train" or not given.get("ckpt"):
+        return arguments
+    path = OverridesParser.create().parse_override(f"ckpt={given['ckpt']}").value()
+    if not isinstance(path, str):  # a sweep over checkpoints, which share no choices
+        return arguments
+    found = find.checkpoint(path, given.get("out", "outputs"))
+    if find.is_exported(found):  # it brings no config
+        return arguments
+    from humanseg import checkpoint
+
+    choices = checkpoint.load(found)["choices"]
+    known = [f"{group}={choice}" for group, choice in choices.items() if (CONF / group / f"{choice}.yaml").is_file()]
+    return [override for override in known if override.split("=")[0] not in given] + arguments
+
+
+def explain(error: Exception, arguments: list[str]) -> str:
+    """What was wrong with the command line, with the nearest valid name; nothing for a defect."""
+    text = str(error)
+    if match := re.search(hydra_private.MISSING_LAUNCHER, text):
+        return f'the package hydra-{match[1]}-launcher is missing: pip install -e ".[{match[1]}]"'
+    if isinstance(error, RuntimeError):
+        return launchers.explain(error)
+    if isinstance(error, OverrideParseException):
+        return _explain_grammar(error)
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return (
+            f"{group}={choice}: there is no such choice{_nearest(choice, error.options)}; {group} is one of "
+            + ", ".join(sorted(error.options))
+        )
+    if match := re.search(hydra_private.UNKNOWN_KEY, text):
+        return _explain_key(match[1], arguments)
+    if match := re.search(hydra_private.KNOWN_KEY, text):
+        return f"+{match[1]}: the key exists, type it without the +"
+    cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
+    return " ".join(text.split()) + cause
+
+
+def _explain_grammar(error: OverrideParseException) -> str:
+    key, _, value = error.override.partition("=")
+    return (
+        f"{error.override}: Hydra's grammar can't read the value; quote it twice, once for the shell and once for Hydra: "
+        f"'{key}=\"{value}\"'"
+    )
+
+
+def _explain_key(key: str, arguments: list[str]) -> str:
+    for file in sorted((CONF / "mode").glob("*.yaml")):
+        if key in OmegaConf.load(file):
+            return f"{key} belongs to mode={file.stem}: add it, as in `python run.py mode={file.stem} {key}=...`"
+    groups = [item for item in arguments if (CONF / item.split("=")[0].lstrip("+")).is_dir() and "=" in item]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        known = _keys(OmegaConf.to_container(compose("config", groups)))
+    known += [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in known]
+    parent = key.rpartition(".")[0]
+    beside = sorted(name for name in known if name.rpartition(".")[0] == parent)
+    also = f"; {parent or 'the top level'} has {', '.join(name.split('.')[-1] for name in beside)}" if beside else ""
+    return f"{key}: there is no such key{_nearest(key, known)}{also} (a new one is added with +{key}=...)"
+
+
+def _keys(node: dict, prefix: str = "") -> list[str]:
+    found = []
+    for name, value in node.items():
+        found += [prefix + name, *(_keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [])]
+    return found
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = near or [full for full in known if full.split(".")[-1] == name.split(".")[-1]][:1]
+    return f", did you mean {near[0]}?" if near else ""

@@ -1,0 +1,139 @@
+"""How one job ends: its result, a sentence for a user's mistake, or the command that goes on with it."""
+
+import gc
+import logging
+import math
+import re
+import shlex
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from humanseg.cli import launch, launchers
+from humanseg.processes import signals
+from humanseg.runs.locks import lock
+from humanseg.runs.summary import job_number, mark, read_jobs, read_summary, read_sweep
+
+log = logging.getLogger(__name__)
+
+HINTS = {
+    r"DataLoader worker \(pid": "it is killed where memory runs out: try a smaller data.num_workers",
+    "out of memory": "try a smaller data.batch_size, with trainer.accumulate for the same step",
+}
+
+
+def run(config: DictConfig) -> float | None:
+    """Run the config's mode; a user's mistake ends in one sentence, with the traceback in run.log.
+
+    A job of a sweep never raises: it writes its summary.json and a line to the terminal, and returns NaN. A job that was
+    completed before the sweep was resumed returns its result; another one goes on where it was.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    if hydra.mode != RunMode.MULTIRUN:
+        with lock(folder):
+            return _run(config, folder, folder)
+    sweep = read_sweep(folder.parent)
+    launchers.note_signals(hydra, sweep["jobs"])
+    before = read_summary(folder)
+    if before.get("status") == "completed":
+        return before.get("monitored")
+    if launchers.stopped() or gives_up(folder.parent, config.sweep.max_failures):
+        return math.nan
+    try:
+        with lock(folder), launchers.share(config, hydra, folder.parent, sweep):
+            result = _run(config, folder, folder.parent)
+    except signals.Interrupted as stop:
+        if not launchers.takes_jobs():
+            sys.exit(stop.code)
+        return math.nan
+    except Exception as error:
+        print(f"job {hydra.job.num} failed: {one_sentence(error)}", file=sys.stderr, flush=True)
+        result = math.nan
+    else:
+        print(progress(folder), flush=True)
+    _free_memory()
+    return result
+
+
+def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
+    """Run the mode and write into summary.json how it ended; `resumable` is the folder that `resume=` goes on with."""
+    try:
+        with signals.raised():
+            return launch.run(config)
+    except signals.Interrupted as stop:
+        traceback.clear_frames(stop.__traceback__)  # they hold DataLoader workers, which the exit would wait for
+        mark(folder, "interrupted")
+        if launchers.takes_jobs():
+            launchers.take_no_more(stop.number)
+        else:
+            say_how_to_go_on(resumable)
+        launchers.requeue(stop.number)
+        raise
+    except Exception as error:
+        launch.to_run_log("the run")
+        traceback.clear_frames(error.__traceback__)
+        try:
+            mark(folder, "failed", error=one_sentence(error))
+        except OSError as full:  # the cause of the failure may keep the summary from being written too
+            log.error("%s can't be written: %s", folder / "summary.json", full)
+        if resumable == folder and (isinstance(error, ValueError | OSError) or _hint(str(error))):
+            kept = (folder / "checkpoints" / "last.pt").exists()
+            how = f"\npython run.py resume={shlex.quote(str(folder))} goes on from the last checkpoint" * kept
+            sys.exit(f"error: {one_sentence(error)}{how}")
+        raise
+
+
+def say_how_to_go_on(folder: Path) -> None:
+    """Print the command that goes on with a run or sweep."""
+    print(f"interrupted: python run.py resume={shlex.quote(str(folder))} goes on", flush=True)
+
+
+def progress(job: Path) -> str:
+    """A finished job in one line: its overrides, its result, and how much is left of its sweep."""
+    summary, sweep = read_summary(job), read_sweep(job.parent)
+    number, planned = job_number(job.name), sweep["jobs"]
+    own = [item for item in summary["overrides"] if not planned or any(item not in other for other in planned)]
+    result = "" if summary.get("monitored") is None else f"  {summary['monitor']} {summary['monitored']:.4f}"
+    line = f"job {number} done: {' '.join(own)}{result}  {summary['seconds']:.1f} s"
+    if not planned:
+        return line
+    ended = sum(one.get("status") in ("completed", "failed") for one in read_jobs(job.parent))
+    left = len(planned) - ended
+    since = max(time.time() - sweep["started"], 0)  # the clock may have been put back
+    minutes = since / max(ended - sweep["ended_before"], 1) * left / 60
+    return f"{line}  ({left} of {len(planned)} left, about {minutes:.0f} min)" if left else f"{line}  (the last)"
+
+
+def gives_up(sweep: Path, limit: int | None) -> bool:
+    """Whether the last `limit` jobs of a sweep, by number, all failed."""
+    states = [job.get("status") for job in read_jobs(sweep)]
+    ended = [state for state in states if state in ("completed", "failed")]
+    return limit is not None and len(ended) >= limit and set(ended[-limit:]) == {"failed"}
+
+
+def one_sentence(error: Exception) -> str:
+    """An error's message. An error that a DataLoader worker raised brings the worker's traceback, which is left out."""
+    text = str(error)
+    if "Original Traceback" in text:
+        text = text.rpartition("Error: ")[2]
+    text = text.strip() or type(error).__name__
+    return (text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}") + _hint(text)
+
+
+def _hint(text: str) -> str:
+    """What to do about an error that is no defect, though it is no ValueError."""
+    return next((f" ({hint})" for pattern, hint in HINTS.items() if re.search(pattern, text)), "")
+
+
+def _free_memory() -> None:
+    """Free what a job has used, so that the next one has it; a job may have failed of a lack of memory."""
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: going through it takes a quarter of a second after each job
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

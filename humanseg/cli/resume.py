@@ -1,0 +1,136 @@
+"""`resume=PATH`: checked before Hydra touches the folder, then replaced by the overrides that go on with what is there.
+
+Hydra 1.3 has no resuming: it writes `.hydra/` and `multirun.yaml` anew at every start. So a run is started again in its
+own folder, with its recorded overrides and those given beside `resume=`, and its mode finds the checkpoint there.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from humanseg import config_rules
+from humanseg.runs import find, recorded
+from humanseg.runs.summary import is_sweep, job_number, read_jobs, read_summary, read_sweep
+
+
+@dataclass
+class Continuation:
+    """How to go on with a folder."""
+
+    folder: Path
+    arguments: list[str]  # for Hydra
+    finished: bool
+
+
+def plan(arguments: list[str]) -> Continuation:
+    """Read a command line with `resume=PATH` in it; nothing is written.
+
+    Raises:
+        ValueError: nothing is there, or the overrides beside it would make something else of it.
+    """
+    flags = [argument for argument in arguments if argument.startswith("-") and argument not in ("-m", "--multirun")]
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    folder = find.unfinished(given["resume"].strip("'\""), given.get("out", "outputs"))
+    own = [argument for argument in arguments if not argument.startswith(("-", "resume=", "out="))]  # it has its place
+    if mode := given.get("mode"):
+        raise ValueError(f"mode={mode}: resume= goes on with {folder} in the mode it was started in")
+    going_on = _sweep if is_sweep(folder) else _run
+    return going_on(folder, flags, own)
+
+
+def _run(folder: Path, flags: list[str], overrides: list[str]) -> Continuation:
+    summary = read_summary(folder)
+    before = summary.get("overrides")
+    if before is None:  # it ended before it had written a summary
+        before = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
+    together = merge(before, overrides)
+    recorded.refuse_strange_overrides(before, overrides)
+    if any(override.startswith("experiment=") for override in overrides):
+        raise ValueError("experiment= can't be typed beside resume=, which brings its own: type the keys to change")
+    if overrides and "choices" in summary and any((folder / "checkpoints").glob("*.pt")):
+        own = recorded.in_todays_names(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+        config_rules.refuse_other_run(
+            own, recorded.with_overrides(own, summary["choices"], _composed(together), overrides)
+        )
+    where = [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
+    return Continuation(
+        folder, [*flags, *together, *where], summary.get("status") == "completed" and together == merge(before, [])
+    )
+
+
+def _sweep(folder: Path, flags: list[str], overrides: list[str]) -> Continuation:
+    sweep = read_sweep(folder)
+    if "jobs" not in sweep:
+        raise ValueError(f"{folder / 'sweep.json'} can't be read; each job can be continued: resume={folder}/JOB")
+    if other := [override for override in _decisive(overrides) if override not in sweep["overrides"]]:
+        raise ValueError(
+            f"{' '.join(other)} would change the jobs of {folder}: start a new sweep; beside its resume= there may be "
+            + ", ".join(config_rules.of_machine())
+        )
+    if sweep["jobs"] is None:
+        raise ValueError(
+            f"{folder}: its sweeper chose the jobs as it went and can't be started again; each job can: resume={folder}/JOB"
+        )
+    before = sweep["overrides"] + sweep["hydra"]
+    recorded.refuse_strange_overrides(before, overrides)
+    together = merge(before, overrides)
+    return Continuation(
+        folder,
+        ["-m", *flags, *together, f"hydra.sweep.dir={quoted(str(folder))}"],
+        sweep["status"] == "completed",
+    )
+
+
+def merge(before: list[str], later: list[str]) -> list[str]:
+    """Overrides in which later ones take the place of the ones with the same key; what `+` added stays added."""
+    together = {}
+    for override in before + later:
+        key = override.lstrip("+~").partition("=")[0]
+        was = together.get(key, "")
+        sign = was[: len(was) - len(was.lstrip("+"))] if override[:1] not in "+~" else ""
+        together[key] = sign + override
+    return list(together.values())
+
+
+def refuse_other_jobs(folder: Path, planned: list[list[str]]) -> None:
+    """Compare a sweep that is to go on with what it planned at first and what lies in its folder.
+
+    Raises:
+        ValueError: another list of jobs, or a folder that is not the job's whose number it has.
+    """
+    first = read_sweep(folder)["jobs"]
+    if [_decisive(job) for job in first] != [_decisive(job) for job in planned]:
+        raise ValueError(
+            f"{folder}: its overrides give other jobs than at its start, {len(planned)} for {len(first)}; "
+            "a YAML of conf/ that they name has changed"
+        )
+    seen = set()
+    for job in read_jobs(folder):
+        name, number = job["folder"].name, job_number(job["folder"].name)
+        if number in seen or not 0 <= number < len(planned) or name != job.get("folder_name", name):
+            raise ValueError(f"{job['folder']} is no job of this sweep, or was renamed: move it away or name it back")
+        if _decisive(job.get("overrides", planned[number])) != _decisive(planned[number]):
+            raise ValueError(f"{job['folder']} holds another job than number {number} of this sweep: move it away")
+        seen.add(number)
+
+
+def _decisive(overrides: list[str]) -> list[str]:
+    """The overrides that make a job what it is, sorted."""
+    keys = {override: override.lstrip("+~").partition("=")[0] for override in overrides}
+    return sorted(override for override in overrides if config_rules.key(keys[override]).change != "machine")
+
+
+def quoted(value: str | list[str]) -> str:
+    """A string or list in Hydra's grammar."""
+    if isinstance(value, list):
+        return "[" + ",".join(quoted(item) for item in value) + "]"
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _composed(overrides: list[str]) -> dict:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(recorded.CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", overrides), resolve=True)

@@ -1,0 +1,138 @@
+"""What a sweep is: a folder with a plan of its jobs, from its start to the leaderboard. Hydra calls `Runs`."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from humanseg import report
+from humanseg.cli import launchers, resume
+from humanseg.cli.hydra_private import planned_jobs
+from humanseg.cli.job import say_how_to_go_on
+from humanseg.processes import signals
+from humanseg.runs import locks, provenance
+from humanseg.runs.atomic import write_json
+from humanseg.runs.summary import mark, read_jobs, read_sweep
+
+_sweep_lock = ExitStack()
+
+
+class Runs(Callback):
+    """Gives each run and sweep a folder of its own; ranks the jobs of a sweep when it ends.
+
+    Hydra turns what a callback raises into a warning, except SystemExit.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs) -> None:
+        with _refusals(config.hydra.run.dir):
+            _claim(config, "run")
+
+    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        given = {kind: OmegaConf.to_container(config.hydra.overrides[kind]) for kind in ("task", "hydra")}
+        with _refusals(config.hydra.sweep.dir):
+            _claim(config, "sweep")
+        overrides = OverridesParser.create().parse_overrides(config.hydra.overrides.task)
+        swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
+        constant = [override.key_or_group for override in overrides if override.key_or_group not in swept]
+        _for_all_jobs(config, f"hydra.job.config.override_dirname.exclude_keys={resume.quoted(constant)}")
+        jobs = planned_jobs(config)
+        with _refusals(config.hydra.sweep.dir):
+            _plan(Path(config.hydra.sweep.dir), jobs, given)
+        launchers.pass_signals_on(config.hydra, jobs)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        if number := launchers.stopped():
+            say_how_to_go_on(folder)
+            sys.exit(signals.EXIT_CODES[number])
+        sweep, jobs = read_sweep(folder), read_jobs(folder)
+        completed = [job for job in jobs if job.get("status") == "completed"]
+        done = len(completed) == len(sweep["jobs"] or jobs)
+        with _sweep_lock, _refusals(folder):
+            write_json(folder / "sweep.json", sweep | {"status": "completed" if done else "failed"})
+            if any(job.get("ranked") for job in jobs) or not done:
+                print(report.write([folder], folder), flush=True)
+        if not done:
+            missing = len(sweep["jobs"] or jobs) - len(jobs)
+            stopped = f"{config.sweep.max_failures} jobs in a row failed, {missing} were not started; " * bool(missing)
+            sys.exit(f"{stopped}mend what failed, then: python run.py resume={folder}")
+
+
+@contextmanager
+def _refusals(folder: str | Path) -> Iterator[None]:
+    """End the program in one sentence where a run or sweep can't have its folder."""
+    try:
+        yield
+    except OSError as error:
+        sys.exit(f"error: {folder} can't be written to: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]]) -> None:
+    """Write what a sweep is made of; one that goes on is first compared with what it was.
+
+    Raises:
+        ValueError: it would run other jobs.
+    """
+    ended = 0
+    if locks.holds(folder):
+        resume.refuse_other_jobs(folder, jobs)
+        for job in read_jobs(folder):
+            ended += job.get("status") == "completed"
+            if job.get("status") == "failed":
+                mark(job["folder"], "interrupted")  # it is tried again, and counts for no max_failures until then
+        print(f"goes on    {ended} of {len(jobs)} jobs are completed", flush=True)
+    else:
+        _sweep_lock.enter_context(locks.lock(folder))
+    facts = {
+        "status": "running",
+        "overrides": given["task"],
+        "hydra": [item for item in given["hydra"] if not item.startswith(("hydra.sweep.dir=", "hydra.mode="))],
+        "jobs": jobs,
+        "started": time.time(),
+        "ended_before": ended,
+        "environment": provenance.environment(),
+    }
+    write_json(folder / "sweep.json", facts)
+
+
+def _claim(config: DictConfig, kind: str) -> None:
+    """Create the folder of a run or sweep. Two of the same second get two folders. A folder that an override names may hold no other run.
+
+    Raises:
+        ValueError: it holds one.
+    """
+    folder = Path(config.hydra[kind].dir)
+    if locks.holds(folder):  # to go on with it
+        return
+    if any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
+        held = [*folder.glob("**/checkpoints/*.pt"), *folder.glob("sweep.json")]
+        if held:
+            raise ValueError(f"hydra.{kind}.dir={folder} holds {held[0].name}: go on with it by resume={folder}")
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    free, number = folder, 1
+    while True:
+        try:
+            os.makedirs(free)
+            break
+        except FileExistsError:
+            number += 1
+            free = folder.with_name(f"{folder.name}_{number}")
+    with read_write(config), open_dict(config):
+        config.hydra[kind].dir = str(free)
+    if kind == "sweep":
+        _for_all_jobs(config, f"hydra.sweep.dir={resume.quoted(str(free))}")
+
+
+def _for_all_jobs(config: DictConfig, override: str) -> None:
+    """Add an override for all jobs: Hydra composes the config of each job anew, from the overrides of the sweep."""
+    with read_write(config), open_dict(config):
+        config.hydra.overrides.hydra.append(override)

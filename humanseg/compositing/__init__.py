@@ -1,0 +1,1 @@
+"""From probabilities to pictures: what is drawn of the people that were found."""

@@ -1,0 +1,104 @@
+"""From pictures to drawings: the network runs on batches of them, in several views, and its output is drawn."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from humanseg.compositing.drawings import Behind, Drawings
+from humanseg.compositing.flow import Clock
+from humanseg.media.images import Photograph
+from humanseg.predictor import Predictor
+from humanseg.processes.hardware import cores
+
+STRIDE = 32  # the side of a square that a network takes is a multiple of this
+
+
+@dataclass
+class Picture:
+    """A photograph or a frame, with what the stages have made of it so far."""
+
+    image: np.ndarray | None = None
+    square: Tensor | None = None  # the network's input
+    logits: Tensor | None = None  # the network's output
+    behind: Behind | None = None
+    source: Photograph | None = None
+    targets: dict[str, Path] = field(default_factory=dict)  # files, by drawing
+    trouble: str | None = None
+
+
+@dataclass
+class Studio:
+    """The stages that a picture goes through between its file and its drawings.
+
+    Args:
+        scales: the network sees each picture at all of these; 1 is its own. flip: it also sees it mirrored.
+        batch: pictures at once.
+    """
+
+    predictor: Predictor
+    drawings: Drawings
+    scales: list[float]
+    flip: bool
+    batch: int
+    clock: Clock
+
+    def prepare(self, picture: Picture) -> Picture:
+        """Give a picture the square that the network gets."""
+        picture.square = self.predictor.squares([picture.image])[0]
+        return picture
+
+    def infer(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
+        """Give pictures their logits, a batch at a time; a picture in trouble passes through without."""
+        for group in _batched(pictures, self.batch):
+            fine = [picture for picture in group if not picture.trouble]
+            if fine:
+                with self.clock("network"):
+                    found = self.logits(torch.stack([picture.square for picture in fine]))
+                for picture, logits in zip(fine, found, strict=True):
+                    picture.logits = logits
+            yield from group
+
+    def logits(self, squares: Tensor) -> Tensor:
+        """uint8 NxSxSx3 -> float32 NxCxSxS on the CPU: the mean over the views that `tta` asks for."""
+        views = [self._view(squares, scale, flip) for scale in self.scales for flip in {False, self.flip}]
+        return torch.stack(views).mean(0)
+
+    def _view(self, squares: Tensor, scale: float, flip: bool) -> Tensor:
+        size = squares.shape[1]
+        side = max(round(size * scale / STRIDE), 1) * STRIDE
+        seen = squares.flip(2) if flip else squares
+        if side != size:
+            seen = _resized(seen.permute(0, 3, 1, 2).float(), side).round().byte().permute(0, 2, 3, 1).contiguous()
+        logits = self.predictor.on_squares(seen).float().cpu()
+        logits = _resized(logits, size) if side != size else logits
+        return logits.flip(3) if flip else logits
+
+    def draw(self, picture: Picture) -> dict[str, np.ndarray]:
+        """The drawings of a picture that has its logits."""
+        with self.clock("draw"):
+            values = self.predictor.probability(picture.logits, picture.image)
+            return self.drawings(picture.image, values, picture.behind)
+
+
+def one_thread_each() -> ThreadPoolExecutor:
+    """A pool with a thread for each core, in which torch does not start threads of its own."""
+    return ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _batched(pictures: Iterable[Picture], count: int) -> Iterator[list[Picture]]:
+    pictures = iter(pictures)
+    while group := list(itertools.islice(pictures, count)):
+        yield group
+
+
+def _resized(planes: Tensor, side: int) -> Tensor:
+    return F.interpolate(
+        planes, size=(side, side), mode="bilinear", align_corners=False, antialias=side < planes.shape[-1]
+    )

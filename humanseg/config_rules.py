@@ -1,0 +1,207 @@
+"""One table of the config's keys: what each may be, and when it may change.
+
+A key that the table does not name may have any value, and is fixed.
+"""
+
+import math
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any, Literal, NamedTuple
+
+
+class Rule(NamedTuple):
+    """What a value must be, as a test and in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def number(least: float, most: float = math.inf, whole: bool = False) -> Rule:
+    """A number from `least` to `most`."""
+    kinds = int if whole else (int, float)
+    words = f"a {'whole ' * whole}number " + (f"of at least {least}" if most == math.inf else f"from {least} to {most}")
+    return Rule(
+        lambda value: isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most, words
+    )
+
+
+def whole(least: int, most: float = math.inf) -> Rule:
+    """A whole number from `least` to `most`."""
+    return number(least, most, whole=True)
+
+
+def one_of(*options: Any) -> Rule:
+    """One of some values."""
+    return Rule(lambda value: value in options, ", ".join(map(str, options)).lower())
+
+
+def or_null(rule: Rule) -> Rule:
+    """What `rule` allows, or None."""
+    return Rule(lambda value: value is None or rule.holds(value), f"{rule.words}, or null")
+
+
+def or_auto(rule: Rule) -> Rule:
+    """What `rule` allows, or `auto`."""
+    return Rule(lambda value: value == "auto" or rule.holds(value), f"{rule.words}, or auto")
+
+
+ANYTHING = Rule(lambda value: True, "anything")
+SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
+WORD = Rule(lambda value: isinstance(value, str), "a word")
+WORDS = Rule(lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list, as [a,b]")
+COLOUR = Rule(
+    lambda value: isinstance(value, list) and len(value) == 3 and all(isinstance(item, int | float) for item in value),
+    "three numbers, for red, green and blue, as [0.5,0.5,0.5]",
+)
+GROUP = Rule(lambda value: isinstance(value, dict), "one of its choices")
+SIZE = Rule(
+    lambda value: isinstance(value, int) and value >= 32 and value % 32 == 0,
+    "a multiple of 32, as 224 or 320: the network halves it 5 times",
+)
+DEVICES = Rule(
+    lambda value: (
+        value == "all"
+        or whole(1).holds(value)
+        or (isinstance(value, list) and value and all(map(whole(0).holds, value)))
+    ),
+    "a number of processes, all, or numbers of GPUs, as [2,3]",
+)
+GPUS = Rule(lambda value: isinstance(value, list) and all(map(whole(0).holds, value)), "GPUs, as [2,3]")
+
+
+class Key(NamedTuple):
+    """What is known of a key.
+
+    `change` says when it may change: a ``fixed`` key never, for the weights, the order of the samples or best.pt would no
+    longer be one run's; a ``free`` one when a run goes on; a ``machine`` one when a run or a sweep goes on, for it says how
+    this machine does the work and not what is done.
+    """
+
+    rule: Rule = ANYTHING
+    change: Literal["fixed", "free", "machine"] = "fixed"
+
+
+# Keys may be patterns; of several that match, the longest counts.
+KEYS = {
+    "seed": Key(whole(0)),
+    "name": Key(ANYTHING, "free"),
+    "tags": Key(ANYTHING, "free"),
+    "metrics": Key(WORDS, "free"),
+    "out": Key(ANYTHING, "machine"),
+    "hydra*": Key(ANYTHING, "machine"),
+    "sweep*": Key(ANYTHING, "machine"),
+    "sweep.max_failures": Key(or_null(whole(1)), "machine"),
+    "sweep.gpus": Key(or_null(or_auto(GPUS)), "machine"),
+    "model": Key(GROUP),
+    "model.classes": Key(whole(1, 255)),
+    "model.encoder_weights": Key(ANYTHING, "free"),  # a run that goes on has its own weights
+    "data": Key(GROUP),
+    "data.image_size": Key(SIZE),
+    "data.batch_size": Key(whole(1)),
+    "data.val_batch_size": Key(whole(1), "machine"),
+    "data.num_workers": Key(or_auto(whole(0)), "machine"),
+    "data.cache": Key(SWITCH, "machine"),
+    "data.cache_dir": Key(WORD, "machine"),
+    "data.pad_value": Key(whole(0, 255)),
+    "data.mean": Key(COLOUR),
+    "data.std": Key(COLOUR),
+    **dict.fromkeys(("data.*root", "data.*pairs"), Key(ANYTHING, "free")),  # where the data lies, not what is in it
+    "augment": Key(or_null(GROUP), "free"),
+    "augment.*": Key(ANYTHING, "free"),
+    "loss": Key(GROUP, "free"),
+    "loss.*": Key(ANYTHING, "free"),
+    "optimizer": Key(GROUP, "free"),
+    "optimizer.*": Key(ANYTHING, "free"),
+    **dict.fromkeys(("optimizer.*_target_", "optimizer.*decay_norms_and_biases"), Key()),
+    "scheduler": Key(GROUP, "free"),
+    "scheduler.*": Key(ANYTHING, "free"),
+    "callbacks": Key(GROUP, "free"),
+    "callbacks.*": Key(ANYTHING, "free"),
+    "trainer": Key(GROUP),
+    "trainer.epochs": Key(whole(1), "free"),
+    "trainer.steps_per_epoch": Key(or_null(whole(1))),
+    "trainer.device": Key(WORD, "machine"),
+    "trainer.devices": Key(DEVICES, "machine"),
+    "trainer.sync_batchnorm": Key(SWITCH, "free"),
+    "trainer.max_restarts": Key(whole(0), "machine"),
+    "trainer.join_minutes": Key(number(0.01), "machine"),
+    "trainer.precision": Key(WORD, "free"),
+    "trainer.channels_last": Key(SWITCH, "free"),
+    "trainer.compile": Key(SWITCH, "free"),
+    "trainer.deterministic": Key(SWITCH, "free"),
+    "trainer.threads": Key(or_null(whole(1)), "machine"),
+    "trainer.memory_fraction": Key(or_null(number(0.01, 1)), "machine"),
+    "trainer.accumulate": Key(whole(1)),
+    "trainer.grad_clip": Key(or_null(number(0)), "free"),
+    "trainer.ema": Key(number(0, 0.999999), "free"),
+    "trainer.val_every": Key(whole(1), "free"),
+    "trainer.monitor": Key(or_null(WORD)),
+    "trainer.monitor_mode": Key(one_of("max", "min")),
+    "trainer.early_stop": Key(whole(0), "free"),
+    "trainer.save_minutes": Key(or_null(number(0)), "machine"),
+    "trainer.save_every": Key(whole(0), "free"),
+    "trainer.test": Key(SWITCH, "free"),
+}
+
+
+def key(name: str) -> Key:
+    """What the table says of a key."""
+    matching = [pattern for pattern in KEYS if fnmatchcase(name, pattern)]
+    return KEYS[max(matching, key=len)] if matching else Key()
+
+
+def of_machine() -> list[str]:
+    """The keys of the table, and patterns, that say how this machine does the work."""
+    return [name for name, known in KEYS.items() if known.change == "machine"]
+
+
+def refuse_wrong_values(config: dict, complete: bool = True, rules: dict[str, Rule] | None = None) -> None:
+    """Hold a resolved config against rules.
+
+    Args:
+        complete: whether all keys must be there; an older checkpoint's config lacks some.
+        rules: by key; None: those of `KEYS`.
+
+    Raises:
+        ValueError: values of another kind, out of range or missing; a line each.
+    """
+    if rules is None:
+        rules = {name: known.rule for name, known in KEYS.items() if "*" not in name and known.rule is not ANYTHING}
+    problems = []
+    for name, rule in rules.items():
+        group, _, last = name.rpartition(".")
+        holder = config.get(group, {}) if group else config
+        if not isinstance(holder, dict):
+            continue  # the group's own rule says so
+        if last not in holder and complete:
+            problems.append(f"{name} is missing: give {rule.words}")
+        elif last in holder and not rule.holds(holder[last]):
+            problems.append(f"{name}={holder[last]}: give {rule.words}")
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def refuse_other_run(before: dict, after: dict) -> None:
+    """Refuse to go on with a run under a config that would make another run of it.
+
+    Raises:
+        ValueError: fixed keys differ; all are listed.
+    """
+    old, new = flat(before), flat(after)
+    differ = [
+        f"{name} ({old.get(name)} -> {new.get(name)})"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name) and key(name).change == "fixed"
+    ]
+    if differ:
+        raise ValueError(
+            f"a run can't go on with another {', '.join(differ)}: start a new one from its weights with ckpt=PATH"
+        )
+
+
+def flat(node: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one with dotted keys."""
+    found = {}
+    for name, value in node.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found

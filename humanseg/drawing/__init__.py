@@ -1,1 +1,0 @@
-"""From photographs and frames to drawings of the people in them."""

@@ -1,0 +1,90 @@
+"""Scoring at the photographs' own size, and what it writes: per_image.csv and contact_sheet.png."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from humanseg import tally
+from humanseg.data.loading import Data
+from humanseg.data.split import Split
+from humanseg.metrics import Counts, predictions
+from humanseg.pictures import contact_sheet, png, titled_row
+from humanseg.predictor import Predictor
+from humanseg.processes import distributed
+from humanseg.runs.atomic import write_bytes, write_table
+
+log = logging.getLogger(__name__)
+
+SHEET_ROWS = 6  # best and worst photographs each on the contact sheet
+TILE = 240  # pixels of a photograph's side there
+
+
+def choose_split(data: Data, wanted: str) -> str:
+    """The samples to score: `auto` takes the test data, else the validation samples.
+
+    Raises:
+        ValueError: an unknown split, or one without samples.
+    """
+    filled = [name for name in ("test", "val", "train") if len(data.splits.get(name, ()))]
+    if wanted == "auto" and filled:
+        return filled[0]
+    if wanted not in filled:
+        raise ValueError(f"split={wanted}: there are samples in {', '.join(filled) or 'no split'}")
+    return wanted
+
+
+def score(
+    predictor: Predictor,
+    data: Data,
+    split: str,
+    metrics: dict[str, Callable[[Counts], float]],
+    folder: Path,
+    worst: int,
+) -> dict[str, float]:
+    """Score a split; the main process writes its files into `folder` and logs the `worst` photographs.
+
+    Returns:
+        The metrics over all photographs as ``test/NAME``.
+    """
+    part, rows = data.splits[split], []
+
+    def each(counts: Counts) -> None:
+        name = part.name(data.share.rank + data.share.world_size * len(rows))
+        rows.append({"image": name} | {key: metric(counts) for key, metric in metrics.items()})
+
+    values, *_ = tally.evaluate(photograph_outputs(predictor, data.photographs(split)), metrics, each=each)
+    _write_scores(predictor, part, distributed.all_gather_in_turns(rows), folder, worst)
+    return {f"test/{name}": value for name, value in values.items()}
+
+
+@distributed.rank_zero_only
+def _write_scores(predictor: Predictor, part: Split, rows: list[dict], folder: Path, worst: int) -> None:
+    folder.mkdir(exist_ok=True)
+    first = next(name for name in rows[0] if name != "image")
+    order = sorted(range(len(rows)), key=lambda index: rows[index][first])
+    write_table(folder / "per_image.csv", list(rows[0]), rows)
+    lines = [f"  {rows[index][first]:.4f}  {rows[index]['image']}" for index in order[:worst]]
+    log.info("worst      by %s\n%s", first, "\n".join(lines))
+    half = min(SHEET_ROWS, len(order) // 2) or 1
+    pairs = zip(order[:half], order[::-1][:half], strict=True)
+    tiles = [_tile(predictor, *part[index], f"{first} {rows[index][first]:.3f}") for pair in pairs for index in pair]
+    write_bytes(folder / "contact_sheet.png", png(contact_sheet(tiles, 2)))
+
+
+def photograph_outputs(predictor: Predictor, batches: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits 1xCxHxW and target 1xHxW of each photograph at its own size."""
+    for photographs in tqdm(batches, "test", leave=False, disable=distributed.hides_bar()):
+        logits = predictor.logits([image for image, _ in photographs])
+        for one, (_, mask) in zip(logits, photographs, strict=True):
+            yield one[None], torch.from_numpy(mask)[None].to(one.device)
+
+
+def _tile(predictor: Predictor, image: np.ndarray, mask: np.ndarray, title: str) -> np.ndarray:
+    """Photograph, truth, prediction and errors in a row, with a title."""
+    found = predictions(predictor.logits([image])[0][None])[0].cpu().numpy().astype(np.uint8)
+    return titled_row(image, mask, found, TILE, title)

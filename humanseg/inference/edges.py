@@ -1,0 +1,35 @@
+"""Edges from the photograph: the network's small output is enlarged along the photograph's own outlines."""
+
+import cv2
+import numpy as np
+
+RADIUS = 1 / 64  # share of the network's square: radius of the window in which an edge is looked for
+SMOOTH = 1e-3  # variance of grey values in [0, 1]: what varies less is no edge
+
+
+def refined(coarse: np.ndarray, image: np.ndarray, size: int) -> np.ndarray:
+    """The person's probability at the photograph's size, by a guided filter (He and Sun 2015, "Fast Guided Filter").
+
+    In each window of the network's picture a linear function of the grey value is fitted to the probability. These
+    functions are enlarged instead of the probability, and applied to the photograph's own grey values.
+
+    Args:
+        coarse: float32 in [0, 1] hxw, the network's probability without the letterbox. image: uint8 HxWx3 RGB.
+        size: side of the network's square.
+
+    Returns:
+        float32 HxW in [0, 1].
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    shrinks = coarse.size < grey.size
+    guide = cv2.resize(grey, coarse.shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    side = 2 * max(round(RADIUS * size), 1) + 1
+
+    def mean(plane: np.ndarray) -> np.ndarray:
+        return cv2.blur(plane, (side, side), borderType=cv2.BORDER_REFLECT)
+
+    mean_guide, mean_coarse = mean(guide), mean(coarse)
+    slope = (mean(guide * coarse) - mean_guide * mean_coarse) / (mean(guide * guide) - mean_guide**2 + SMOOTH)
+    offset = mean_coarse - slope * mean_guide
+    slope, offset = (cv2.resize(mean(plane), image.shape[1::-1]) for plane in (slope, offset))
+    return np.clip(slope * grey + offset, 0, 1)

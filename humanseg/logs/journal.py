@@ -1,0 +1,197 @@
+"""What a run writes while it trains: its folder, checkpoints, TensorBoard, tables, and the lines on the terminal."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from humanseg.checkpoint import Checkpoints
+from humanseg.data.loading import Data
+from humanseg.history import best_epoch
+from humanseg.logs.model_summary import summarise_model
+from humanseg.logs.tensorboard import add_picture, log_epoch, log_hparams, open_board
+from humanseg.loop import Record, Setup, State
+from humanseg.metrics import predictions
+from humanseg.pictures import contact_sheet, outlined, png, titled_row
+from humanseg.processes.distributed import rank_zero_only
+from humanseg.processes.hardware import describe_device
+from humanseg.runs.atomic import write_bytes, write_text
+from humanseg.runs.job import Job
+from humanseg.runs.summary import Run
+
+log = logging.getLogger(__name__)
+
+PREVIEWED = 6  # validation samples in each epoch's preview
+BATCH_COLUMNS = 4  # of train_batch.png
+SHOWN, SIDE = 3, 160  # best and worst validation samples each in best_and_worst.png, and their side in pixels
+
+
+class Journal:
+    """The record of one run, in its folder. The main process keeps it; in the others its methods do nothing.
+
+    Args:
+        facts: what goes into each checkpoint, `config` and `choices` among it.
+        callbacks: functions ``f(record, writer, step)``.
+    """
+
+    @rank_zero_only
+    def __init__(
+        self, job: Job, facts: dict[str, Any], setup: Setup, checkpoints: Checkpoints, callbacks: list[Callable]
+    ):
+        self.job, self.cfg, self.setup = job, facts["config"], setup
+        self.checkpoints, self.callbacks = checkpoints, callbacks
+
+    @rank_zero_only
+    def open(self, state: State, resumed: bool) -> None:
+        """Write what is known before the first step, and the opening lines."""
+        self.run = self._begin(state)
+        kept = (state.history[-1]["step"] if state.history else 0) if resumed else None
+        self.writer = open_board(self.job.folder, self.cfg, self.setup.metrics, kept)
+        if resumed:
+            self._write_tables(state)  # a kill may have come between the checkpoint and them
+        else:
+            self._picture_first_batch()
+        self.samples = preview_samples(self.setup.data)
+
+    def _begin(self, state: State) -> Run:
+        """The run's folder with what is known at the start; run.log gets what stands behind the opening lines."""
+        cfg, data, compute = self.cfg, self.setup.data, self.setup.compute
+        table, size = summarise_model(state.model, data.config.image_size)
+        samples = {name: len(part) for name, part in data.splits.items() if len(part)}
+        device, processes = describe_device(compute.device), data.share.world_size
+        if processes > 1:
+            device = f"{processes} processes on {device}"
+        (self.job.folder / "checkpoints").mkdir(exist_ok=True)
+        write_text(self.job.folder / "config.yaml", yaml.safe_dump(cfg, sort_keys=False))
+        run = self.job.begin(
+            **{key: cfg[key] for key in ("name", "tags", "seed")},
+            choices=self.job.choices,
+            monitor=self.setup.settings.monitor,
+            monitor_mode=self.setup.settings.monitor_mode,
+            samples=samples,
+            model=size,
+            device=device,
+            processes=processes,
+            precision=compute.precision,
+        )
+        log.info("run        %s", self.job.folder)
+        log.info("overrides  %s", " ".join(self.job.overrides) or "none")
+        log.info("device     %s, %s", device, compute.precision)
+        log.info("samples    %s", ", ".join(f"{count} {name}" for name, count in samples.items()))
+        log.info("model      %s, %.2f M parameters (%.2f M trainable), %.2f G multiply-adds at %d px",
+                 cfg["model"]["_target_"].rpartition(".")[2], size["parameters"] / 1e6, size["trainable"] / 1e6,
+                 size["multiply_adds"] / 1e9, data.config.image_size)  # fmt: skip
+        log.debug("layers\n%s", table)
+        log.debug("config\n%s", yaml.safe_dump(cfg, sort_keys=False))
+        return run
+
+    def _picture_first_batch(self) -> None:
+        """The first training batch as the network gets it."""
+        images, masks = next(self.setup.data.train_batches(0, 1))
+        tiles = [outlined(image, mask) for image, mask in zip(images.numpy(), masks.numpy(), strict=True)]
+        self._write_picture("train_batch", contact_sheet(tiles, BATCH_COLUMNS))
+
+    def _write_picture(self, name: str, picture: np.ndarray, step: int | None = None) -> None:
+        """A picture, uint8 HxWx3 RGB, in the run's folder and in TensorBoard."""
+        write_bytes(self.job.folder / f"{name}.png", png(picture))
+        add_picture(self.writer, name, picture, step)
+
+    @rank_zero_only
+    def react(self, record: Record) -> None:
+        """Call the callbacks in their order; they may add to the record's log."""
+        record.samples = self.samples
+        for callback in self.callbacks:
+            callback(record, self.writer, record.step)
+
+    @rank_zero_only
+    def keep(self, state: State, record: Record) -> None:
+        """Write what an epoch leaves: TensorBoard's scalars and pictures, checkpoints, a row of metrics.csv, a line.
+
+        A run that goes on drops what TensorBoard has beyond last.pt, so that is written first. The tables follow from the
+        checkpoint.
+        """
+        values, best = state.history[-1], self._best(state)
+        every = self.cfg["trainer"]["save_every"]
+        if best is values and record.ious is not None:
+            self._write_picture("best_and_worst", best_and_worst(record, self.setup.data.samples("val")), state.step)
+        log_epoch(self.writer, values)
+        stays = [f"epoch_{state.epoch:04d}.pt"] * bool(every and state.epoch % every == 0)
+        self.checkpoints.save(state, ["best.pt"] * (best is values) + stays)
+        self._write_tables(state)
+        log.info(epoch_line(values, self.setup.settings.epochs, best is values))
+
+    def _best(self, state: State) -> dict[str, float] | None:
+        return best_epoch(state.history, self.setup.settings.monitor, self.setup.settings.monitor_mode)
+
+    def _write_tables(self, state: State) -> None:
+        """metrics.csv and summary.json, as the history has it."""
+        best = self._best(state) or {}
+        self.run.write_metrics(state.history)
+        self.run.update(epochs=state.epoch, best=best, monitored=best.get(self.setup.settings.monitor))
+
+    @rank_zero_only
+    def close(self, state: State, best: dict[str, float]) -> None:
+        """Write the row for HPARAMS and the summary's end; print the best metrics and the next commands to try."""
+        log_hparams(self.writer, self.job.choices, self.job.overrides, best, state.step + 1)
+        self.writer.close()
+        saving = round(self.checkpoints.seconds, 2)
+        self.run.update(status="completed", best=best, speed=_speed(state.history), saving_seconds=saving)
+        parts = ("val/", "test/") if any(name.startswith("val/") for name in best) else ("train/", "test/")
+        shown = [f"{name} {value:.4f}" for name, value in best.items() if name.startswith(parts) and "loss" not in name]
+        log.info("best       epoch %d: %s", best["epoch"], ", ".join(shown))
+        log.info("next       python run.py mode=test ckpt=%s", self.job.folder)
+        log.info("           tensorboard --logdir %s", self.cfg["out"])
+
+
+def preview_samples(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first validation samples, or training samples where there are none: uint8 NxHxWx3, uint8 NxHxW."""
+    samples = data.samples("val" if data.splits["val"] else "train")
+    rows = [samples[index] for index in range(min(PREVIEWED, len(samples)))]
+    images, masks = zip(*rows, strict=True)
+    return torch.stack(images), torch.stack(masks)
+
+
+def best_and_worst(record: Record, samples: Sequence) -> np.ndarray:
+    """The validation samples with the highest IoU, left, and with the lowest, right, as uint8 HxWx3.
+
+    An IoU of exactly 1 is nearly always a photograph of nobody. Such a sample is the last to be chosen as one of the best.
+
+    Args:
+        samples: [i] -> uint8 HxWx3, uint8 HxW tensors, in the order of `record.ious`.
+    """
+    ious = record.ious.tolist()
+    count = min(SHOWN, len(ious) // 2) or 1
+    best = sorted(range(len(ious)), key=lambda index: (ious[index] == 1, -ious[index]))[:count]
+    worst = sorted(set(range(len(ious))) - set(best) or best, key=lambda index: ious[index])[:count]
+    chosen = [index for pair in zip(best, worst, strict=True) for index in pair]
+    images, masks = (torch.stack(part) for part in zip(*(samples[index] for index in chosen), strict=True))
+    record.model.eval()
+    with torch.inference_mode():
+        found = predictions(record.compute(record.model, images)).byte().cpu()
+    rows = zip(images.numpy(), masks.numpy(), found.numpy(), strict=True)
+    titles = [f"iou {ious[index]:.3f}" for index in chosen]
+    return contact_sheet([titled_row(*row, SIDE, title) for row, title in zip(rows, titles, strict=True)], 2)
+
+
+def epoch_line(values: dict[str, float], epochs: int, best: bool) -> str:
+    """An epoch in one line for the terminal."""
+    parts = [f"epoch {values['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {values['train/loss']:.4f}"]
+    if "val/loss" in values:
+        shown = [name for name in values if name.startswith("val/")][:2] + ["val/iou", "val/boundary_iou"]
+        parts += [
+            f"{name} {values[name]:.4f}" for name in dict.fromkeys(shown) if name in values and "loss_" not in name
+        ]
+    parts.append(
+        f"{values['time/images_per_second']:.1f} images/s, {values['time/data_wait_share']:.0%} waiting for data"
+    )
+    return "  ".join(parts) + ("  *" if best else "")
+
+
+def _speed(history: list[dict[str, float]]) -> dict[str, float]:
+    """Means over the epochs after the first, which warms up; over the first where it is the only one."""
+    counted = history[1:] or history
+    names = ("time/images_per_second", "time/data_wait_share")
+    return {name.removeprefix("time/"): sum(log[name] for log in counted) / len(counted) for name in names}

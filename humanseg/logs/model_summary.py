@@ -1,0 +1,52 @@
+"""A network in numbers: its stages, parameters and multiply-adds."""
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def summarise_model(model: nn.Module, size: int) -> tuple[str, dict[str, float]]:
+    """Layers by stage as a table; parameters, trainable parameters and multiply-adds for one size x size image.
+
+    Raises:
+        ValueError: the network can't take that size.
+    """
+    device = next(model.parameters()).device
+    counter, was_training = FlopCounterMode(display=False), model.training
+    try:
+        with torch.no_grad(), counter:
+            model.eval()(torch.zeros(1, 3, size, size, device=device))
+    except RuntimeError as error:
+        raise ValueError(
+            f"data.image_size={size}: {type(model).__name__} can't take a 3x{size}x{size} image: {error}"
+        ) from error
+    model.train(was_training)
+    flops = {name.split(".", 1)[-1]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    lines = [f"{'stage':<32} {'layers':>7} {'parameters':>12} {'M multiply-adds':>16}"]
+    for name, stage in stages(model):
+        layers = sum(not list(module.children()) for module in stage.modules())
+        parameters = sum(parameter.numel() for parameter in stage.parameters())
+        lines.append(f"{name:<32} {layers:>7} {parameters:>12,} {flops.get(name, 0) / 2e6:>16.1f}")
+    facts = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trainable": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "multiply_adds": counter.get_total_flops() // 2,
+    }
+    return "\n".join(lines), facts
+
+
+def stages(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The parts of a network that people speak of: the children of encoder and decoder that have parameters."""
+    found = []
+    for name, part in model.named_children():
+        children = _unwrapped(part)
+        found += [(f"{name}.{child}", module) for child, module in children] or [(name, part)]
+    return [(name, module) for name, module in found if any(True for _ in module.parameters())]
+
+
+def _unwrapped(part: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The children, or their children where one container holds them all, as MobileNetV2's `features` does."""
+    children = [(name, child) for name, child in part.named_children() if any(True for _ in child.parameters())]
+    if len(children) == 1 and isinstance(children[0][1], nn.Sequential | nn.ModuleList):
+        return [(f"{children[0][0]}.{name}", child) for name, child in _unwrapped(children[0][1])]
+    return children

@@ -1,0 +1,228 @@
+"""Photographs are found and read here, and pictures written; here it is decided what ``input=`` names.
+
+Videos are in `video_reader` and `video_writer`, cameras in `camera`.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from glob import glob, has_magic
+from itertools import chain, count
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from humanseg.data.files import SUFFIXES
+from humanseg.data.pictures import read_image
+from humanseg.runs.atomic import write_bytes
+
+PHOTOGRAPHS = SUFFIXES | {".gif"}
+VIDEOS = {
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
+}
+WRITTEN = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+WITH_ALPHA = {".png", ".webp"}
+MOST_DECODED = 500_000_000  # pixels: 2 GB as RGBA; a file of a few KB may claim a thousand times as many
+ANIMATED = {"GIF", "WEBP", "PNG"}  # other formats of several pictures, such as a phone's MPO, hold one photograph
+
+LOSSLESS = 101  # OpenCV writes WebP without loss from this quality on
+QUALITY = {".jpg": (cv2.IMWRITE_JPEG_QUALITY, 95), ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, 95)}
+
+
+class Photograph(NamedTuple):
+    """A file, and the place below the output of what is made of it.
+
+    `place` has no suffix, and each photograph of a call has its own. Its name may hold dots (``a.b``), so add to it as
+    to a string: ``f"{place}.png"``.
+    """
+
+    path: Path
+    place: Path
+
+
+def kind(typed: str | int | list) -> Literal["photographs", "video", "camera"]:
+    """What ``input=`` names. A number or a stream's URL is a camera; the suffix tells what a file is.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    if isinstance(typed, (list, tuple)):
+        return "photographs"
+    text = str(typed)
+    if text.isdigit() or re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
+        return "camera"
+    path = Path(text).expanduser()
+    if not text or not (path.exists() or has_magic(text)):
+        raise ValueError(_absent([text]))
+    return "video" if path.is_file() and path.suffix.lower() in VIDEOS else "photographs"
+
+
+def find_photographs(typed: str | list[str]) -> list[Photograph]:
+    """Photographs of an image, a folder with all below it, a glob, a list file, or several of these.
+
+    A list file (.txt) has a path a line, relative to the file. A result's place is the photograph's path below the
+    folder that holds them all: the typed folder, the fixed part of the glob, else the deepest folder that they share.
+    In folders and globs, names that start with a dot are skipped. A missing photograph of a list file is kept: reading
+    reports it, and the others are used.
+
+    Raises:
+        ValueError: something typed does not exist, or no photograph was found.
+    """
+    items = [typed] if isinstance(typed, (str, Path)) else list(typed)
+    absent = [str(item) for item in items if not (Path(item).expanduser().exists() or has_magic(str(item)))]
+    if absent:
+        raise ValueError(_absent(absent))
+    paths, roots = [], []
+    for item in chain.from_iterable(map(_lines, items)):
+        root, files = _named_by(item)
+        paths += files
+        roots.append(os.path.abspath(root))
+    if not paths:
+        accepted = " ".join(sorted(suffix[1:] for suffix in PHOTOGRAPHS))
+        raise ValueError(f"input={typed} names no photograph; these are read: {accepted}")
+    return list(_placed(paths, os.path.commonpath(roots)))
+
+
+def _absent(items: list[str]) -> str:
+    return (
+        f"input={', '.join(items)} does not exist; it takes an image, a folder, a glob, a list file (.txt), a video, "
+        "a camera's number or a stream's URL"
+    )
+
+
+def _lines(item: str | Path) -> list[Path]:
+    """The paths in a list file; for anything else its own path."""
+    path = Path(item).expanduser()
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return [path]
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:  # a file's name may be any bytes
+        return [path.parent / Path(line.strip()).expanduser() for line in file if line.strip()]
+
+
+def _named_by(item: Path) -> tuple[Path, list[Path]]:
+    """(folder that places are relative to, photographs) of an image, a folder or a glob."""
+    if item.is_dir():
+        return item, sorted(_below(item))
+    if item.exists() or not has_magic(str(item)):
+        return item.parent, [item]
+    fixed = next(parent for parent in item.parents if not has_magic(str(parent)))
+    matches = map(Path, glob(str(item), recursive=True))
+    return fixed, sorted(path for path in matches if path.suffix.lower() in PHOTOGRAPHS and path.is_file())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in PHOTOGRAPHS:
+                yield Path(parent, name)
+
+
+def _placed(paths: Iterable[Path], root: str) -> Iterator[Photograph]:
+    """Each file once, at a place of its own. a.jpg and a.png of one folder get `a` and `a_png`."""
+    seen, taken = set(), set()
+    for path in paths:
+        absolute = os.path.abspath(path)
+        if absolute in seen:
+            continue
+        seen.add(absolute)
+        plain, suffix = os.path.splitext(os.path.relpath(absolute, root))
+        named = f"{plain}_{suffix[1:]}"
+        choices = chain([plain, named], (f"{named}_{number}" for number in count(2)))
+        place = next(choice for choice in choices if choice not in taken)
+        taken.add(place)
+        yield Photograph(path, Path(place))
+
+
+def read_photograph(path: Path | str, most_pixels: int = 50_000_000) -> tuple[np.ndarray, str | None]:
+    """uint8 HxWx3 RGB, upright, and None or a sentence that the user should read.
+
+    The sentence says that the photograph was scaled down, or that it is the first picture of an animation.
+
+    Args:
+        most_pixels: a larger photograph is scaled down to so many.
+
+    Raises:
+        ValueError: the file is missing, empty, truncated, no image, or too large to be decoded at all.
+    """
+    try:
+        if os.path.getsize(path) == 0:
+            raise ValueError(f"{path} is empty")
+        with Image.open(path) as image:
+            width, height = image.size
+            moving = image.format in ANIMATED and getattr(image, "is_animated", False)
+        if width * height > MOST_DECODED:
+            raise ValueError(
+                f"{path} has {width}x{height} pixels and at most {MOST_DECODED // 10**6} million can be read"
+            )
+        if width * height <= most_pixels:
+            return read_image(path), f"{path} is animated: its first picture was used" if moving else None
+        image = _read_smaller(path, most_pixels)
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        return image, f"{path} was scaled down from {width}x{height} to {size} pixels to spare memory"
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(f"{path} can't be read: {reason}") from error
+
+
+def _read_smaller(path: Path | str, most_pixels: int) -> np.ndarray:
+    """As `read_image`, with at most `most_pixels`. A JPEG is decoded at a reduced scale."""
+    with Image.open(path) as image:
+        scale = (most_pixels / (image.width * image.height)) ** 0.5
+        size = max(int(image.width * scale), 1), max(int(image.height * scale), 1)
+        image.draft("RGB", size)  # a JPEG is decoded at a half, a quarter or an eighth, no smaller than asked for
+        if image.mode.startswith("I"):
+            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))  # 16 bits
+        elif image.mode not in ("L", "RGB"):
+            image = image.convert("RGB")  # indices of a palette can't be averaged
+        image.thumbnail(size, Image.Resampling.BOX)
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def on_white(image: np.ndarray) -> np.ndarray:
+    """uint8 HxWx4 RGBA -> the picture on white, uint8 HxWx3."""
+    colours, alpha = image[..., :3].astype(np.uint16), image[..., 3:].astype(np.uint16)
+    return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def write_image(path: Path | str, array: np.ndarray) -> None:
+    """Write a picture whole or not at all, in the format that the suffix names; folders are made.
+
+    Args:
+        array: uint8 HxW, HxWx3 RGB or HxWx4 RGBA, or uint16 HxW (png alone). In formats without transparency, RGBA
+            is put on white. A WebP without colours is lossless: it is a mask or a probability.
+
+    Raises:
+        ValueError: the suffix is unknown, or the file can't be written.
+    """
+    path = Path(path)
+    data = _encoded(path, array)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, data)
+    except OSError as error:
+        raise ValueError(f"{path} can't be written: {error.strerror or error}") from error
+
+
+def _encoded(path: Path, array: np.ndarray) -> memoryview:
+    suffix = path.suffix.lower()
+    if suffix not in WRITTEN:
+        raise ValueError(f"{path} can't be written: an image's name ends in {', '.join(sorted(WRITTEN))}")
+    if array.dtype == np.uint16 and suffix != ".png":
+        raise ValueError(f"{path} can't be written: 16 bits need a .png")
+    if array.ndim == 3 and array.shape[2] == 4 and suffix not in WITH_ALPHA:
+        array = on_white(array)
+    if array.ndim == 3:
+        array = cv2.cvtColor(array, cv2.COLOR_RGBA2BGRA if array.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    quality = {**QUALITY, ".webp": (cv2.IMWRITE_WEBP_QUALITY, LOSSLESS if array.ndim == 2 else 90)}
+    try:
+        written, data = cv2.imencode(suffix, array, quality.get(suffix, ()))  # PNG's own defaults are the fastest
+    except cv2.error as error:  # for example a WebP of more than 16383 pixels a side
+        raise ValueError(f"{path} can't be written: {array.shape[1]}x{array.shape[0]} pixels: {error.err}") from error
+    if not written:
+        raise ValueError(f"{path} can't be written: {array.shape[1]}x{array.shape[0]} pixels are too many for {suffix}")
+    return data.data

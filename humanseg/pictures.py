@@ -1,0 +1,64 @@
+"""Pictures of samples and of what a network makes of them: panels for TensorBoard and for run folders.
+
+A photograph is uint8 HxWx3 RGB, a mask holds class ids, uint8 HxW.
+"""
+
+import cv2
+import numpy as np
+
+from humanseg.data.transforms import IGNORE, letterbox
+
+RED, BLUE, GREEN, GREY = (230, 60, 60), (60, 110, 230), (0, 255, 120), (110, 110, 110)
+CLASSES = np.array([(0, 90, 60), (255, 255, 255), (220, 160, 40), (120, 80, 200), (40, 170, 200)], np.float32)
+
+
+def png(picture: np.ndarray) -> bytes:
+    """uint8 HxWx3 RGB as the content of a PNG file."""
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done
+    return encoded.tobytes()
+
+
+def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A sample as training gets it: people outlined, ignored pixels hatched."""
+    image, person = image.copy(), ((mask > 0) & (mask != IGNORE)).astype(np.uint8)
+    contours, _ = cv2.findContours(person, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, contours, -1, GREEN, max(1, mask.shape[0] // 160))
+    rows, columns = np.indices(mask.shape)
+    image[(mask == IGNORE) & ((rows + columns) % 8 == 0)] = GREY
+    return image
+
+
+def preview_row(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Photograph, truth, prediction and error map side by side: uint8 Hx4Wx3.
+
+    In the error map red pixels were called person and are none; blue pixels are a person that was missed.
+    """
+    valid = truth != IGNORE
+    errors = (image * 0.4).astype(np.uint8)
+    errors[valid & (found > 0) & (truth == 0)] = RED
+    errors[valid & (found == 0) & (truth > 0)] = BLUE
+    return np.concatenate([image, painted(image, truth, valid), painted(image, found, valid), errors], axis=1)
+
+
+def painted(image: np.ndarray, classes: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Each class in its colour over the darkened photograph; class 1, the person, stays as it is."""
+    shade = CLASSES[classes % len(CLASSES)]
+    mixed = np.where((classes == 1)[..., None], image, image * 0.3 + shade * 0.7)
+    return np.where(valid[..., None], mixed, image).astype(np.uint8)
+
+
+def titled_row(image: np.ndarray, truth: np.ndarray, found: np.ndarray, side: int, title: str) -> np.ndarray:
+    """As `preview_row`, with a height of `side` pixels and a title."""
+    square, labels = letterbox(image, truth, side, pad_value=0)
+    row = preview_row(square, labels, letterbox(image, found, side, pad_value=0)[1])
+    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(row, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, width, cv2.LINE_AA)
+    return row
+
+
+def contact_sheet(tiles: list[np.ndarray], columns: int) -> np.ndarray:
+    """Tiles of one size, uint8 HxWx3, in rows of `columns`; the last row is filled with black."""
+    tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
+    return np.concatenate(rows)

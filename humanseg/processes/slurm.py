@@ -1,0 +1,33 @@
+"""What srun tells its tasks, in the environment variables of torchrun."""
+
+import os
+import re
+
+
+def adopt() -> None:
+    """Where srun has started this process and others, set torchrun's variables (RANK, WORLD_SIZE, ...) from SLURM's."""
+    env = os.environ
+    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) <= 1 or "RANK" in env:
+        return
+    node, tasks = int(env["SLURM_NODEID"]), tasks_by_node(env["SLURM_STEP_TASKS_PER_NODE"])
+    env |= {
+        "RANK": env["SLURM_PROCID"],
+        "WORLD_SIZE": env["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": env["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": str(tasks[node]),
+    }
+    env.setdefault("MASTER_ADDR", first_host(env["SLURM_STEP_NODELIST"]))
+    own = int(env["SLURM_JOB_ID"]) + 997 * int(env.get("SLURM_STEP_ID", 0))  # each step of each job has its own port
+    env.setdefault("MASTER_PORT", str(20000 + own % 20000))
+
+
+def tasks_by_node(text: str) -> list[int]:
+    """The number of tasks on each node: SLURM's `2(x3),1` is three nodes with two tasks and one node with one."""
+    parts = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(tasks) for tasks, times in parts for _ in range(int(times or 1))]
+
+
+def first_host(nodes: str) -> str:
+    """The first host of a list in SLURM's short form: `node07` of `node[07-09,12],other`."""
+    prefix, number = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes).groups()
+    return prefix + (number or "")

@@ -1,0 +1,72 @@
+"""Which checkpoint `ckpt=` means, and which run or sweep `resume=`: a path, or `latest`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from humanseg.runs.locks import is_held
+from humanseg.runs.summary import is_sweep, ranking, read_jobs, read_json
+
+
+def checkpoint(ckpt: str, out: str) -> Path:
+    """The checkpoint that `ckpt=` means: a file, a run's best.pt, a sweep's winner, or `latest`.
+
+    Raises:
+        ValueError: nothing there.
+    """
+    if ckpt == "latest":
+        found = sorted(Path(out).glob("**/checkpoints/best.pt"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise ValueError(f"ckpt=latest: no run under {out} has a best.pt")
+        return found[-1]
+    path = Path(ckpt)
+    if not path.is_dir():
+        return path
+    if (path / "checkpoints" / "best.pt").is_file():
+        return path / "checkpoints" / "best.pt"
+    jobs = [job for job in ranking(read_jobs(path)) if (job["folder"] / "checkpoints" / "best.pt").is_file()]
+    if not jobs:
+        raise ValueError(f"ckpt={ckpt}: neither a checkpoint, nor a run or sweep with a best.pt")
+    return jobs[0]["folder"] / "checkpoints" / "best.pt"
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a file is one that mode=export writes, by its name."""
+    return path.suffix in (".onnx", ".xml")
+
+
+def unfinished(resume: str, out: str) -> Path:
+    """The folder that `resume=` means: a run's or sweep's, that of a last.pt, or `latest`, the newest not completed.
+
+    Raises:
+        ValueError: nothing there to go on with.
+    """
+    if resume == "latest":
+        found = sorted(_unfinished(Path(out)), key=_last_written)
+        if not found:
+            raise ValueError(f"resume=latest: no run or sweep under {out} is waiting to be continued")
+        return found[-1]
+    path = Path(resume)
+    if path.suffix == ".pt":
+        if path.name not in ("last.pt", "previous.pt") or not path.is_file():
+            raise ValueError(
+                f"resume={resume}: give a run's folder or its last.pt; ckpt= starts a new run from any weights"
+            )
+        path = path.resolve().parent.parent
+    if not any((path / name).is_file() for name in ("summary.json", "sweep.json", ".hydra/overrides.yaml")):
+        raise ValueError(f"resume={resume}: no run or sweep is there")
+    return path
+
+
+def _unfinished(out: Path) -> Iterator[Path]:
+    for file in [*out.glob("**/summary.json"), *out.glob("**/sweep.json")]:
+        folder, told = file.parent, read_json(file)
+        begun = told.get("mode") == "train" or (is_sweep(folder) and any(folder.glob("*/.hydra")))
+        waits = told.get("status") != "completed" and not is_held(folder)
+        if begun and waits and not is_sweep(folder.parent):
+            yield folder
+
+
+def _last_written(folder: Path) -> float:
+    """When something last happened to a run, or to the jobs of a sweep."""
+    told = [folder / "summary.json", folder / "sweep.json", *folder.glob("*/summary.json")]
+    return max(file.stat().st_mtime for file in told if file.exists())

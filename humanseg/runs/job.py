@@ -1,0 +1,26 @@
+"""What a run is apart from its config: its folder, its overrides, its choices. The command line makes it, modes get it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from humanseg.runs.summary import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a mode gets beside its config.
+
+    Args:
+        folder: the run's own. overrides: those in effect, without Hydra's own. choices: the choice of each config group.
+        mode: the name of the mode. ranked: whether a report ranks its runs.
+    """
+
+    folder: Path
+    overrides: list[str]
+    choices: dict[str, str]
+    mode: str = "train"
+    ranked: bool = True
+
+    def begin(self, **facts) -> Run:
+        """Begin the run's summary.json with what is known at its start."""
+        return Run(self.folder, mode=self.mode, ranked=self.ranked, overrides=self.overrides, **facts)

@@ -1,0 +1,74 @@
+"""Locks on folders: one process at a time works in a run's or a sweep's folder."""
+
+import fcntl
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_held: set[Path] = set()  # the folders that this process has locked
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep other processes away from a run's or sweep's folder. The system takes the lock from a process that dies.
+
+    It is a POSIX lock: child processes do not inherit it, so it ends with the run. A process may nest it.
+
+    Raises:
+        ValueError: another process holds it, or the folder can't be written to.
+    """
+    if holds(folder):
+        yield
+        return
+    try:
+        file = take(folder / ".lock", tries=5)
+    except OSError as error:
+        raise ValueError(f"{folder} can't be written to: {error.strerror}") from error
+    if file is None:
+        raise ValueError(f"{folder} is in use by another process")
+    with file:
+        _held.add(folder.resolve())
+        try:
+            yield
+        finally:
+            _held.discard(folder.resolve())
+
+
+def take(path: Path, tries: int = 1) -> io.TextIOBase | None:
+    """A file that this process alone has locked, until it is closed; None where another process has it.
+
+    Raises:
+        OSError: it can't be written to.
+    """
+    file = path.open("w")
+    if _take(file, fcntl.LOCK_EX, tries):
+        return file
+    file.close()
+    return None
+
+
+def holds(folder: Path) -> bool:
+    """Whether this process has locked a folder."""
+    return folder.resolve() in _held
+
+
+def is_held(folder: Path) -> bool:
+    """Whether any process works in a folder."""
+    if holds(folder):
+        return True
+    if not (folder / ".lock").exists():
+        return False
+    with (folder / ".lock").open() as file:
+        return not _take(file, fcntl.LOCK_SH, tries=1)
+
+
+def _take(file: io.TextIOBase, kind: int, tries: int) -> bool:
+    for left in range(tries)[::-1]:
+        try:
+            fcntl.lockf(file, kind | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            time.sleep(0.1 if left else 0)  # another process' `is_held` has it for an instant
+    return False

@@ -1,0 +1,94 @@
+"""summary.json and sweep.json: what a run and a sweep say of themselves, written and read."""
+
+import json
+import time
+from pathlib import Path
+
+from humanseg.runs import provenance
+from humanseg.runs.atomic import write_json, write_table, write_text
+
+
+class Run:
+    """The folder of one run and its summary, kept up to date on disk; a resumed run adds to the summary it finds.
+
+    Args:
+        mode: the mode of the run. ranked: whether a report ranks it. facts: what else the summary says.
+    """
+
+    def __init__(self, folder: Path, mode: str, ranked: bool, **facts):
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        before = read_summary(folder)
+        self.started = time.monotonic() - (before.get("seconds") or 0)
+        told = {"status": "running", "folder_name": folder.name, "mode": mode, "ranked": ranked}
+        self.summary = before | told | facts | {"environment": provenance.environment()}
+        self.summary.pop("error", None)
+        if before:
+            self.summary["earlier"] = [*before.get("earlier", []), before["environment"]]
+        write_json(folder / "summary.json", self.summary)
+        if patch := provenance.git("diff", "HEAD"):
+            write_text(folder / "code.patch", patch + "\n")
+
+    def update(self, **facts) -> None:
+        """Merge facts into summary.json; its keys are listed in the README."""
+        self.summary |= {**facts, "seconds": round(time.monotonic() - self.started, 2)}
+        write_json(self.folder / "summary.json", self.summary)
+
+    def write_metrics(self, history: list[dict[str, float]]) -> None:
+        """Write metrics.csv: a row an epoch, with the columns that concern time last."""
+        names = dict.fromkeys(name for log in history for name in log)
+        write_table(self.folder / "metrics.csv", sorted(names, key=lambda name: name.startswith("time/")), history)
+
+
+def mark(folder: Path, status: str, **facts) -> None:
+    """Write a run's status into its summary.json, also where the run had not begun to write one."""
+    summary = read_summary(folder) or {"environment": provenance.environment(), "folder_name": folder.name}
+    write_json(folder / "summary.json", summary | {"status": status, **facts})
+
+
+def read_summary(folder: Path) -> dict:
+    """A run's summary.json; empty where there is none that can be read."""
+    return read_json(folder / "summary.json")
+
+
+def read_sweep(folder: Path) -> dict:
+    """A sweep's sweep.json: status, overrides, hydra, jobs, started, ended_before; empty where it can't be read."""
+    return read_json(folder / "sweep.json")
+
+
+def read_json(file: Path) -> dict:
+    """The JSON object in a file; empty where there is none."""
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder is a sweep's, with its jobs in it."""
+    return (folder / "sweep.json").is_file()
+
+
+def read_jobs(sweep: Path) -> list[dict]:
+    """The summaries of a sweep's jobs in their order, each with its `folder`."""
+    folders = [file.parent for file in sweep.glob("*/summary.json")]
+    numbered = sorted(folders, key=lambda folder: (job_number(folder.name), folder.name))
+    return [{"folder": folder, **read_summary(folder)} for folder in numbered]
+
+
+def job_number(name: str) -> int:
+    """The number that the name of a job's folder begins with; -1 where it has none."""
+    first = name.split("_")[0]
+    return int(first) if first.isdigit() else -1
+
+
+def ranking(jobs: list[dict]) -> list[dict]:
+    """Summaries of jobs, the best monitored metric first; jobs without one come last."""
+
+    def key(job: dict) -> tuple:
+        value = job.get("monitored")
+        return (True, 0.0) if value is None else (False, -value if job["monitor_mode"] == "max" else value)
+
+    return sorted(jobs, key=key)

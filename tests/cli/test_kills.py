@@ -1,0 +1,187 @@
+"""A run that is killed anywhere, as often as one likes, and resumed ends as one that was never touched: to the bit."""
+
+import csv
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from killing import finish, kill_after, kill_at, start
+
+BASE = [item for item in TINY if "num_workers" not in item and "steps_per_epoch" not in item]
+RECIPES = {
+    "workers, accumulation, average, onecycle": [
+        "data.num_workers=2", "trainer.accumulate=2", "trainer.ema=0.9", "augment=portrait", "trainer.epochs=3",
+        "trainer.save_minutes=0", "trainer.save_every=2",
+    ],
+    "two optimizers, plateau, early stop": [
+        "data.num_workers=0", "optimizer=encoder_decoder", "scheduler=plateau", "scheduler.curve.patience=0",
+        "scheduler.curve.factor=0.5", "trainer.early_stop=3", "trainer.epochs=7", "augment=classic",
+        "trainer.save_minutes=0.002",
+    ],
+    "adam, cosine, bf16, an epoch in steps, epochs alone": [
+        "data.num_workers=1", "optimizer=adamw", "scheduler=cosine", "trainer.precision=bf16", "loss=bce_dice",
+        "trainer.steps_per_epoch=3", "trainer.epochs=4", "trainer.save_minutes=null", "trainer.val_every=2",
+    ],
+}  # fmt: skip
+
+
+def result(folder: Path) -> tuple[dict, list[dict]]:
+    """All of a run that must be the same: the checkpoints' tensors and history, and metrics.csv, times aside."""
+    checkpoints = {}
+    for name in ("last.pt", "best.pt"):
+        saved = torch.load(folder / "checkpoints" / name, weights_only=True)
+        parts = ("epoch", "step", "model", "ema", "ema_updates", "optimizers", "schedule", "random")
+        history = [untimed(row) for row in saved["history"]]
+        checkpoints[name] = {part: saved[part] for part in parts} | {"history": history}
+    return checkpoints, [untimed(row) for row in csv.DictReader((folder / "metrics.csv").open())]
+
+
+def untimed(row: dict) -> dict:
+    return {name: value for name, value in row.items() if not name.startswith("time/")}
+
+
+def status(folder: Path) -> str:
+    return json.loads((folder / "summary.json").read_text())["status"]
+
+
+def assert_same(folder: Path, expected: tuple[dict, list[dict]]) -> None:
+    assert status(folder) == "completed"
+    found = result(folder)
+    assert found[1] == expected[1]
+    torch.testing.assert_close(found[0], expected[0], rtol=0, atol=0)
+
+
+class Straight:
+    """A run that nothing touched: its arguments, what came out, and how long it took."""
+
+    def __init__(self, folder: Path, recipe: str):
+        self.arguments = [*BASE, *RECIPES[recipe]]
+        started = time.monotonic()
+        finish(folder / "log", *self.arguments, f"out={folder}", f"hydra.run.dir={folder}/run")
+        self.seconds = time.monotonic() - started
+        self.result = result(folder / "run")
+
+    def beginning(self, folder: Path) -> list[str]:
+        """What to type to begin, or to go on, in a folder."""
+        begun = (folder / "run" / ".hydra" / "overrides.yaml").exists()
+        return [f"resume={folder}/run"] if begun else [*self.arguments, f"hydra.run.dir={folder}/run"]
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def straight(request, tmp_path_factory) -> Straight:
+    return Straight(tmp_path_factory.mktemp("straight"), request.param)
+
+
+@pytest.fixture(scope="module")
+def simple(tmp_path_factory) -> Straight:
+    return Straight(tmp_path_factory.mktemp("simple"), "workers, accumulation, average, onecycle")
+
+
+def kill_and_resume(straight: Straight, place: Path, kills: int, seed: int) -> None:
+    """Begin runs and kill them at random instants until `kills` are survived; each ends as the untouched one did."""
+    draw, survived, number = random.Random(seed), 0, 0
+    while survived < kills:
+        folder = place / str(number)
+        folder.mkdir()
+        log = folder / "log"
+        while survived < kills:
+            if not kill_after(draw.uniform(0.1, 0.9) * straight.seconds, log, *straight.beginning(folder)):
+                break
+            survived += 1
+        finish(log, f"resume={folder}/run")
+        assert_same(folder / "run", straight.result)
+        number += 1
+
+
+def test_kills_at_random_instants_change_nothing(straight, tmp_path):
+    kill_and_resume(straight, tmp_path, kills=2, seed=1)  # of each recipe, 6 in all
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_change_nothing(straight, tmp_path):
+    kill_and_resume(straight, tmp_path, kills=34, seed=2)  # of each recipe, 102 in all
+
+
+PHASES = [  # in the order in which a run comes through them
+    "humanseg.build:model",
+    "humanseg.runs.summary:Run.__init__",
+    "humanseg.logs.journal:open_board",
+    "humanseg.logs.journal:outlined",
+    "humanseg.loop:total_loss",
+    "torch.optim:SGD.step",
+    "torch:save",
+    "os:fsync",
+    "humanseg.loop:network_outputs",
+    "humanseg.metrics:boundary_counts",
+    "humanseg.loop:finish_epoch",
+    "humanseg.logs.journal:best_and_worst",
+    "humanseg.logs.journal:log_epoch",
+    "humanseg.runs.atomic:_link",
+    "os:replace",
+    "humanseg.runs.summary:Run.write_metrics",
+    "humanseg.logs.journal:epoch_line",
+    "humanseg.logs.journal:log_hparams",
+    "humanseg.logs.journal:Journal.close",
+]
+
+
+def test_a_kill_in_each_phase_changes_nothing(simple, tmp_path):
+    """One run that dies in all of them, one after another."""
+    for at in PHASES:
+        kill_at(at, tmp_path / "log", *simple.beginning(tmp_path))
+    if status(tmp_path / "run") != "completed":
+        finish(tmp_path / "log", *simple.beginning(tmp_path))
+    assert_same(tmp_path / "run", simple.result)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGUSR1, 143, marks=pytest.mark.slow),  # answered as the next one is
+        (signal.SIGUSR2, 143),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_signal_saves_says_how_to_go_on_and_changes_nothing(simple, tmp_path, number, code):
+    at = "torch.optim:SGD.step" if code == 130 else "humanseg.metrics:boundary_counts"  # in a step, in a validation
+    arguments = [*simple.beginning(tmp_path), "trainer.save_minutes=null"]
+    told = finish(tmp_path / "log", *arguments, at=at, calls=(2,), number=number, code=code)
+    assert f"{number.name}: finishing the step" in told
+    assert f"interrupted: python run.py resume={tmp_path}/run goes on" in told and "Traceback" not in told
+    assert status(tmp_path / "run") == "interrupted"
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["step"] in (2, 4)
+    finish(tmp_path / "log", *simple.beginning(tmp_path))
+    assert_same(tmp_path / "run", simple.result)
+
+
+def test_a_second_ctrl_c_stops_at_once(simple, tmp_path):
+    arguments = [*simple.beginning(tmp_path), "trainer.save_minutes=null"]
+    finish(tmp_path / "log", *arguments, at="humanseg.loop:total_loss", calls=(1, 2), number=signal.SIGINT, code=130)
+    assert status(tmp_path / "run") == "interrupted" and not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_signal_while_it_starts_stops_at_once(simple, tmp_path):
+    told = finish(
+        tmp_path / "log", *simple.beginning(tmp_path), at="humanseg.build:model", number=signal.SIGTERM, code=143
+    )
+    assert "goes on" in told and status(tmp_path / "run") == "interrupted"
+
+
+def test_two_processes_can_not_go_on_with_one_run(simple, tmp_path):
+    kill_at("humanseg.loop:network_outputs", tmp_path / "log", *simple.beginning(tmp_path))
+    first = start(tmp_path / "first", f"resume={tmp_path}/run", at="humanseg.loop:total_loss", number=signal.SIGSTOP)
+    while "goes on" not in (tmp_path / "first").read_text() if (tmp_path / "first").exists() else True:
+        time.sleep(0.1)
+    told = finish(tmp_path / "second", f"resume={tmp_path}/run", code=1)
+    assert told.splitlines()[-1] == f"error: {tmp_path}/run is in use by another process"
+    first.kill()
+    first.join()
+    finish(tmp_path / "log", f"resume={tmp_path}/run")  # a dead process holds no lock
+    assert_same(tmp_path / "run", simple.result)

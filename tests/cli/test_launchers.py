@@ -1,0 +1,170 @@
+"""Jobs of a sweep at once: the same results as one after another, a GPU each, and nothing lost when they are stopped."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, composed
+from hydra.core.plugins import Plugins
+from killing import finish
+from omegaconf import OmegaConf
+
+from humanseg.cli import launchers
+from humanseg.processes import hardware
+
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+SWEEP = ["-m", *TINY, "trainer.threads=1", "seed=0,1,2"]
+
+
+def jobs(sweep: Path) -> list[Path]:
+    return sorted(file.parent for file in sweep.glob("*/summary.json"))
+
+
+def summaries(sweep: Path) -> list[dict]:
+    return [json.loads((job / "summary.json").read_text()) for job in jobs(sweep)]
+
+
+def weights(job: Path) -> dict[str, torch.Tensor]:
+    return torch.load(job / "checkpoints" / "last.pt", weights_only=True)["model"]
+
+
+def assert_same(sweep: Path, other: Path) -> None:
+    """To the bit, for each of the sweep's jobs."""
+    for job in jobs(sweep):
+        torch.testing.assert_close(weights(job), weights(other / job.name), rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def in_turn(tmp_path_factory) -> Path:
+    """The sweep's folder where its jobs ran one after another."""
+    folder = tmp_path_factory.mktemp("in_turn")
+    finish(folder / "log", *SWEEP, f"out={folder}", f"hydra.sweep.dir={folder}/sweep")
+    return folder / "sweep"
+
+
+def stop_once(record, writer, step, marker: str, number: int, parent: bool) -> None:
+    """A callback that sends a signal to its own process, or to the sweep's."""
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getppid() if parent else os.getpid(), number)
+
+
+def stopping(marker: Path, number: int, parent: bool = False) -> str:
+    facts = f"marker:'{marker}',number:{int(number)},parent:{str(parent).lower()}"
+    return f"+callbacks.stop={{_target_:test_launchers.stop_once,_partial_:true,{facts}}}"
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Other processes find the callbacks of this file."""
+    here = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]))
+
+
+def test_jobs_of_joblib_give_the_same_and_a_sweep_that_is_stopped_goes_on(importable, cli, in_turn, tmp_path):
+    stop = stopping(tmp_path / "stopped", signal.SIGTERM, parent=True)
+    done = cli(*SWEEP, *JOBLIB, f"hydra.sweep.dir={tmp_path}/sweep", stop, code=143)
+    assert f"interrupted: python run.py resume={tmp_path}/sweep goes on" in done.stdout
+    assert "Traceback" not in done.stderr
+    states = [one["status"] for one in summaries(tmp_path / "sweep")]
+    assert "interrupted" in states and len(states) < 3  # those at work have saved, no other was begun
+    cli(f"resume={tmp_path}/sweep", stop)
+    assert {one["status"] for one in summaries(tmp_path / "sweep")} == {"completed"}
+    assert_same(tmp_path / "sweep", in_turn)
+
+
+def test_a_job_of_submitit_that_is_pre_empted_is_queued_again_and_goes_on(importable, cli, in_turn, tmp_path):
+    stop = stopping(tmp_path / "stopped", signal.SIGUSR2)
+    told = cli(
+        *SWEEP[:-1], "seed=0,1", "hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}/sweep", stop
+    ).stdout
+    states = summaries(tmp_path / "sweep")
+    assert [one["status"] for one in states] == ["completed"] * 2 and "runs:  2 completed" in told
+    assert sum("earlier" in one for one in states) == 1  # began twice
+    assert all("seed=0,1" in one["environment"]["command"] for one in states)  # what was typed, not submitit's own
+    assert_same(tmp_path / "sweep", in_turn)
+
+
+def hydra(launcher: str, **settings) -> OmegaConf:
+    return OmegaConf.create({"launcher": {"_target_": f"hydra_plugins.{launcher}", **settings}})
+
+
+@pytest.mark.parametrize(
+    ("launcher", "settings", "expected"),
+    [("x.BasicLauncher", {}, 1), ("x.JoblibLauncher", {"n_jobs": 3}, 3), ("x.JoblibLauncher", {"n_jobs": 9}, 4),
+     ("x.LocalLauncher", {}, 4), ("x.SlurmLauncher", {}, 1)],
+)  # fmt: skip
+def test_jobs_at_once_are_as_many_as_the_launcher_starts(launcher, settings, expected):
+    assert launchers.jobs_at_once(hydra(launcher, **settings), [["seed=0"]] * 4) == expected
+
+
+def take(folder: Path, wanted: int, told, over) -> None:
+    with ExitStack() as held:
+        told.put(launchers._take_gpus(folder, [2, 3], wanted, held))
+        over.wait(60)
+
+
+def test_each_job_has_the_gpu_that_the_fewest_others_have(tmp_path):
+    context = multiprocessing.get_context("fork")
+    told, over = context.Queue(), context.Event()
+    found, processes = [], []
+    for wanted in (1, 1, 1, 2):
+        processes.append(context.Process(target=take, args=(tmp_path / "gpus", wanted, told, over)))
+        processes[-1].start()
+        found.append(told.get(timeout=60))
+    assert found == [[2], [3], [2], [3, 2]]
+    over.set()
+    for process in processes:
+        process.join()
+    with ExitStack() as held:  # what has ended holds nothing
+        assert launchers._take_gpus(tmp_path / "gpus", [2, 3], 1, held) == [2]
+
+
+def shared(tmp_path: Path, monkeypatch, *overrides: str) -> tuple[str, int]:
+    """The device and the cores of a job among two, on a machine with four GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8))
+    monkeypatch.setattr(sys, "orig_argv", [])
+    config = OmegaConf.create(composed(*overrides))
+    sweep = {"jobs": [["seed=0"], ["seed=1"]], "environment": {"command": "python run.py"}}
+    with launchers.share(config, hydra("x.LocalLauncher"), tmp_path, sweep):
+        return str(hardware.choose_device(config.trainer.device)), hardware.cores()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [([], "cuda:0"), (["sweep.gpus=[3]"], "cuda:3"), (["trainer.device=cuda:1"], "cuda:1"),
+     (["trainer.device=cpu"], "cpu"), (["sweep.gpus=null"], "cuda")],
+)  # fmt: skip
+def test_a_job_among_others_has_its_share_of_the_machine(tmp_path, monkeypatch, overrides, expected):
+    assert shared(tmp_path, monkeypatch, *overrides) == (expected, 4)
+    assert hardware.sharers() == 1  # given back
+
+
+def test_a_gpu_that_is_not_there_can_not_be_shared(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="sweep.gpus=.*7.*: this machine has 4 CUDA"):
+        shared(tmp_path, monkeypatch, "sweep.gpus=[1,7]")
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_local", "submitit_slurm"])
+@pytest.mark.parametrize("discovered", [True, False])
+def test_a_launcher_whose_package_is_missing_names_the_extra(run, monkeypatch, name, discovered):
+    package = name.split("_")[0]
+    for module in [name for name in sys.modules if name.startswith(f"hydra_plugins.hydra_{package}_launcher")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, f"hydra_plugins.hydra_{package}_launcher", None)
+    if not discovered:  # Hydra looks for its plugins once a process: in a fresh one it has not seen this one's
+        plugins = Plugins.instance()
+        seen = {name: one for name, one in plugins.class_name_to_class.items() if package not in name}
+        monkeypatch.setattr(plugins, "class_name_to_class", seen)
+    told = run("-m", *TINY, f"hydra/launcher={name}", "seed=0,1", code=1).stderr
+    assert f'error: the package hydra-{package}-launcher is missing: pip install -e ".[{package}]"' in told
+    assert "Traceback" not in told

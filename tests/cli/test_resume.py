@@ -1,0 +1,218 @@
+"""``resume=``: what goes on, what wins, what is refused, and what a damaged checkpoint costs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import ON_FILES, TINY, composed, rows, summary, write_people
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from humanseg.runs import recorded
+
+ONE_EPOCH = [*TINY, "trainer.epochs=1", "scheduler=constant"]
+
+
+def weights(folder: Path, name: str = "last.pt") -> dict:
+    return torch.load(folder / "checkpoints" / name, weights_only=True)["model"]
+
+
+def content(folder: Path) -> dict:
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file() and file.name != ".lock"}
+
+
+def stopped(folder: Path) -> Path:
+    """Make a finished run look like one that was killed after its last checkpoint."""
+    told = summary(folder) | {"status": "running"}
+    (folder / "summary.json").write_text(json.dumps(told))
+    return folder
+
+
+def test_a_finished_run_says_so_and_is_left_alone(run):
+    folder = run(*ONE_EPOCH).folder
+    before = content(folder)
+    for typed in (folder, folder / "checkpoints" / "last.pt"):
+        assert f"{folder} is finished" in run(f"resume={typed}").stdout
+    assert content(folder) == before
+
+
+def test_more_epochs_go_on_in_the_same_folder(run):
+    folder = run(*ONE_EPOCH, "tags=[x]").folder
+    straight = run(*ONE_EPOCH, "trainer.epochs=3").folder
+    done = run("trainer.epochs=3", f"resume={folder}")
+    assert done.folder == folder and "goes on    from epoch 1, step 2" in done.stdout
+    assert "schedule   computed anew for 3 epochs instead of 1" in done.stdout
+    assert [row["epoch"] for row in rows(folder)] == ["1", "2", "3"]
+    torch.testing.assert_close(weights(folder), weights(straight), rtol=0, atol=0)
+
+    found = summary(folder)
+    assert found["status"] == "completed" and found["epochs"] == 3 and found["tags"] == ["x"]
+    assert len(found["earlier"]) == 1 and found["seconds"] > 0
+    overrides = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+    assert "trainer.epochs=3" in overrides and "trainer.epochs=1" not in overrides and "callbacks=none" in overrides
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["epochs"] == 3
+    assert f"{folder} is finished" in run(f"resume={folder}").stdout
+
+
+def test_tensorboard_has_no_gap_and_nothing_twice(run, monkeypatch):
+    folder = run(*ONE_EPOCH[:-2], "trainer.epochs=2", "callbacks=default").folder
+    (first,) = folder.glob("events.*")
+    monkeypatch.setattr("time.time", lambda: 86_400.0)  # the clock was put back by years
+    run(f"resume={folder}", "trainer.epochs=4")
+    board = EventAccumulator(str(folder)).Reload()
+    assert [event.step for event in board.Scalars("val/iou")] == [2, 4, 6, 8]
+    assert len(board.Scalars("best/val/iou")) == 1 and [event.step for event in board.Images("previews")] == [
+        2,
+        4,
+        6,
+        8,
+    ]
+    assert len(list(folder.glob("events.*"))) == 2 and not first.exists()
+
+
+def test_latest_is_the_newest_that_is_not_completed(run, tmp_path):
+    first, second, finished = (run(*ONE_EPOCH, f"seed={seed}").folder for seed in (1, 2, 3))
+    stopped(first), stopped(second)
+    done = run("resume=latest")
+    assert done.folder == second and summary(second)["status"] == "completed"
+    assert run("resume=latest").folder == first and summary(finished)["epochs"] == 1
+    assert "no run or sweep under" in run("resume=latest", code=1).stderr
+
+
+def test_rates_typed_beside_it_win(run):
+    folder = run(*ONE_EPOCH, "optimizer=encoder_decoder").folder
+    run(f"resume={folder}", "trainer.epochs=2", "optimizer.parts.encoder.lr=0.125")
+    assert [float(row["lr/encoder"]) for row in rows(folder)][1] == 0.125
+    assert rows(folder)[0]["lr/decoder"] == rows(folder)[1]["lr/decoder"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentences"),
+    [
+        (["model.encoder_name=resnet18", "seed=5"], ["model.encoder_name (mobilenet_v2 -> resnet18)", "seed (0 -> 5)"]),
+        (["data.image_size=64", "trainer.accumulate=2"], ["data.image_size (32 -> 64)", "trainer.accumulate (1 -> 2)"]),
+        (["optimizer=adam"], ["optimizer._target_ (torch.optim.SGD -> torch.optim.Adam)", "ckpt=PATH"]),
+        (["experiment=debug"], ["experiment= can't be typed beside resume="]),
+        (["mode=test"], ["mode=test: resume= goes on with"]),
+        (["trainer.epoch=5"], ["did you mean trainer.epochs?"]),
+        (["-m", "seed=1,2"], ["seed"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_what_would_be_another_run_is_refused_and_nothing_is_touched(run, typed, sentences):
+    folder = run(*ONE_EPOCH).folder
+    before = content(folder)
+    done = run(f"resume={folder}", *typed, code=1)
+    assert done.stderr.startswith("error: ") and all(sentence in done.stderr for sentence in sentences), done.stderr
+    assert content(folder) == before
+
+
+def test_other_samples_are_refused_and_the_right_ones_go_on_from_another_place(run, people, tmp_path):
+    folder = run(*ON_FILES, "data=folder", f"data.root={people}").folder
+    other = write_people(tmp_path / "other", 13)
+    assert "samples are not those" in run(f"resume={folder}", f"data.root={other}", "trainer.epochs=3", code=1).stderr
+    people.rename(tmp_path / "moved")
+    run(f"resume={folder}", f"data.root={tmp_path}/moved", "trainer.epochs=3")
+    assert summary(folder)["epochs"] == 3
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_folder_in_another_place_goes_on_there(run, tmp_path, how):
+    folder = stopped(run(*TINY).folder)
+    place = tmp_path / "else where" / "it's=here"
+    place.parent.mkdir()
+    if how == "moved":
+        folder.rename(place)
+    else:
+        shutil.copytree(folder, place)
+        before = content(folder)
+    done = run(f"resume={place}", "trainer.epochs=3")
+    assert done.folder == place and len(rows(place)) == 3
+    assert not folder.exists() if how == "moved" else content(folder) == before
+
+
+def test_a_config_that_was_changed_on_disk_since_does_not_change_the_run(run, monkeypatch):
+    folder = stopped(run(*ONE_EPOCH, "optimizer.lr=0.01").folder)
+    told = summary(folder)
+    (folder / "summary.json").write_text(json.dumps(told | {"overrides": ["trainer.epochs=2"]}))  # the rest is lost
+    run(f"resume={folder}")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"] == 0.01
+    assert len(rows(folder)) == 2
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
+def test_a_damaged_last_checkpoint_is_told_and_the_one_before_is_used(run, damage):
+    folder = stopped(run(*TINY).folder)
+    expected, table = weights(folder), [row["val/iou"] for row in rows(folder)]
+    damage(folder / "checkpoints" / "last.pt")
+    done = run(f"resume={folder}")
+    assert "goes on    from epoch 1, step 2" in done.stdout
+    assert ("last.pt is truncated, damaged" in done.stdout) == (damage is not Path.unlink)
+    torch.testing.assert_close(weights(folder), expected, rtol=0, atol=0)
+    assert [row["val/iou"] for row in rows(folder)] == table
+
+
+def test_when_all_are_damaged_it_is_one_sentence(run):
+    folder = stopped(run(*TINY).folder)
+    for name in ("last.pt", "previous.pt"):
+        flip_a_bit(folder / "checkpoints" / name)
+    done = run(f"resume={folder}", code=1)
+    assert "previous.pt is truncated, damaged" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_is_no_longer_exact_is_told(run):
+    folder = run(*ONE_EPOCH).folder
+    done = run(f"resume={folder}", "trainer.epochs=2", "trainer.precision=bf16", "trainer.threads=2")
+    assert "not exact" in done.stdout and "precision fp32 -> bf16" in done.stdout and "threads 1 -> 2" in done.stdout
+    straight = run(*ONE_EPOCH).folder
+    assert "not exact" not in run(f"resume={straight}", "trainer.epochs=2").stdout
+
+
+def test_strange_code_in_a_folder_is_not_run(run, tmp_path):
+    folder = stopped(run(*ONE_EPOCH).folder)
+    told = summary(folder)
+    told["overrides"].append(f"+callbacks.evil={{_target_:os.mkdir,_partial_:true,path:{tmp_path}/evil}}")
+    (folder / "summary.json").write_text(json.dumps(told))
+    assert "code that no YAML of conf/ names: os.mkdir" in run(f"resume={folder}", code=1).stderr
+    assert not (tmp_path / "evil").exists()
+
+
+def own_callback(record, writer, step) -> None:
+    record.log["val/mine"] = 1.0
+
+
+def test_ones_own_code_is_typed_again(run):
+    mine = "+callbacks.mine={_target_:test_resume.own_callback,_partial_:true}"
+    folder = run(*ONE_EPOCH, mine).folder
+    assert "test_resume.own_callback" in run(f"resume={folder}", "trainer.epochs=2", code=1).stderr
+    run(f"resume={folder}", "trainer.epochs=2", mine)
+    assert [row["val/mine"] for row in rows(folder)] == ["1.0", "1.0"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("nowhere", "resume=nowhere: no run or sweep is there"),
+        ("x.pt", "give a run's folder or its last.pt; ckpt= starts a new run"),
+    ],
+)
+def test_where_there_is_nothing_to_go_on_with(run, typed, sentence):
+    assert sentence in run(f"resume={typed}", code=1).stderr
+
+
+def test_a_key_that_was_deleted_stays_deleted():
+    typed = ["~loss.classes", "loss.loss.smooth=0.5"]
+    merged = recorded.with_overrides(composed(), {}, composed(*typed), typed)
+    assert "classes" not in merged["loss"] and merged["loss"]["loss"]["smooth"] == 0.5

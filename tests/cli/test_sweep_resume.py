@@ -1,0 +1,212 @@
+"""A sweep that is cut off anywhere is finished by ``resume=``: nothing runs twice, nothing is lost, nothing is mixed up."""
+
+import csv
+import gc
+import json
+import shutil
+import signal
+import weakref
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from killing import finish, kill_at
+
+SHORT = [*TINY, "trainer.epochs=1"]
+TIMES = ("seconds", "images_per_second")
+
+
+def summaries(folder: Path) -> dict[int, dict]:
+    return {int(file.parent.name.split("_")[0]): json.loads(file.read_text()) for file in folder.glob("*/summary.json")}
+
+
+def status(folder: Path) -> str:
+    return json.loads((folder / "sweep.json").read_text())["status"]
+
+
+def board(folder: Path) -> list[dict]:
+    """The leaderboard, times and places aside."""
+    rows = list(csv.DictReader((folder / "leaderboard.csv").open()))
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def written(folder: Path, job: int) -> int:
+    """When a job's last checkpoint was written."""
+    (last,) = folder.glob(f"{job}_*/checkpoints/last.pt")
+    return last.stat().st_mtime_ns
+
+
+def the_sweep(out: Path) -> Path:
+    (folder,) = (out / "multirun").glob("*/*")
+    return folder
+
+
+def broken_off(folder: Path, unbegun: tuple[int, ...] = (), running: tuple[int, ...] = ()) -> Path:
+    """Make a finished sweep look like one that was killed: jobs that had not begun, and ones that had not ended."""
+    told = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps(told | {"status": "running"}))
+    for job in folder.glob("[0-9]*_*"):
+        number = int(job.name.split("_")[0])
+        if number in unbegun:
+            shutil.rmtree(job)
+        elif number in running:
+            told = json.loads((job / "summary.json").read_text())
+            (job / "summary.json").write_text(json.dumps(told | {"status": "running"}))
+    return folder
+
+
+def test_a_sweep_that_is_killed_three_times_ends_as_one_that_was_not(tmp_path):
+    log = tmp_path / "log"
+    arguments = [
+        "-m",
+        *TINY,
+        f"out={tmp_path}",
+        "optimizer.lr=0.1,0.01",
+        "loss=dice,bce_dice",
+        "trainer.save_minutes=0",
+    ]
+    finish(log, *arguments, f"hydra.sweep.dir={tmp_path}/straight")
+    folder = tmp_path / "killed"
+    kill_at("humanseg.loop:total_loss", log, *arguments, f"hydra.sweep.dir={folder}", call=7)  # in the second job
+    kill_at("humanseg.cli.job:progress", log, f"resume={folder}")  # between two jobs
+    first = written(folder, 0)
+    kill_at("humanseg.runs.atomic:_link", log, f"resume={folder}")  # in a checkpoint of the third
+    told = finish(log, f"resume={folder}")
+    assert "goes on    2 of 4 jobs are completed" in told and "job 2 done: " in told and "job 0 done" not in told
+    assert written(folder, 0) == first and status(folder) == "completed"
+    assert board(folder) == board(tmp_path / "straight")
+    assert f"{folder} is finished" in finish(log, f"resume={folder}")
+
+
+def test_a_signal_stops_a_sweep_and_its_resume_is_named(tmp_path):
+    log, folder = tmp_path / "log", tmp_path / "sweep"
+    arguments = ["-m", *TINY, "seed=0,1", f"hydra.sweep.dir={folder}"]
+    told = finish(log, *arguments, at="torch.optim:SGD.step", calls=(2,), number=signal.SIGTERM, code=143)
+    assert f"interrupted: python run.py resume={folder} goes on" in told
+    assert {number: job["status"] for number, job in summaries(folder).items()} == {0: "interrupted"}
+    finish(log, f"resume={folder}")
+    assert {job["status"] for job in summaries(folder).values()} == {"completed"}
+
+
+@pytest.mark.parametrize(
+    "swept",
+    [
+        ["optimizer.lr=0.1,0.01", "loss=dice,bce_dice"],
+        ["seed=range(0,3)"],
+        ["scheduler=glob(co*)"],
+        pytest.param(
+            ["experiment=debug,overfit", "trainer.epochs=1", "trainer.steps_per_epoch=1"], marks=pytest.mark.slow
+        ),
+        ["experiment=sweep_lr_loss"],
+        ["tags=[a b],[c]", "+mark='x=1,2'"],
+    ],
+    ids=lambda swept: swept[0],
+)
+def test_every_kind_of_sweep_goes_on(run, tmp_path, swept):
+    run("-m", *SHORT, *swept)
+    folder = the_sweep(tmp_path / "outputs")
+    expected, names = board(folder), sorted(job.name for job in folder.iterdir() if job.is_dir())
+    last = len(names) - 1
+    untouched = written(folder, last - 1)
+    broken_off(folder, unbegun=(last,), running=(0,) if last > 1 else ())
+    run("resume=latest")
+    assert board(folder) == expected and status(folder) == "completed" and written(folder, last - 1) == untouched
+    assert sorted(job.name for job in folder.iterdir() if job.is_dir()) == names
+
+
+def test_what_failed_is_tried_again_and_what_is_typed_for_all_reaches_it(run, tmp_path):
+    run("-m", *SHORT, "trainer.device=cpu,meta,cpu", "seed=0", code=1)
+    folder = the_sweep(tmp_path / "outputs")
+    assert [job["status"] for job in summaries(folder).values()].count("failed") == 1 and status(folder) == "failed"
+    done = run(f"resume={folder}", code=1)
+    assert "goes on    2 of 3 jobs are completed" in done.stdout and done.stderr.count("failed: ") == 1
+
+
+def test_typed_threads_stay_and_a_second_resume_still_fits(run, tmp_path):
+    run("-m", *SHORT, "seed=0,1")
+    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(1,))
+    run(f"resume={folder}", "trainer.threads=1")
+    assert "trainer.threads=1" in summaries(folder)[1]["overrides"]
+    broken_off(folder, unbegun=(1,))
+    run(f"resume={folder}")
+    assert "trainer.threads=1" in summaries(folder)[1]["overrides"]
+
+
+def test_what_does_not_fit_is_told_and_nothing_is_touched(run, tmp_path):
+    run("-m", *SHORT, "seed=0,1,2")
+    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(2,))
+    sweep = (folder / "sweep.json").read_text()
+
+    def refused(*typed: str) -> str:
+        before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != ".lock"}
+        told = run(f"resume={folder}", *typed, code=1).stderr
+        assert {file: file.read_bytes() for file in before} == before and len(summaries(folder)) == 2
+        return told
+
+    assert "optimizer.lr=1 would change the jobs" in refused("optimizer.lr=1")
+    (folder / "sweep.json").write_text(sweep.replace('"seed=0,1,2"', '"seed=0,1"'))
+    assert "give other jobs than at its start, 2 for 3" in refused()
+    (folder / "sweep.json").write_text(sweep[:50])
+    assert "sweep.json can't be read" in refused()
+    (folder / "sweep.json").write_text(sweep)
+    (folder / "1_seed-1").rename(folder / "5_seed-1")
+    assert "5_seed-1 is no job of this sweep" in refused()
+    (folder / "5_seed-1").rename(folder / "2_seed-1")
+    assert "2_seed-1 is no job of this sweep, or was renamed" in refused()
+
+
+def test_a_sweep_in_another_place_goes_on_there(run, tmp_path):
+    run("-m", *SHORT, "seed=0,1")
+    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(1,))
+    shutil.copytree(folder, tmp_path / "copy of it")
+    run(f"resume={tmp_path}/copy of it")
+    assert len(summaries(tmp_path / "copy of it")) == 2 and len(summaries(folder)) == 1
+
+
+def test_one_job_can_go_on_alone(run, tmp_path):
+    run("-m", *SHORT, "experiment=sweep_lr_loss")
+    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(3,), running=(0,))
+    (job,) = folder.glob("0_*")
+    assert run(f"resume={job}").folder == job and summaries(folder)[0]["status"] == "completed"
+
+
+def test_a_sweep_whose_every_job_fails_is_stopped(run, tmp_path):
+    done = run("-m", *SHORT, "data.batch_size=991,992,993,994", "sweep.max_failures=2", code=1)
+    folder = the_sweep(tmp_path / "outputs")
+    assert [job["status"] for job in summaries(folder).values()] == ["failed", "failed"]
+    assert "2 jobs in a row failed, 2 were not started" in done.stderr
+    done = run(f"resume={folder}", "sweep.max_failures=null", code=1)
+    assert len(summaries(folder)) == 4 and done.stderr.count("failed: ") == 4
+
+
+def test_jobs_in_other_processes_are_finished_as_well(run, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = run("-m", *SHORT, "data.batch_size=4,5,999", *joblib, code=1)
+    assert "mend what failed" in done.stderr
+    folder = the_sweep(tmp_path / "outputs")
+    expected = board(folder)
+    states = {number: job["status"] for number, job in summaries(folder).items()}
+    assert states == {0: "completed", 1: "completed", 2: "failed"}
+    untouched = written(folder, 1)
+    broken_off(folder, unbegun=(2,), running=(0,))
+    run(f"resume={folder}", code=1)
+    assert board(folder) == expected and written(folder, 1) == untouched and status(folder) == "failed"
+
+
+_networks = []
+
+
+def out_of_memory(record, writer, step) -> None:
+    gc.collect()
+    assert not [network for network in _networks if network() is not None]
+    _networks.append(weakref.ref(record.trained))
+    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def test_a_job_that_ran_out_of_memory_leaves_nothing_to_the_next(run, tmp_path):
+    bad = "+callbacks.bad={_target_:test_sweep_resume.out_of_memory,_partial_:true}"
+    done = run("-m", *SHORT, bad, "seed=0,1", code=1)
+    for number in (0, 1):
+        assert f"job {number} failed: RuntimeError: CUDA out of memory" in done.stderr
+    assert "try a smaller data.batch_size" in summaries(the_sweep(tmp_path / "outputs"))[1]["error"]

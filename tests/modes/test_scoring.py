@@ -1,0 +1,95 @@
+"""``mode=test``: a checkpoint scored at the photographs' own size."""
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ON_FILES, TINY, rows, summary, write_people
+from sklearn.metrics import jaccard_score
+
+from humanseg.predictor import Predictor
+
+
+@pytest.fixture
+def trained(run, people):
+    return run(*ON_FILES, "data=folder", f"data.root={people}").folder
+
+
+def test_it_scores_photographs_at_their_own_size(run, trained, tmp_path):
+    other = write_people(tmp_path / "other", 5, size=(61, 90))
+    done = run("mode=test", f"ckpt={trained}", "data=folder", f"data.test_root={other}", "trainer.precision=fp32")
+    folder = done.scored
+    predictor, found, truth = Predictor(trained, precision="fp32", backend="torch", refine=False), [], []
+    for number in range(5):
+        image = cv2.cvtColor(cv2.imread(str(other / "images" / f"{number:03d}.png")), cv2.COLOR_BGR2RGB)
+        found.append(predictor(image) > 0.5)
+        truth.append(cv2.imread(str(other / "masks" / f"{number:03d}.png"), cv2.IMREAD_GRAYSCALE) > 0)
+    expected = jaccard_score(np.ravel(truth), np.ravel(found))
+    scored = summary(folder)
+    assert scored["metrics"]["test/iou"] == pytest.approx(expected, abs=1e-6)
+    assert scored["status"] == "completed" and scored["split"] == "test" and scored["ckpt"].endswith("best.pt")
+
+    table = rows(folder, "per_image.csv")
+    assert len(table) == 5 and float(table[0]["iou"]) == pytest.approx(
+        jaccard_score(truth[0].ravel(), found[0].ravel())
+    )
+    assert cv2.imread(str(folder / "contact_sheet.png")) is not None
+    worst = [float(line.split()[0]) for line in done.stdout.split("worst ")[1].splitlines()[1:6]]
+    assert worst == sorted(worst)
+
+
+def test_data_of_its_own_needs_no_training_data(run, trained, people, tmp_path):
+    people.rename(tmp_path / "moved")
+    for typed in (["data=folder"], []):
+        done = run("mode=test", f"ckpt={trained}", *typed, f"data.test_root={tmp_path}/moved")
+        assert summary(done.scored)["split"] == "test"
+    assert "people/images does not exist" in run("mode=test", f"ckpt={trained}", code=1).stderr
+
+
+def test_without_test_data_it_scores_the_runs_own_validation_split(run, trained):
+    done = run("mode=test", f"ckpt={trained}")
+    names = {row["image"] for row in rows(done.scored, "per_image.csv")}
+    assert len(names) == 6 and summary(done.scored)["split"] == "val"
+    again = run("mode=test", f"ckpt={trained / 'checkpoints' / 'last.pt'}", "split=val", "worst=2")
+    assert {row["image"] for row in rows(again.scored, "per_image.csv")} == names
+    assert len(rows(run("mode=test", f"ckpt={trained}", "split=train").scored, "per_image.csv")) == 6
+
+
+def test_latest_is_the_newest_run(run, trained):
+    newest = run(*TINY).folder
+    assert summary(run("mode=test", "ckpt=latest").scored)["ckpt"] == str(newest / "checkpoints" / "best.pt")
+
+
+def test_the_end_of_training_can_test(run):
+    done = run(*TINY, "data.test_split=4", "trainer.test=true")
+    assert (done.folder / "test" / "contact_sheet.png").is_file()
+    best = summary(done.folder)["best"]
+    again = run("mode=test", f"ckpt={done.folder}", "trainer.precision=fp32")
+    assert summary(again.scored)["metrics"]["test/iou"] == pytest.approx(best["test/iou"], abs=1e-6)
+
+
+def test_metrics_can_be_others(run, trained):
+    done = run("mode=test", f"ckpt={trained}", "metrics=[dice,average_precision]")
+    assert set(summary(done.scored)["metrics"]) == {"test/dice", "test/average_precision"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["mode=test"], "mode=test needs ckpt=PATH"),
+        (["mode=test", "ckpt=nowhere.pt"], "nowhere.pt: no such checkpoint"),
+        (["mode=test", "ckpt=latest"], "ckpt=latest: no run under"),
+        (["split=val"], "split belongs to mode=test"),
+    ],
+)
+def test_what_a_test_needs(run, arguments, sentence):
+    assert sentence in run(*arguments, code=1).stderr
+
+
+def test_what_does_not_fit_a_checkpoint(run, trained):
+    for typed, sentence in (
+        ("model.encoder_name=resnet18", "does not fit"),
+        ("split=test", "there are samples in val, train"),
+        ("experiment=debug", "experiment= can't be typed beside ckpt="),
+        ("data.test_root=nowhere", "nowhere/images does not exist"),
+    ):
+        assert sentence in run("mode=test", f"ckpt={trained}", typed, code=1).stderr, typed

@@ -1,0 +1,204 @@
+"""What ``python run.py`` leaves behind, as a user finds it."""
+
+import math
+import re
+import subprocess
+import sys
+
+import cv2
+import pytest
+import torch
+import yaml
+from conftest import ON_FILES, ROOT, TINY, rows, summary
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from humanseg.callbacks import Record
+from humanseg.runs import provenance
+
+
+def test_a_run_from_a_shell_owns_one_folder_and_closes_with_what_to_do_next(cli, tmp_path):
+    done = cli(*TINY, "name=first", "tags=[a,b]", "trainer.save_every=1", "callbacks=default")
+    folder = tmp_path / done.folder
+    assert re.fullmatch(r"outputs/train/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d_first", str(folder.relative_to(tmp_path)))
+    assert {file.name for file in folder.iterdir() if "tfevents" not in file.name} == {
+        ".hydra", ".lock", "config.yaml", "run.log", "checkpoints", "metrics.csv", "summary.json", "train_batch.png",
+        "best_and_worst.png",
+    } | ({"code.patch"} & {file.name for file in folder.iterdir()})  # fmt: skip
+    assert {file.name for file in (folder / "checkpoints").iterdir()} == {
+        "last.pt", "previous.pt", "best.pt", "epoch_0001.pt", "epoch_0002.pt"
+    }  # fmt: skip
+    assert [file.name for file in tmp_path.iterdir()] == ["outputs"]
+
+    opening = done.stdout.split("epoch 1/2")[0].splitlines()
+    assert len(opening) <= 12 and "18 train, 6 val" in done.stdout
+    assert f"python run.py mode=test ckpt={done.folder}" in done.stdout
+    assert "encoder.features.0" in (folder / "run.log").read_text()  # the model's summary
+    command = summary(folder)["environment"]["command"]
+    assert command.startswith("python ") and command.endswith("callbacks=default") and "'tags=[a,b]'" in command
+
+
+def test_summary_metrics_and_config_tell_the_same_story(run):
+    done = run(*TINY, "optimizer.lr=0.01", "tags=[x]")
+    found, table = summary(done.folder), rows(done.folder)
+    assert found["status"] == "completed" and found["tags"] == ["x"] and found["seed"] == 0
+    assert [row["epoch"] for row in table] == ["1", "2"]
+    best = max(table, key=lambda row: float(row["val/iou"]))
+    assert found["best"]["epoch"] == int(best["epoch"])
+    assert found["monitored"] == found["best"]["val/iou"] == pytest.approx(float(best["val/iou"]))
+    assert found["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert found["speed"]["images_per_second"] > 0 and "commit" in found["environment"]
+    columns = list(table[0])
+    assert columns[:2] == ["epoch", "step"] and columns[-1].startswith("time/")
+    assert {"lr", "train/loss", "train/iou", "val/loss", "val/iou", "val/boundary_iou"} < set(columns)
+    assert yaml.safe_load((done.folder / "config.yaml").read_text())["optimizer"]["lr"] == 0.01
+    assert "optimizer.lr=0.01" in yaml.safe_load((done.folder / ".hydra" / "overrides.yaml").read_text())
+
+
+def test_a_run_can_be_repeated_to_the_bit_and_a_seed_changes_it(run):
+    weights = [
+        torch.load(run(*TINY, f"seed={seed}").folder / "checkpoints" / "last.pt", weights_only=True)["model"]
+        for seed in (0, 0, 1)
+    ]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    assert not all(torch.equal(value, weights[2][key]) for key, value in weights[0].items())
+
+
+def test_tensorboard_shows_scalars_pictures_config_and_hparams(run):
+    done = run(*TINY[:-1], "loss=bce_dice", "callbacks.histograms.every=1", "trainer.test=true")
+    board = EventAccumulator(str(done.folder)).Reload()
+    tags = board.Tags()
+    assert set(tags["scalars"]) > {
+        "lr", "grad_norm", "train/loss", "train/loss_bce", "val/loss", "val/loss_dice", "train/iou", "val/iou",
+        "val/boundary_iou", "time/images_per_second", "time/data_wait_share", "best/val/iou", "best/test/iou",
+    }  # fmt: skip
+    assert set(tags["images"]) == {"train_batch", "previews", "best_and_worst"} and tags["histograms"]
+    assert {"config/text_summary", "custom_scalars__config__", "person"} < set(tags["tensors"])
+    assert [event.step for event in board.Scalars("val/iou")] == [2, 4]
+
+    events = "".join(str(file) for file in done.folder.glob("events.*"))
+    assert events.count("tfevents") == 1
+    start = board.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    hparams = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info.hparams
+    assert hparams["loss"].string_value == "bce_dice" and hparams["model"].string_value == "unet_mbv2"
+
+
+def test_the_first_training_batch_can_be_looked_at(run):
+    done = run(*TINY)
+    assert cv2.imread(str(done.folder / "train_batch.png")).shape == (32, 4 * 32, 3)
+
+
+def test_what_git_had_not_committed_is_kept(run, monkeypatch):
+    monkeypatch.setattr(provenance, "git", lambda *arguments: f"said of {' '.join(arguments)}")
+    folder = run(*TINY, "trainer.epochs=1").folder
+    assert (folder / "code.patch").read_text() == "said of diff HEAD\n"
+    assert summary(folder)["environment"]["commit"] == "said of rev-parse HEAD"
+    monkeypatch.setattr(provenance, "git", lambda *arguments: None)  # outside of a repository
+    folder = run(*TINY, "trainer.epochs=1").folder
+    assert not (folder / "code.patch").exists() and summary(folder)["environment"]["commit"] is None
+
+
+def test_two_runs_of_the_same_second_get_two_folders(run, tmp_path):
+    where = f"hydra.run.dir={tmp_path}/outputs/train/day/second"
+    folders = {run(*TINY).folder for _ in range(2)}
+    assert len(folders) == 2
+    assert run(*TINY, where).folder == tmp_path / "outputs" / "train" / "day" / "second"
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_several_classes(run, people, tmp_path, classes):
+    values = [0, 255, 100][:classes]
+    done = run(
+        *ON_FILES[:-1], "data=folder", f"data.root={people}", f"model.classes={classes}", f"data.mask={values}",
+        "loss=ce_dice", "trainer.test=true", "trainer.early_stop=3",
+    )  # fmt: skip
+    best = summary(done.folder)["best"]
+    assert math.isfinite(best["val/miou"]) and math.isfinite(best["test/iou"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer=encoder_decoder", "scheduler=cosine"],
+        ["scheduler=plateau", "optimizer=adam"],
+        ["trainer.accumulate=2", "trainer.ema=0.9", "trainer.grad_clip=1"],
+        ["trainer.precision=bf16", "trainer.channels_last=false"],
+        ["trainer.deterministic=true", "trainer.val_every=2"],
+        ["data.val_split=0", "trainer.monitor=train/loss", "trainer.monitor_mode=min"],
+        ["trainer.monitor=null", "augment=classic"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_choices_of_the_trainer(run, overrides):
+    done = run(*TINY, *overrides)
+    found = summary(done.folder)
+    assert found["status"] == "completed" and len(rows(done.folder)) == 2
+    if "trainer.monitor=null" in overrides:
+        assert found["best"]["epoch"] == 2
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.slow
+def test_compiled_training_saves_keys_without_a_prefix(run):
+    done = run(*TINY, "trainer.compile=true", "trainer.epochs=1", "trainer.steps_per_epoch=1")
+    weights = torch.load(done.folder / "checkpoints" / "last.pt", weights_only=True)["model"]
+    assert "encoder.features.0.0.weight" in weights
+
+
+def test_without_validation_the_best_is_the_last_and_this_is_said_once(run):
+    done = run(*TINY, "data.val_split=0")
+    assert done.stdout.count("best.pt is the last checkpoint") == 1
+    opened = torch.load(done.folder / "checkpoints" / "best.pt", weights_only=True)
+    assert opened["epoch"] == 2
+
+
+@pytest.mark.slow
+def test_eight_samples_are_learned_by_heart(run):
+    done = run("experiment=overfit", "data.samples=32", "data.num_workers=0", "callbacks=none", "trainer.threads=2")
+    assert summary(done.folder)["best"]["val/iou"] >= 0.98
+
+
+def test_fine_tuning_starts_from_a_checkpoints_weights(run):
+    source = run(*TINY)
+    same = run(*TINY, f"ckpt={source.folder}", "optimizer.lr=1e-12")
+    start = torch.load(source.folder / "checkpoints" / "best.pt", weights_only=True)["model"]
+    end = torch.load(same.folder / "checkpoints" / "last.pt", weights_only=True)["model"]
+    torch.testing.assert_close(end["segmentation_head.0.weight"], start["segmentation_head.0.weight"])
+
+    other = run(*TINY, "ckpt=latest", "model.classes=2", "loss=ce")
+    assert f"ckpt='{same.folder}/checkpoints/best.pt'" in summary(other.folder)["overrides"]
+    assert "anew: segmentation_head.0.weight, segmentation_head.0.bias" in other.stdout
+    done = run(*TINY, "ckpt=latest", "model.encoder_name=resnet18", code=1)
+    assert "does not fit" in done.stderr
+
+
+def own_metric(counts) -> float:
+    return 1.0 + float(counts.images)
+
+
+def own_callback(record: Record, writer, step: int, offset: float = 0.0) -> None:
+    record.log["val/mine"] = offset - record.epoch
+    writer.add_scalar("mine/too", 1.0, step)
+
+
+def test_a_metric_and_a_callback_of_ones_own(run):
+    node = "{_target_:test_train.own_callback,_partial_:true,offset:5}"
+    done = run(*TINY, "metrics=[iou,test_train.own_metric]", f"+callbacks.mine={node}", "trainer.monitor=val/mine")
+    table = rows(done.folder)
+    assert [float(row["val/own_metric"]) for row in table] == [7, 7]
+    assert summary(done.folder)["best"]["epoch"] == 1 and summary(done.folder)["monitored"] == 4
+
+
+def test_a_pipe_gets_a_line_an_epoch_and_no_progress_bar(cli):
+    done = cli(*TINY)
+    assert sum(line.startswith("epoch ") for line in done.stdout.splitlines()) == 2
+    assert "it/s" not in done.stderr and "\r" not in done.stderr
+
+
+def test_help_explains_groups_modes_and_overrides():
+    done = subprocess.run([sys.executable, "run.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for group in ("model", "data", "augment", "loss", "optimizer", "scheduler", "trainer", "callbacks", "experiment"):
+        assert re.search(rf"^\s*{group}: ", done.stdout, re.M), group
+    assert "mode=test ckpt=PATH" in done.stdout and "optimizer.lr" in done.stdout
+    done = subprocess.run([sys.executable, "run.py", "mode=test", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert "split=auto" in done.stdout and done.returncode == 0

@@ -1,0 +1,346 @@
+"""Several processes train, score and draw what one does; what ends one of them ends all, in a sentence."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ON_FILES, ROOT, call_run_py, summary, write_people
+
+from humanseg import build, checkpoint, metrics, tally
+from humanseg.metrics import Counts
+from humanseg.modes import PRELOAD
+from humanseg.processes import distributed, elastic
+from humanseg.tally import Tally
+
+TWO = "trainer.devices=2"
+PLAN = elastic.Group(2, preload=PRELOAD)
+SHARED = [item for item in ON_FILES if not item.startswith(("data.batch_size", "data.val_split"))]
+SHARED += ["data=folder", "data.val_split=9", "data.val_batch_size=2", "augment=portrait"]  # 16 to train, 5 val batches
+
+
+class Runs:
+    """Runs that share photographs, in a folder of their own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.base = [*SHARED, f"data.root={write_people(folder / 'people', 25)}", f"out={folder}/outputs"]
+
+    def __call__(self, name: str, *arguments: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            call_run_py(patch, *self.base, *arguments, f"hydra.run.dir={self.folder}/{name}")
+        return self.folder / name
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def by_two(runs) -> Path:
+    """A run by two processes that have four samples of each batch."""
+    return runs("two", TWO, "data.batch_size=8", "trainer.test=true")
+
+
+@pytest.fixture(scope="module")
+def by_one(runs) -> Path:
+    """The same by one process that accumulates the two's parts."""
+    return runs("one", "data.batch_size=4", "trainer.accumulate=2", "trainer.test=true")
+
+
+def load(folder: Path) -> dict:
+    return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+
+
+def trained(saved: dict) -> dict[str, torch.Tensor]:
+    """The weights; batch norm's statistics are those of other batches where others have seen them."""
+    return {name: value for name, value in saved["model"].items() if "running_" not in name and "num_" not in name}
+
+
+def same_training(one: Path, other: Path) -> None:
+    a, b = load(one), load(other)
+    assert a["step"] == b["step"] > 1
+    torch.testing.assert_close(trained(a), trained(b), rtol=1e-4, atol=1e-6)
+    for row, twin in zip(a["history"], b["history"], strict=True):
+        for name in ("train/loss", "train/iou", "grad_norm", "lr"):
+            assert row[name] == pytest.approx(twin[name], rel=1e-4)
+
+
+def test_two_processes_train_as_one_that_accumulates_their_parts(by_two, by_one):
+    same_training(by_two, by_one)
+    assert summary(by_two)["processes"] == 2 and summary(by_one)["processes"] == 1
+    # one folder, one log, one event file, one of everything
+    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (by_two, by_one)]
+    left, right = ([name for name in found if "tfevents" not in name] for found in names)
+    assert left == right
+    assert len(list(by_two.glob("events.*"))) == 1
+    assert (by_two / "run.log").read_text().count("run        ") == 1
+    assert len(list(csv.DictReader((by_two / "test" / "per_image.csv").open()))) == 9
+
+
+def test_processes_accumulate_too(runs):
+    gentle = ["trainer.steps_per_epoch=1", "optimizer.lr=0.001", "trainer.grad_clip=1"]  # rounding stays rounding
+    two = runs("two_twice", TWO, "data.batch_size=8", "trainer.accumulate=2", *gentle)
+    same_training(two, runs("four_times", "data.batch_size=4", "trainer.accumulate=4", *gentle))
+
+
+def counted(folder: Path) -> tuple[dict, list, list]:
+    """What the validation samples give with a checkpoint: metrics, counts, each sample's IoU."""
+    saved = checkpoint.load(folder / "checkpoints" / "last.pt")
+    cfg = saved["config"]
+    classes = cfg["model"]["classes"]
+    data = build.data(cfg["data"], None, classes, cfg["seed"])
+    compute = build.compute(cfg["trainer"], cfg["data"])
+    network = build.model(cfg["model"])
+    checkpoint.load_weights(network, saved, folder)
+    outputs = tally.network_outputs(compute.place(network), data.eval_batches("val"), compute)
+    values, counts, ious = tally.evaluate(outputs, metrics.find(cfg["metrics"]), build.loss(cfg["loss"], classes))
+    return values, [value.tolist() for value in vars(counts).values()], ious.tolist()
+
+
+def test_validation_counts_each_sample_once(by_two):
+    alone, together = counted(by_two), elastic.launch(counted, (by_two,), PLAN)
+    assert len(together[2]) == 9 and together[2] == pytest.approx(alone[2], abs=1e-4)
+    for mine, theirs in zip(alone[1], together[1], strict=True):
+        mine, theirs = torch.tensor(mine, dtype=torch.float64), torch.tensor(theirs, dtype=torch.float64)
+        assert mine.sum() == pytest.approx(theirs.sum())
+        torch.testing.assert_close(theirs, mine, rtol=1e-4, atol=0.5)
+    assert together[0] == pytest.approx(alone[0], rel=1e-4)
+
+
+def test_test_and_predict_give_what_one_process_gives(run, runs, by_two, tmp_path):
+    scored = []
+    for count in (1, 2):
+        folder = tmp_path / f"scored by {count}"
+        run("mode=test", f"ckpt={by_two}", f"trainer.devices={count}", f"hydra.run.dir='{folder}'")
+        scored.append((summary(folder)["metrics"], (folder / "per_image.csv").read_text()))
+    assert scored[0] == scored[1] and len(scored[0][1].splitlines()) == 10
+
+    photographs = runs.folder / "people" / "images"
+    drawn = []
+    for count in (1, 2):
+        arguments = [f"input={photographs}", f"output={tmp_path}/{count}", f"trainer.devices={count}", "backend=torch"]
+        run("mode=predict", f"ckpt={by_two}", *arguments)
+        drawn.append({path.name: path.read_bytes() for path in (tmp_path / str(count)).iterdir()})
+    assert len(drawn[0]) == 25 and drawn[0] == drawn[1]
+
+
+def test_a_photograph_that_one_of_two_can_not_read_stops_no_other(run, by_two, tmp_path):
+    people = write_people(tmp_path / "people", 4) / "images"
+    (people / "broken.png").write_bytes(b"")
+    told = run("mode=predict", f"ckpt={by_two}", f"input={people}", f"output={tmp_path}/drawn", TWO, code=1).stderr
+    assert "1 of 5 photographs failed" in told and "broken.png is empty" in told and "Traceback" not in told
+    assert len(list((tmp_path / "drawn").iterdir())) == 4
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(run, by_two, by_one, tmp_path, before, after):
+    folder = tmp_path / "run"
+    shutil.copytree(by_two if before == 2 else by_one, folder)
+    run(f"resume={folder}", f"trainer.devices={after}", "trainer.epochs=3")
+    assert f"processes {before} -> {after}" in (folder / "run.log").read_text()
+    saved = load(folder)
+    assert saved["step"] == 6 and [row["step"] for row in saved["history"]] == [2, 4, 6]
+    assert len(list(csv.DictReader((folder / "metrics.csv").open()))) == 3
+
+
+def gone_on_with() -> tuple[float, int]:
+    """The sums of an unfinished epoch, as they are saved again after two processes have restored them."""
+    tally = Tally(torch.device("cpu"))
+    saved = {"sums": {"loss": torch.tensor(3.0)}, "counts": vars(Counts.zeros(2, torch.device("cpu")))}
+    tally.load_state_dict(saved | {"batches": 4, "seconds": 1.0, "waited": 0.0})
+    tally.collect()
+    return tally.sums["loss"].item(), tally.batches
+
+
+def test_an_unfinished_epoch_is_not_counted_by_each_process():
+    assert gone_on_with() == elastic.launch(gone_on_with, (), PLAN) == (3.0, 4)
+
+
+class Partly(torch.nn.Module):
+    """A network with a part that it does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.used(values)
+
+
+def gradients() -> list:
+    network = Partly()
+    torch.nn.init.ones_(network.used.weight)
+    together = distributed.parallel(network, lambda: network(torch.zeros(1, 2)))
+    for _ in range(2):  # a gradient that one step has waited for in vain fails the next
+        network.zero_grad()
+        together(torch.full((1, 2), 1.0 + distributed.rank())).sum().backward()
+    return [network.used.weight.grad.tolist(), network.unused.weight.grad]
+
+
+def test_gradients_are_averaged_where_a_network_uses_a_part_of_itself():
+    assert elastic.launch(gradients, (), PLAN) == [[[1.5, 1.5]], None]
+
+
+class Fails(torch.nn.Module):
+    """A loss with which the second process dies once at its fifth batch, or fails."""
+
+    def __init__(self, marker: str | None):
+        super().__init__()
+        self.calls, self.marker = 0, marker
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        self.calls += logits.requires_grad
+        if distributed.rank() == 1 and self.calls == 5:
+            if self.marker is None:
+                raise ZeroDivisionError("the second process divides by zero")
+            if not Path(self.marker).exists():
+                Path(self.marker).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return logits.square().mean()
+
+
+def fails_with(marker: Path | None) -> list[str]:
+    named = f"'{marker}'" if marker else "null"
+    return ["loss._target_=test_several_processes.Fails", "~loss.classes", "~loss.loss", f"+loss.marker={named}"]
+
+
+def test_a_worker_that_dies_takes_the_run_down_or_comes_back_from_the_last_checkpoint(run, runs, tmp_path):
+    arguments = ["trainer.epochs=4", "data.batch_size=8", "trainer.save_minutes=0", TWO]
+    place = [f"hydra.run.dir={tmp_path}/down"]
+    told = run(*runs.base, *arguments, *fails_with(tmp_path / "first"), *place, code=1).stderr
+    assert "process 1 of 2 died (SIGKILL)" in told and "Traceback" not in told
+    assert f"python run.py resume={tmp_path}/down goes on from the last checkpoint" in told
+    assert summary(tmp_path / "down")["status"] == "failed"
+    run(f"resume={tmp_path}/down", "loss._target_=test_several_processes.Fails")  # of no YAML: it has to be typed again
+
+    back = runs("back", *arguments, *fails_with(tmp_path / "second"), "trainer.max_restarts=1")
+    assert (tmp_path / "second").exists() and (back / "run.log").read_text().count("goes on    from epoch") == 1
+    for folder in (tmp_path / "down", back):
+        assert summary(folder)["status"] == "completed"
+        assert [row["step"] for row in load(folder)["history"]] == [2, 4, 6, 8]
+    torch.testing.assert_close(load(back)["model"], load(tmp_path / "down")["model"], rtol=1e-5, atol=1e-6)
+
+
+def test_an_exception_in_one_process_ends_all_and_is_shown(runs, tmp_path):
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: the second process divides by zero") as shown:
+        runs("fails", "trainer.epochs=4", "data.batch_size=8", TWO, *fails_with(None))
+    assert "in forward" in str(shown.value.__cause__)  # its traceback
+    assert "ZeroDivisionError" in (runs.folder / "fails" / "run.log").read_text()
+    assert summary(runs.folder / "fails")["status"] == "failed"
+
+
+def in_a_shell(environment: dict[str, str]) -> dict[str, str]:
+    """An environment with what is added, and without what a run in this process has left."""
+    here = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])  # of a loss that a config names
+    return here | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | environment
+
+
+def several(*commands: tuple[list[str], dict[str, str]]) -> list[tuple[int, str]]:
+    """Run run.py in as many processes at once, each with its arguments and environment; their codes and output."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "run.py"), *arguments],
+            env=in_a_shell(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for arguments, environment in commands
+    ]
+    told = [process.communicate()[0] for process in started]
+    return [(process.returncode, text) for process, text in zip(started, told, strict=True)]
+
+
+def srun(number: int, port: int) -> dict[str, str]:
+    """The environment of task `number` of two that srun starts on one node."""
+    return {
+        "SLURM_JOB_ID": str(port - 20000),
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_TASKS_PER_NODE": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NODEID": "0",
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+    }
+
+
+@pytest.fixture
+def port() -> int:
+    """One that is free, of those that a SLURM job gets by its number."""
+    return next(number for number in range(20000 + os.getpid() % 10000, 40000) if _is_free(number))
+
+
+def _is_free(number: int) -> bool:
+    import socket
+
+    with socket.socket() as tried:
+        return tried.connect_ex(("localhost", number)) != 0
+
+
+def test_srun_starts_the_processes_itself(runs, by_two, tmp_path, port):
+    arguments = [*runs.base, "data.batch_size=8", f"hydra.run.dir={tmp_path}/run"]
+    done = several(*((arguments, srun(number, port)) for number in (0, 1)))
+    assert [code for code, _ in done] == [0, 0], done
+    assert "2 processes on cpu" in done[0][1] and not done[1][1]  # one of them speaks
+    same_training(tmp_path / "run", by_two)
+
+
+def test_processes_that_were_started_with_different_configs_are_refused(runs, tmp_path, port):
+    arguments = [*runs.base, f"hydra.run.dir={tmp_path}/run"]
+    done = several(*(([*arguments, f"seed={number}"], srun(number, port)) for number in (0, 1)))
+    assert [code for code, _ in done] == [1, 1]
+    assert "error: process 1 was started with " in done[0][1] and "start all with the same" in done[0][1]
+    assert not (tmp_path / "run").exists() and "Traceback" not in done[0][1]
+
+
+def test_a_mistake_is_told_by_one_of_the_processes(tmp_path, port):
+    for number, (mistake, sentence) in enumerate(
+        {"optimzer.lr=1": "did you mean optimizer", "mode=benchmark": "for one process"}.items()
+    ):
+        done = several(*(([mistake, f"out={tmp_path}"], srun(rank, port + number)) for rank in (0, 1)))
+        assert done[0][0] == 1 and sentence in done[0][1] and "Traceback" not in done[0][1], done
+        assert done[1] == (0, "")
+
+
+def test_processes_that_never_meet_give_up_in_a_sentence(tmp_path, port):
+    ((code, told),) = several((["trainer.join_minutes=0.05", f"hydra.run.dir={tmp_path}/run"], srun(0, port)))
+    assert code == 1 and "Traceback" not in told
+    assert f"error: the 2 processes did not meet at localhost:{port} within 0.05 minutes" in told
+
+
+@pytest.mark.slow
+def test_torchrun_starts_again_what_has_died(runs, tmp_path):
+    arguments = [*runs.base, "trainer.epochs=4", "data.batch_size=8", "trainer.save_minutes=0"]
+    arguments += [*fails_with(tmp_path / "died"), f"out={tmp_path}/outputs"]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command = [sys.executable, "-m", *torchrun, str(ROOT / "run.py"), *arguments]
+    done = subprocess.run(command, env=in_a_shell({}), capture_output=True, text=True)
+    assert done.returncode == 0 and (tmp_path / "died").exists(), done.stdout + done.stderr
+    (folder,) = (tmp_path / "outputs" / "train").glob("*/*")
+    assert summary(folder)["status"] == "completed" and [row["step"] for row in load(folder)["history"]] == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["trainer.devices=4096"], "trainer.devices=4096: torch finds no CUDA device, and this machine has"),
+        (["trainer.devices=[0,1]"], "trainer.devices=[0, 1]: torch finds no CUDA device"),
+        (["trainer.devices=0"], "trainer.devices=0: give a number of processes, all, or numbers of GPUs, as [2,3]"),
+        ([TWO, "data.batch_size=5"], "data.batch_size=5 can't be shared by 2 processes: give a multiple of 2"),
+        ([TWO, "trainer.sync_batchnorm=true"], "torch synchronises batch norm between GPUs alone"),
+    ],
+)
+def test_what_processes_can_not_share_is_one_sentence(run, arguments, sentence):
+    if torch.cuda.is_available():
+        pytest.skip("the sentences of a machine without a GPU")
+    told = run("trainer.device=cpu", *arguments, code=1).stderr
+    assert sentence in told and "Traceback" not in told

@@ -1,0 +1,39 @@
+"""A config that an earlier version recorded is used as it was meant."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import composed
+
+from humanseg import build
+from humanseg.config_rules import refuse_other_run
+from humanseg.data.augment import SquareCrop
+from humanseg.runs import recorded
+
+OVERRIDES = ["data=folder", "data.root=photographs", "augment=classic", "data.image_size=96", "data.limit=64",
+             "data.val_split=16", "trainer.epochs=3", "loss=focal_dice", "scheduler=plateau",
+             "optimizer=encoder_decoder", "trainer.ema=0.9", "trainer.accumulate=2"]  # fmt: skip
+
+
+@pytest.fixture
+def before() -> dict:
+    return yaml.safe_load(Path(__file__).with_name("recorded_by_a67b389.yaml").read_text())
+
+
+def test_its_names_are_known_and_the_run_is_the_same_one(before):
+    config = recorded.in_todays_names(before["config"])
+    recorded.refuse_strange_targets(config)
+    after = recorded.with_overrides(config, before["choices"], composed(*OVERRIDES), OVERRIDES)
+    refuse_other_run(config, after)
+    assert after["augment"] == composed("augment=classic")["augment"] and after["loss"] == config["loss"]
+
+
+def test_it_builds(before):
+    config = recorded.in_todays_names(before["config"])
+    network = build.model(config["model"])
+    assert build.loss(config["loss"], 1)(torch.zeros(2, 1, 8, 8), torch.ones(2, 8, 8, dtype=torch.long))["dice"] > 0
+    assert list(build.optimizers(config["optimizer"], network)) == ["encoder", "decoder", "segmentation_head"]
+    assert build.schedule(config["scheduler"], 10).factor(0) == 1
+    assert isinstance(build.build(config["augment"], "augment").transforms[-1], SquareCrop)
