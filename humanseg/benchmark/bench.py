@@ -177,13 +177,11 @@ def _opened(data: Data) -> Callable[[int], Iterator]:
 
 
 def _training(bench: Bench) -> list[Figure]:
-    workers, device = bench.data.workers, bench.compute.device
     trainee = bench.trainee(bench.cfg["trainer"]["compile"])
-    twin, loss = copy.deepcopy((bench.network, bench.loss))
-    photographs = bench.photographs(bench.data.augment)
-    script = training.Script(twin, photographs, bench.data.config.batch_size, workers, loss, device)
-    with training.plain_script(script) as peer:
-        return training.end_to_end(trainee, peer, workers, bench.seconds)
+    network, loss = copy.deepcopy((bench.network, bench.loss))
+    photographs, data = bench.photographs(bench.data.augment), bench.data
+    script = plain.Script(network, photographs, data.config.batch_size, data.workers, loss, bench.compute.device)
+    return training.end_to_end(trainee, script, bench.seconds)
 
 
 def _scaling(bench: Bench) -> list[Figure]:

@@ -2,25 +2,20 @@
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from itertools import repeat
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from humanseg import loop
-from humanseg.benchmark import memory, plain
+from humanseg.benchmark import memory
 from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn, ratio
+from humanseg.benchmark.plain import Script
 from humanseg.data.loading import Data
 from humanseg.processes import distributed
-from humanseg.processes.hardware import finish
 
 ENDLESS = 10**9  # batches
 TRACED_STEPS = 3
@@ -74,28 +69,24 @@ def ceiling(trainees: dict[str, Trainee], seconds: float) -> list[Figure]:
     return [*found, first, *others, *(ratio(f"{one.name} / {first.name}", one, first) for one in others)]
 
 
-def end_to_end(trainee: Trainee, script: Callable[[float], float], workers: int, seconds: float) -> list[Figure]:
-    """Real training, the ceiling and a plain script in turn; then the peak memory of real training, untimed.
-
-    Args:
-        script: trains for about so many seconds and returns its images a second.
-    """
-    device = trainee.setup.compute.device
+def end_to_end(trainee: Trainee, script: Script, seconds: float) -> list[Figure]:
+    """The peak memory of real training, untimed; then real training, the ceiling and a plain script in turn."""
+    device, workers = trainee.setup.compute.device, trainee.setup.data.workers
     stream, batch = trainee.stream(), ready(trainee.setup.data, device)
+    with memory.watched(device) as peaks:  # before the script has run: the C library keeps the memory that it needed
+        trainee.epoch(stream, 2)
+    script.steps(2)  # a warm-up
 
     def real() -> dict[str, float]:
         drain(stream, workers)
         return trainee.turn(stream, seconds / ROUNDS)
 
-    turns = in_turn(
-        {
-            "real": real,
-            "ceiling": lambda: trainee.turn(batch, seconds / ROUNDS),
-            "plain": lambda: {"time/images_per_second": script(seconds / ROUNDS)},
-        }
-    )
-    with memory.watched(device) as peaks:
-        trainee.epoch(stream, 2)
+    def plain() -> dict[str, float]:
+        drain(script.batches, workers)
+        count = _steps(seconds / ROUNDS, script.steps(1))
+        return {"time/images_per_second": count * script.batch_size / script.steps(count)}
+
+    turns = in_turn({"real": real, "ceiling": lambda: trainee.turn(batch, seconds / ROUNDS), "plain": plain})
     rates = {name: rate("training", name, logs) for name, logs in turns.items()}
     waits = [100 * log["time/data_wait_share"] for log in turns["real"]]
     return [
@@ -133,67 +124,6 @@ def scaling(
 def rate(part: str, name: str, logs: list[dict[str, float]]) -> Figure:
     """The images a second of the logs of several turns."""
     return figure(part, name, "images/s", [log["time/images_per_second"] for log in logs])
-
-
-class Script(NamedTuple):
-    """What a plain script trains."""
-
-    network: nn.Module
-    photographs: plain.Photographs
-    batch_size: int
-    workers: int
-    loss: nn.Module
-    device: torch.device
-
-
-@contextmanager
-def plain_script(script: Script) -> Iterator[Callable[[float], float]]:
-    """Run the plain script in a process of its own, because in this one the C library has the suite's settings.
-
-    The context gives a function that trains for about so many seconds and returns the images a second.
-    """
-    context = get_context("spawn")
-    ours, its = context.Pipe()
-    # It gets the network and the loss on the CPU, because processes share no GPU memory.
-    on_cpu = script._replace(network=script.network.to("cpu"), loss=script.loss.to("cpu"))
-    process = context.Process(target=_run_plain, args=(its, on_cpu, torch.get_num_threads()))
-    process.start()
-    its.close()  # otherwise this process would wait for one that died
-    ours.recv()  # waits until it is warm
-
-    def turn(seconds: float) -> float:
-        ours.send(seconds)
-        return ours.recv()
-
-    try:
-        yield turn
-    finally:
-        ours.close()
-        process.join()
-
-
-def _run_plain(asked: Connection, script: Script, threads: int) -> None:
-    torch.set_num_threads(threads)
-    network, photographs, batch_size, workers, loss, device = script
-    network, loss = network.to(device), loss.to(device)
-    optimizer = torch.optim.SGD((one for one in network.parameters() if one.requires_grad), lr=1e-3, momentum=0.9)
-    batches = plain.endless(photographs, batch_size, workers)
-
-    def steps(count: int) -> float:
-        finish(device)
-        started = time.perf_counter()
-        plain.train(network, batches, loss, optimizer, device, count)
-        finish(device)
-        return time.perf_counter() - started
-
-    steps(2)
-    asked.send(None)
-    with suppress(EOFError):  # the benchmark is done and has closed the pipe
-        while True:
-            seconds = asked.recv()
-            drain(batches, workers)
-            count = _steps(seconds, steps(1))
-            asked.send(count * batch_size / steps(count))
 
 
 def drain(batches: Iterator, workers: int) -> None:
