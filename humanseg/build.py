@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise albumentations calls home when it is imported
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
@@ -55,6 +56,33 @@ def model(config: dict) -> nn.Module:
     network = build(config | {"encoder_weights": None}, f"model ({config['encoder_name']})")
     load_encoder(network.encoder, Path(weights))
     return network
+
+
+def model_of(payload: dict, config: dict, path: Path) -> nn.Module:
+    """The network of a checkpoint, with its weights; `config` is the `model` config that it is used with.
+
+    A checkpoint may come from a stranger: its encoder is one of the libraries' own, nothing is downloaded, and shapes are
+    compared before memory is taken.
+
+    Raises:
+        ValueError: no such encoder, or the weights don't fit.
+    """
+    config = config | {"encoder_weights": None}
+    _refuse_foreign_encoder(config.get("encoder_name"))
+    with contextlib.suppress(RuntimeError, NotImplementedError), torch.device("meta"):  # segformer reads a value there
+        checkpoint.refuse_mismatch(model(config), payload, path)
+    network = model(config)
+    checkpoint.load_weights(network, payload, path)
+    return network
+
+
+def _refuse_foreign_encoder(name: str | None) -> None:
+    """timm's names may also be those of a hub's repository or of a local folder."""
+    import timm
+    from segmentation_models_pytorch.encoders import encoders
+
+    if name is not None and name not in encoders and not timm.is_model(str(name).removeprefix("tu-")):
+        raise ValueError(f"model.encoder_name={name}: no encoder of segmentation-models-pytorch or timm (tu-NAME)")
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:

@@ -18,6 +18,7 @@ from humanseg.processes import distributed
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.signals import Interrupted
 from humanseg.runs import atomic
+from humanseg.runs.plain import refuse_other_than_plain
 from humanseg.runs.recorded import in_todays_names
 from humanseg.tally import Tally
 
@@ -198,6 +199,7 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: no such checkpoint")
     try:
         with zipfile.ZipFile(path) as archive:
+            _refuse_bomb(archive, path)
             if part := archive.testzip():  # torch.load doesn't look at checksums
                 raise ValueError(f"the checksum of {part} is wrong")
         payload = torch.load(path, map_location="cpu", weights_only=True)
@@ -207,7 +209,20 @@ def load(path: Path) -> dict[str, Any]:
     needed = {"architecture", "choices", "config", "ema", "model"}
     if missing := needed - (payload.keys() if isinstance(payload, dict) else set()):
         raise ValueError(f"{path} is no checkpoint of humanseg: {', '.join(sorted(missing))} missing")
+    refuse_other_than_plain([payload["config"], payload["choices"]], f"{path}: its config")
     return payload | {"config": in_todays_names(payload["config"])}
+
+
+def _refuse_bomb(archive: zipfile.ZipFile, path: Path) -> None:
+    """torch stores its tensors as they are: a member that is compressed, or larger than the file, only takes memory.
+
+    Raises:
+        ValueError: there is one.
+    """
+    members = archive.infolist()
+    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    if not stored or sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError("it holds compressed data, which torch never writes")
 
 
 def load_weights(model: nn.Module, payload: dict[str, Any], path: Path) -> None:
@@ -216,10 +231,21 @@ def load_weights(model: nn.Module, payload: dict[str, Any], path: Path) -> None:
     Raises:
         ValueError: they belong to another architecture.
     """
+    refuse_mismatch(model, payload, path)
+    model.load_state_dict(payload["ema"] or payload["model"])
+
+
+def refuse_mismatch(model: nn.Module, payload: dict[str, Any], path: Path) -> None:
+    """Compare a network's keys and shapes with a checkpoint's; the network may be one without memory, on the meta device.
+
+    Raises:
+        ValueError: they differ.
+    """
     weights = payload["ema"] or payload["model"]
-    if differences := mismatch(model.state_dict(), weights):
+    tensors = isinstance(weights, dict) and all(torch.is_tensor(value) for value in weights.values())
+    differences = mismatch(model.state_dict(), weights) if tensors else ["its weights are no tensors"]
+    if differences:
         raise ValueError(f"{path} holds a {payload['architecture']} that does not fit: {describe(differences)}")
-    model.load_state_dict(weights)
 
 
 def mismatch(expected: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[str]:

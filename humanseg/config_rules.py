@@ -3,7 +3,6 @@
 A key that the table does not name may have any value, and is fixed.
 """
 
-import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
@@ -16,16 +15,19 @@ class Rule(NamedTuple):
     words: str
 
 
-def number(least: float, most: float = math.inf, whole: bool = False) -> Rule:
+PLENTY = 10_000  # an upper bound from here on is nobody's mistake: it keeps a stranger's record from taking the machine
+
+
+def number(least: float, most: float = 10**9, whole: bool = False) -> Rule:
     """A number from `least` to `most`."""
     kinds = int if whole else (int, float)
-    words = f"a {'whole ' * whole}number " + (f"of at least {least}" if most == math.inf else f"from {least} to {most}")
+    words = f"a {'whole ' * whole}number " + (f"of at least {least}" if most >= PLENTY else f"from {least} to {most}")
     return Rule(
         lambda value: isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most, words
     )
 
 
-def whole(least: int, most: float = math.inf) -> Rule:
+def whole(least: int, most: float = 10**9) -> Rule:
     """A whole number from `least` to `most`."""
     return number(least, most, whole=True)
 
@@ -55,7 +57,7 @@ COLOUR = Rule(
 )
 GROUP = Rule(lambda value: isinstance(value, dict), "one of its choices")
 SIZE = Rule(
-    lambda value: isinstance(value, int) and value >= 32 and value % 32 == 0,
+    lambda value: isinstance(value, int) and 32 <= value <= 8192 and value % 32 == 0,
     "a multiple of 32, as 224 or 320: the network halves it 5 times",
 )
 DEVICES = Rule(
@@ -69,21 +71,34 @@ DEVICES = Rule(
 GPUS = Rule(lambda value: isinstance(value, list) and all(map(whole(0).holds, value)), "GPUs, as [2,3]")
 
 
+SMALL = Rule(
+    lambda value: (
+        value is None
+        or isinstance(value, bool)
+        or (isinstance(value, str) and len(value) <= 64)
+        or (isinstance(value, int | float) and 0 <= value <= 1024)
+        or (isinstance(value, list) and len(value) <= 16 and all(map(SMALL.holds, value)))
+    ),
+    "a word, numbers up to 1024, true, false or null",
+)
+
+
 class Key(NamedTuple):
     """What is known of a key.
 
     `change` says when it may change: a ``fixed`` key never, for the weights, the order of the samples or best.pt would no
     longer be one run's; a ``free`` one when a run goes on; a ``machine`` one when a run or a sweep goes on, for it says how
-    this machine does the work and not what is done.
+    this machine does the work and not what is done. An `optional` one need not be there.
     """
 
     rule: Rule = ANYTHING
     change: Literal["fixed", "free", "machine"] = "fixed"
+    optional: bool = False
 
 
 # Keys may be patterns; of several that match, the longest counts.
 KEYS = {
-    "seed": Key(whole(0)),
+    "seed": Key(whole(0, 2**63 - 1)),
     "name": Key(ANYTHING, "free"),
     "tags": Key(ANYTHING, "free"),
     "metrics": Key(WORDS, "free"),
@@ -94,12 +109,17 @@ KEYS = {
     "sweep.gpus": Key(or_null(or_auto(GPUS)), "machine"),
     "model": Key(GROUP),
     "model.classes": Key(whole(1, 255)),
+    "model.in_channels": Key(whole(1, 64), optional=True),
+    "model.encoder_depth": Key(whole(1, 8), optional=True),
+    **dict.fromkeys(
+        ("model.decoder_*", "model.encoder_output_*", "model.psp_*", "model.upsampling"), Key(SMALL, optional=True)
+    ),
     "model.encoder_weights": Key(ANYTHING, "free"),  # a run that goes on has its own weights
     "data": Key(GROUP),
     "data.image_size": Key(SIZE),
-    "data.batch_size": Key(whole(1)),
-    "data.val_batch_size": Key(whole(1), "machine"),
-    "data.num_workers": Key(or_auto(whole(0)), "machine"),
+    "data.batch_size": Key(whole(1, 2**16)),
+    "data.val_batch_size": Key(whole(1, 2**16), "machine"),
+    "data.num_workers": Key(or_auto(whole(0, 2**14)), "machine"),
     "data.cache": Key(SWITCH, "machine"),
     "data.cache_dir": Key(WORD, "machine"),
     "data.pad_value": Key(whole(0, 255)),
@@ -113,6 +133,10 @@ KEYS = {
     "optimizer": Key(GROUP, "free"),
     "optimizer.*": Key(ANYTHING, "free"),
     **dict.fromkeys(("optimizer.*_target_", "optimizer.*decay_norms_and_biases"), Key()),
+    **dict.fromkeys(
+        ("optimizer.*fused", "optimizer.*foreach", "optimizer.*nesterov", "optimizer.*amsgrad"), Key(SMALL, "free")
+    ),
+    "optimizer.*eps": Key(number(0, 1), "free"),
     "scheduler": Key(GROUP, "free"),
     "scheduler.*": Key(ANYTHING, "free"),
     "callbacks": Key(GROUP, "free"),
@@ -129,7 +153,7 @@ KEYS = {
     "trainer.channels_last": Key(SWITCH, "free"),
     "trainer.compile": Key(SWITCH, "free"),
     "trainer.deterministic": Key(SWITCH, "free"),
-    "trainer.threads": Key(or_null(whole(1)), "machine"),
+    "trainer.threads": Key(or_null(whole(1, 2**14)), "machine"),
     "trainer.memory_fraction": Key(or_null(number(0.01, 1)), "machine"),
     "trainer.accumulate": Key(whole(1)),
     "trainer.grad_clip": Key(or_null(number(0)), "free"),
@@ -150,6 +174,11 @@ def key(name: str) -> Key:
     return KEYS[max(matching, key=len)] if matching else Key()
 
 
+def has_rule(name: str) -> bool:
+    """Whether the table says what a key may be."""
+    return key(name).rule is not ANYTHING
+
+
 def of_machine() -> list[str]:
     """The keys of the table, and patterns, that say how this machine does the work."""
     return [name for name, known in KEYS.items() if known.change == "machine"]
@@ -165,15 +194,18 @@ def refuse_wrong_values(config: dict, complete: bool = True, rules: dict[str, Ru
     Raises:
         ValueError: values of another kind, out of range or missing; a line each.
     """
+    problems = []
     if rules is None:
         rules = {name: known.rule for name, known in KEYS.items() if "*" not in name and known.rule is not ANYTHING}
-    problems = []
+        given = {name: value for name, value in flat(config).items() if name not in rules}
+        wrong = {name: value for name, value in given.items() if not key(name).rule.holds(value)}
+        problems += [f"{name}={value}: give {key(name).rule.words}" for name, value in wrong.items()]
     for name, rule in rules.items():
         group, _, last = name.rpartition(".")
         holder = config.get(group, {}) if group else config
         if not isinstance(holder, dict):
             continue  # the group's own rule says so
-        if last not in holder and complete:
+        if last not in holder and complete and not KEYS.get(name, Key()).optional:
             problems.append(f"{name} is missing: give {rule.words}")
         elif last in holder and not rule.holds(holder[last]):
             problems.append(f"{name}={holder[last]}: give {rule.words}")

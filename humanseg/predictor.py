@@ -80,8 +80,7 @@ class Predictor:
         return predictor
 
     def _use_checkpoint(self, path: Path, payload: dict, config: dict, backend: str) -> None:
-        network, data, trainer = build.model(config["model"]), config["data"], config["trainer"]
-        checkpoint.load_weights(network, payload, path)
+        network, data, trainer = build.model_of(payload, config["model"], path), config["data"], config["trainer"]
         compute, size = build.compute(trainer, data), data["image_size"]
         engine = engines.of_network(network, compute, size, backend, trainer["precision"])
         self._use(engine, size, data["pad_value"], class_names(config["model"]["classes"]))

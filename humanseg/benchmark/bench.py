@@ -22,7 +22,7 @@ from humanseg.inference import engines
 from humanseg.processes import distributed, elastic
 from humanseg.processes.hardware import be_deterministic, choose_devices, cores, describe_device
 from humanseg.runs import provenance
-from humanseg.runs.recorded import CONF
+from humanseg.runs.conf import CONF
 
 log = logging.getLogger(__name__)
 

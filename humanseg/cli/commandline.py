@@ -14,11 +14,11 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from humanseg.cli import hydra_private, launch, launchers, resume
+from humanseg.cli import hydra_private, launch, launchers, resume, typed
 from humanseg.processes import signals
-from humanseg.runs import find
+from humanseg.runs import find, trust
+from humanseg.runs.conf import CONF
 from humanseg.runs.locks import lock
-from humanseg.runs.recorded import CONF
 
 
 def run(main: Callable[[], None]) -> None:
@@ -27,6 +27,7 @@ def run(main: Callable[[], None]) -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not re.fullmatch("-m|--multirun|--[a-z-]+=.*", argument))
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
+    typed.remember(sys.argv[1:])
     try:
         with signals.raised(), launch.met(sys.argv[1:]) as main_process, ExitStack() as held:
             if not main_process:
@@ -78,8 +79,8 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
         return arguments
     from humanseg import checkpoint
 
-    choices = checkpoint.load(found)["choices"]
-    known = [f"{group}={choice}" for group, choice in choices.items() if (CONF / group / f"{choice}.yaml").is_file()]
+    choices = trust.safe_choices(checkpoint.load(found)["choices"])
+    known = [f"{group}={choice}" for group, choice in choices.items()]
     return [override for override in known if override.split("=")[0] not in given] + arguments
 
 

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from humanseg import config_rules, modes
-from humanseg.cli import hydra_private
+from humanseg.cli import hydra_private, typed
 from humanseg.processes import slurm
 from humanseg.runs.job import Job
 
@@ -56,7 +56,14 @@ def this_job(mode: str, ranked: bool) -> Job:
     hydra = HydraConfig.get()
     chosen = OmegaConf.to_container(hydra.runtime.choices)
     choices = {group: chosen[group] for group in GROUPS if isinstance(chosen.get(group), str)}
-    return Job(Path(hydra.runtime.output_dir), OmegaConf.to_container(hydra.overrides.task), choices, mode, ranked)
+    return Job(
+        Path(hydra.runtime.output_dir),
+        OmegaConf.to_container(hydra.overrides.task),
+        choices,
+        mode,
+        ranked,
+        typed.overrides(),
+    )
 
 
 def _run_among_joined(shared: bool, work: tuple) -> float | None:

@@ -4,7 +4,7 @@ import re
 
 from omegaconf import OmegaConf
 
-from humanseg.runs.recorded import CONF
+from humanseg.runs.conf import CONF
 
 LONGEST_FOLDER = 80
 

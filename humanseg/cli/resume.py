@@ -12,7 +12,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from humanseg import config_rules
-from humanseg.runs import find, recorded
+from humanseg.cli.recorded_overrides import usable
+from humanseg.runs import find, recorded, trust
+from humanseg.runs.conf import CONF
+from humanseg.runs.locks import refuse_links
+from humanseg.runs.reading import read_yaml
 from humanseg.runs.summary import is_sweep, job_number, read_jobs, read_summary, read_sweep
 
 
@@ -37,6 +41,7 @@ def plan(arguments: list[str]) -> Continuation:
     own = [argument for argument in arguments if not argument.startswith(("-", "resume=", "out="))]  # it has its place
     if mode := given.get("mode"):
         raise ValueError(f"mode={mode}: resume= goes on with {folder} in the mode it was started in")
+    refuse_links(folder)
     going_on = _sweep if is_sweep(folder) else _run
     return going_on(folder, flags, own)
 
@@ -45,16 +50,16 @@ def _run(folder: Path, flags: list[str], overrides: list[str]) -> Continuation:
     summary = read_summary(folder)
     before = summary.get("overrides")
     if before is None:  # it ended before it had written a summary
-        before = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
+        before = read_yaml(folder / ".hydra" / "overrides.yaml")
+    before = usable(before, overrides)
     together = merge(before, overrides)
-    recorded.refuse_strange_overrides(before, overrides)
     if any(override.startswith("experiment=") for override in overrides):
         raise ValueError("experiment= can't be typed beside resume=, which brings its own: type the keys to change")
     if overrides and "choices" in summary and any((folder / "checkpoints").glob("*.pt")):
-        own = recorded.in_todays_names(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
-        config_rules.refuse_other_run(
-            own, recorded.with_overrides(own, summary["choices"], _composed(together), overrides)
-        )
+        own = recorded.in_todays_names(read_yaml(folder / "config.yaml"))
+        choices = trust.safe_choices(summary["choices"])
+        trust.refuse_strange(own, trust.ALL, trust.typed_keys(overrides, choices), f"{folder / 'config.yaml'}")
+        config_rules.refuse_other_run(own, recorded.with_overrides(own, choices, _composed(together), overrides))
     where = [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
     return Continuation(
         folder, [*flags, *together, *where], summary.get("status") == "completed" and together == merge(before, [])
@@ -74,8 +79,7 @@ def _sweep(folder: Path, flags: list[str], overrides: list[str]) -> Continuation
         raise ValueError(
             f"{folder}: its sweeper chose the jobs as it went and can't be started again; each job can: resume={folder}/JOB"
         )
-    before = sweep["overrides"] + sweep["hydra"]
-    recorded.refuse_strange_overrides(before, overrides)
+    before = usable([*sweep["overrides"], *sweep["hydra"]], overrides)
     together = merge(before, overrides)
     return Continuation(
         folder,
@@ -132,5 +136,5 @@ def quoted(value: str | list[str]) -> str:
 
 def _composed(overrides: list[str]) -> dict:
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(recorded.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return OmegaConf.to_container(compose("config", overrides), resolve=True)

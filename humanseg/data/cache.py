@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from humanseg.processes.hardware import cores
+from humanseg.runs.atomic import no_link
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Table:
         return found
 
     def add(self, records: np.ndarray) -> None:
-        with self.path.open("ab") as file:
+        with open(self.path, "ab", opener=no_link) as file:
             file.write(records.tobytes())
 
     @contextlib.contextmanager
@@ -70,13 +71,15 @@ class Table:
         folder = self.path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with self.path.with_suffix(".lock").open("w") as lock:
+            with open(self.path.with_suffix(".lock"), "a", opener=no_link) as lock:
                 try:
                     fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     log.info("cache      waits for another process that fills %s", self.path)
                     fcntl.lockf(lock, fcntl.LOCK_EX)
-                with self.path.open("ab") as file:  # half a record, left by a kill, would shift all that follow
+                with open(
+                    self.path, "ab", opener=no_link
+                ) as file:  # half a record, left by a kill, would shift all that follow
                     file.truncate(file.tell() // self.record.itemsize * self.record.itemsize)
                 yield
         except OSError as error:
@@ -179,7 +182,7 @@ def _fill(source: Source, missing: np.ndarray, longest: int, table: Table, pixel
     started, chunks = time.perf_counter(), np.array_split(missing, -(-len(missing) // CHUNK))
     with (
         ThreadPoolExecutor(cores(alone=True)) as pool,
-        pixels.open("ab") as file,
+        open(pixels, "ab", opener=no_link) as file,
     ):  # decoding runs outside of Python's lock
         for chunk in tqdm(chunks, f"cache at {longest} px", unit_scale=CHUNK, leave=False, disable=None):
             samples = list(pool.map(lambda index: source.prepared(index, longest), chunk.tolist()))

@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin, WebPImagePlugin  # noqa: F401  registers those two decoders
 
 from humanseg.data.transforms import IGNORE, resize, shrunk_size
 
 EXIF_ORIENTATION = 0x0112
+
+# What a photograph may be, whatever its name says. Pillow would start Ghostscript for a PostScript file.
+DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM")  # a phone's MPO is opened by JPEG's
 
 Image.MAX_IMAGE_PIXELS = None  # training data is the user's own: a large photograph is no attack
 
@@ -79,7 +82,7 @@ def whole_size(path: Path | str) -> tuple[int, int]:
         ValueError: the file can't be read, or its end is missing.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=DECODERS) as image:
             width, height = image.size
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
             if not _ends_well(path, image.format):
@@ -117,7 +120,7 @@ def _read_image(path: Path | str, longest: int | None = None) -> tuple[np.ndarra
 
 def _upright(path: Path | str, longest: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=DECODERS) as image:
             width, height = image.size
             if longest:  # a JPEG can be decoded at a half, a quarter or an eighth for a fraction of the time
                 scale = longest / max(width, height)

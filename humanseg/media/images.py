@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from humanseg.data.files import SUFFIXES
-from humanseg.data.pictures import read_image
+from humanseg.data.pictures import DECODERS, read_image
 from humanseg.runs.atomic import write_bytes
 
 PHOTOGRAPHS = SUFFIXES | {".gif"}
@@ -152,7 +152,7 @@ def read_photograph(path: Path | str, most_pixels: int = 50_000_000) -> tuple[np
     try:
         if os.path.getsize(path) == 0:
             raise ValueError(f"{path} is empty")
-        with Image.open(path) as image:
+        with Image.open(path, formats=DECODERS) as image:
             width, height = image.size
             moving = image.format in ANIMATED and getattr(image, "is_animated", False)
         if width * height > MOST_DECODED:
@@ -171,7 +171,7 @@ def read_photograph(path: Path | str, most_pixels: int = 50_000_000) -> tuple[np
 
 def _read_smaller(path: Path | str, most_pixels: int) -> np.ndarray:
     """As `read_image`, with at most `most_pixels`. A JPEG is decoded at a reduced scale."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=DECODERS) as image:
         scale = (most_pixels / (image.width * image.height)) ** 0.5
         size = max(int(image.width * scale), 1), max(int(image.height * scale), 1)
         image.draft("RGB", size)  # a JPEG is decoded at a half, a quarter or an eighth, no smaller than asked for

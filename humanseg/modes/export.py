@@ -36,7 +36,7 @@ def run(config: dict, job: Job) -> float:
     if find.is_exported(path):
         raise ValueError(f"ckpt={path} is exported already: give a checkpoint, a run's or sweep's folder, or `latest`")
     payload = checkpoint.load(path)
-    cfg = recorded.checkpoint_config(payload, config, job.overrides)
+    cfg = recorded.checkpoint_config(payload, config, job.typed, ("model", "data"))
     refuse_wrong_values(cfg, complete=False)
     suffix = writing.SUFFIXES[config["format"]]
     require(*engines.NEEDS[engines.READERS[suffix][0]])
@@ -45,8 +45,7 @@ def run(config: dict, job: Job) -> float:
     log.info("run        %s", job.folder)
     log.info("checkpoint %s (epoch %d)", path, payload["epoch"])
     build.compute(cfg["trainer"] | {"device": "cpu"}, cfg["data"])  # sets the number of threads
-    network = build.model(cfg["model"]).eval()
-    checkpoint.load_weights(network, payload, path)
+    network = build.model_of(payload, cfg["model"], path).eval()
     geometry = {key: cfg["data"][key] for key in ("image_size", "pad_value", "mean", "std")}
     recipe = writing.Recipe(network, config["format"], config["precision"], config["end_to_end"], **geometry)
     file = Path(config["output"] or job.folder / f"model{suffix}")

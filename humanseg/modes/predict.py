@@ -87,7 +87,7 @@ def run(config: dict, job: Job) -> None:
     scales = [1.0, *(float(view) for view in views if view != "flip")]
     ckpt = find.checkpoint(config["ckpt"], config["out"])
     few = kind == "photographs" and len(planned) < FEW
-    predictor = _predictor(config, job.overrides, ckpt, in_torch=few or len(scales) > 1)
+    predictor = _predictor(config, job.typed, ckpt, in_torch=few or len(scales) > 1)
     begun = job.begin(ckpt=str(ckpt)) if distributed.is_main() else None
     tints = [color(one) for one in config["colors"]]
     keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes")
@@ -102,7 +102,7 @@ def run(config: dict, job: Job) -> None:
         begun.update(status="completed", **facts)
 
 
-def _predictor(options: dict, overrides: list[str], ckpt: Path, in_torch: bool) -> Predictor:
+def _predictor(options: dict, typed: list[str], ckpt: Path, in_torch: bool) -> Predictor:
     """The checkpoint's network, or an exported file, where this machine runs it fastest; `in_torch` decides for auto."""
     trainer, backend = options["trainer"], options["backend"]
     if find.is_exported(ckpt):
@@ -110,7 +110,7 @@ def _predictor(options: dict, overrides: list[str], ckpt: Path, in_torch: bool) 
     if backend == "auto" and in_torch:
         backend = "torch"
     payload = checkpoint.load(ckpt)
-    cfg = recorded.checkpoint_config(payload, options, overrides)
+    cfg = recorded.checkpoint_config(payload, options, typed)
     return Predictor.of_checkpoint(ckpt, payload, cfg | {"trainer": trainer}, backend, options["refine"])
 
 

@@ -22,7 +22,7 @@ def run(config: dict, job: Job) -> float:
     if not config["ckpt"]:
         raise ValueError("mode=test needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
     path = find.checkpoint(config["ckpt"], config["out"])
-    cfg, predictor, epoch = (_exported if find.is_exported(path) else _recorded)(path, config, job.overrides)
+    cfg, predictor, epoch = (_exported if find.is_exported(path) else _recorded)(path, config, job.typed)
     begun = job.begin(ckpt=str(path), epoch=epoch) if distributed.is_main() else None
     data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
     functions = metrics.find(cfg["metrics"])
@@ -41,18 +41,17 @@ def run(config: dict, job: Job) -> float:
     return value
 
 
-def _recorded(path: Path, config: dict, overrides: list[str]) -> tuple[dict, Predictor, int]:
-    """A checkpoint's config with the overrides, its network, and its epoch."""
+def _recorded(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predictor, int]:
+    """A checkpoint's config with what is typed, its network, and its epoch."""
     payload = checkpoint.load(path)
-    cfg = recorded.checkpoint_config(payload, config, overrides)
-    cfg["trainer"]["device"] = config["trainer"]["device"]  # this machine's, not that which it was trained on
+    cfg = recorded.checkpoint_config(payload, config, typed, ("model", "data"))
     _settle(cfg, config["split"])
     return cfg, Predictor.of_checkpoint(path, payload, cfg, config["backend"] or "torch"), payload["epoch"]
 
 
-def _exported(path: Path, config: dict, overrides: list[str]) -> tuple[dict, Predictor, None]:
+def _exported(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predictor, None]:
     """The composed config, for a file that brings none; the file in its own runtime, unless `backend` names another."""
-    if not any(override.startswith("data=") for override in overrides):
+    if not any(override.startswith("data=") for override in typed):
         raise ValueError(f"{path} says nothing of its data: type it, as data=folder data.test_root=DIR")
     _settle(config, config["split"])
     trainer, backend = config["trainer"], config["backend"] or READERS[path.suffix][0]

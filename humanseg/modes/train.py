@@ -15,7 +15,7 @@ from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
-from humanseg.runs import find, provenance, recorded
+from humanseg.runs import find, provenance, recorded, trust
 from humanseg.runs.job import Job
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def run(config: dict, job: Job) -> float:
     cfg = _config(config, job, saved)
     _seed(cfg)
     setup = _setup(cfg)
-    state = _state(cfg, setup, fresh=not saved)
+    state = _state(cfg, job, setup, saved)
     facts = _facts(cfg, job, setup)
     if saved:
         _go_on(state, saved, facts, setup)
@@ -66,7 +66,8 @@ def _config(composed: dict, job: Job, saved: dict | None) -> dict:
         overrides = [override for override in job.overrides if not override.startswith("experiment=")]
         saved["config"]["trainer"] = composed["trainer"] | saved["config"]["trainer"]  # an older version had fewer keys
         cfg = recorded.with_overrides(saved["config"], saved["choices"], composed, overrides)
-        recorded.refuse_strange_targets(cfg, job.overrides)
+        keys = trust.typed_keys(job.typed, saved["choices"])
+        trust.refuse_strange(cfg, trust.ALL, keys, "the checkpoint's config")
         refuse_other_run(saved["config"], cfg)
     refuse_wrong_values(cfg)
     return cfg
@@ -115,10 +116,13 @@ def _known_values(cfg: dict) -> set[str]:
     return train | {f"val/{name}" for name in ("loss", *terms, *names)}
 
 
-def _state(cfg: dict, setup: loop.Setup, fresh: bool) -> loop.State:
+def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None) -> loop.State:
     """A network and all that trains it; a fresh one has the encoder's weights, or those of `ckpt`."""
-    network = build.model(cfg["model"] if fresh else cfg["model"] | {"encoder_weights": None})
-    if cfg["ckpt"] and fresh:
+    if saved:
+        network = build.model_of(saved, cfg["model"], job.folder / "checkpoints" / "last.pt")
+    else:
+        network = build.model(cfg["model"])
+    if cfg["ckpt"] and not saved:
         start_from(network, cfg["ckpt"], cfg["out"])
     return build.state(network, setup.compute, cfg, setup.settings.epochs * setup.settings.steps)
 
@@ -179,8 +183,7 @@ def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> No
 def _test_best(cfg: dict, job: Job, setup: loop.Setup) -> dict[str, float]:
     """Score best.pt at the photographs' own size into the run's test/ folder."""
     path = job.folder / "checkpoints" / "best.pt"
-    network = build.model(cfg["model"] | {"encoder_weights": None})
-    checkpoint.load_weights(network, distributed.made_by_main(lambda: checkpoint.load(path)), path)
+    network = build.model_of(distributed.made_by_main(lambda: checkpoint.load(path)), cfg["model"], path)
     data = setup.data
     predictor = Predictor.of(network, setup.compute, data.config.image_size, data.config.pad_value)
     split = evaluation.choose_split(data, "auto")

@@ -5,10 +5,13 @@ import io
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PART = ".part"  # the end of the name of a file that is being written
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def replacing(path: Path, copies: Iterable[Path] = (), keep: Path | None = None)
     Yields:
         The path to write to, beside `path`.
     """
-    temporary = path.with_name(path.name + ".part")
+    temporary = _unused(path)
     try:
         yield temporary
         flush(temporary)
@@ -71,10 +74,31 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def no_link(path: str, flags: int) -> int:
+    """For the `opener` of open(): refuse a link, which could lead to another file.
+
+    Raises:
+        OSError: it is a link.
+    """
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a kill has left half-written in a run's folder. Call it where nobody else can be writing."""
+    for file in [*folder.glob(f".*{PART}"), *(folder / "checkpoints").glob(f".*{PART}")]:
+        file.unlink(missing_ok=True)
+
+
+def _unused(path: Path) -> Path:
+    """A new, empty file beside `path`, under a name that nobody can have put a link at."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PART}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    return temporary
+
+
 def _link(source: Path, path: Path) -> None:
     """Give a file a second name; where the file system has no hard links, a copy."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PART}")
     try:
         os.link(source, temporary)
     except OSError:

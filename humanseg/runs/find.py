@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from humanseg.runs.locks import is_held
-from humanseg.runs.summary import is_sweep, ranking, read_jobs, read_json
+from humanseg.runs.reading import read_json
+from humanseg.runs.summary import is_sweep, ranking, read_jobs
 
 
 def checkpoint(ckpt: str, out: str) -> Path:

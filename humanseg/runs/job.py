@@ -1,6 +1,6 @@
 """What a run is apart from its config: its folder, its overrides, its choices. The command line makes it, modes get it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from humanseg.runs.summary import Run
@@ -13,6 +13,7 @@ class Job:
     Args:
         folder: the run's own. overrides: those in effect, without Hydra's own. choices: the choice of each config group.
         mode: the name of the mode. ranked: whether a report ranks its runs.
+        typed: the overrides of this command line, where the run's folder has recorded others.
     """
 
     folder: Path
@@ -20,6 +21,7 @@ class Job:
     choices: dict[str, str]
     mode: str = "train"
     ranked: bool = True
+    typed: list[str] = field(default_factory=list)
 
     def begin(self, **facts) -> Run:
         """Begin the run's summary.json with what is known at its start."""

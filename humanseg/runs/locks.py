@@ -2,10 +2,13 @@
 
 import fcntl
 import io
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from humanseg.runs.atomic import no_link, remove_leftovers
 
 _held: set[Path] = set()  # the folders that this process has locked
 
@@ -30,6 +33,7 @@ def lock(folder: Path) -> Iterator[None]:
         raise ValueError(f"{folder} is in use by another process")
     with file:
         _held.add(folder.resolve())
+        remove_leftovers(folder)
         try:
             yield
         finally:
@@ -40,13 +44,25 @@ def take(path: Path, tries: int = 1) -> io.TextIOBase | None:
     """A file that this process alone has locked, until it is closed; None where another process has it.
 
     Raises:
-        OSError: it can't be written to.
+        OSError: it can't be written to, or is a link.
     """
-    file = path.open("w")
+    file = open(path, "a", opener=no_link)  # noqa: SIM115  it stays open as long as it is held; nothing is truncated
     if _take(file, fcntl.LOCK_EX, tries):
         return file
     file.close()
     return None
+
+
+def refuse_links(folder: Path) -> None:
+    """A run's or sweep's folder may come from a stranger: a link in it could lead what is written to another file.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for parent, folders, files in os.walk(folder):
+        for name in folders + files:
+            if os.path.islink(path := os.path.join(parent, name)):
+                raise ValueError(f"{path} is a link, which the folder of a run may not hold: copy what it leads to")
 
 
 def holds(folder: Path) -> bool:
@@ -60,7 +76,7 @@ def is_held(folder: Path) -> bool:
         return True
     if not (folder / ".lock").exists():
         return False
-    with (folder / ".lock").open() as file:
+    with open(folder / ".lock", opener=no_link) as file:
         return not _take(file, fcntl.LOCK_SH, tries=1)
 
 

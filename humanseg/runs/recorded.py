@@ -1,33 +1,36 @@
-"""A config that a checkpoint or a run's folder recorded: how overrides change it, and what code it may name."""
+"""A config that a checkpoint or a run's folder recorded: it is held against conf/, and overrides change it."""
 
 import copy
-import re
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from humanseg import config_rules
+from humanseg.runs import trust
+from humanseg.runs.trust import key_of
 
-CONF = Path(__file__).parents[2] / "conf"
 
-
-def checkpoint_config(payload: dict, composed: dict, overrides: list[str]) -> dict:
-    """The config that a checkpoint is used with: its own, changed by the overrides.
+def checkpoint_config(payload: dict, composed: dict, typed: list[str], parts: tuple[str, ...] = ("model",)) -> dict:
+    """The config that a checkpoint is used with: its own, changed by what is typed.
 
     Args:
-        payload: the checkpoint. composed: the config as Hydra composed it from the overrides, resolved.
-        overrides: Hydra's task overrides.
+        payload: the checkpoint. composed: the config as Hydra composed it, resolved.
+        typed: the overrides of this command line. parts: the groups that are built from it.
 
     Raises:
-        ValueError: the checkpoint's config names code that the suite's conf/ does not.
+        ValueError: the checkpoint's config is no plain data, or names what the suite's conf/ does not.
     """
-    refuse_strange_targets(payload["config"])
-    if any(override.startswith("experiment=") for override in overrides):
+    if any(override.startswith("experiment=") for override in typed):
         raise ValueError("experiment= can't be typed beside ckpt=, which brings its own: type the keys to change")
-    merged = with_overrides(payload["config"], payload["choices"], composed, overrides)
+    merged = with_overrides(payload["config"], payload["choices"], composed, typed)
+    trust.refuse_strange(merged, parts, trust.typed_keys(typed, payload["choices"]), "the checkpoint's config")
+    merged["trainer"] |= of_this_machine(composed, "trainer")
     merged["model"]["encoder_weights"] = None
     return merged
+
+
+def of_this_machine(composed: dict, group: str) -> dict[str, Any]:
+    """The keys of a group that say how this machine does the work, which no record decides."""
+    own = composed.get(group) or {}
+    return {name: value for name, value in own.items() if config_rules.key(f"{group}.{name}").change == "machine"}
 
 
 def in_todays_names(config: dict) -> dict:
@@ -48,11 +51,10 @@ def with_overrides(config: dict, choices: dict[str, str], composed: dict, overri
         composed, overrides: as for `checkpoint_config`.
     """
     merged = copy.deepcopy(config)
-    here = [name for name in composed.get("data", {}) if config_rules.key(f"data.{name}").change == "machine"]
-    merged["data"] |= {name: composed["data"][name] for name in here}
+    merged["data"] |= of_this_machine(composed, "data")
     sizes = {key: config["data"][key] for key in ("image_size", "mean", "std", "pad_value")}
-    parts = [(override.lstrip("+~").partition("=")[::2], override[:1] == "~") for override in overrides]
-    for (key, choice), deleted in sorted(parts, key=lambda part: part[0][0] not in choices):  # a group before its keys
+    parts = [(key_of(override), override.partition("=")[2], override[:1] == "~") for override in overrides]
+    for key, choice, deleted in sorted(parts, key=lambda part: part[0] not in choices):  # a group before its keys
         if key in choices:
             if choice != choices[key] and key in composed:
                 merged[key] = composed[key]
@@ -78,51 +80,3 @@ def _put(node: dict, path: list[str], value: Any) -> None:
             node[name] = {}
         node = node[name]
     node[path[-1]] = value
-
-
-def refuse_strange_targets(config: dict, overrides: list[str] = ()) -> None:
-    """A checkpoint may come from a stranger: its config may name only the code that conf/ or an override names.
-
-    Raises:
-        ValueError: a `_target_` or a dotted metric path that neither names.
-    """
-    targets, names = _own_code()
-    strange = [target for target in _targets(config) if target not in targets]
-    strange += [name for name in config["metrics"] if "." in name and name not in names]
-    _refuse([name for name in strange if name not in " ".join(overrides)], "the checkpoint's config names")
-
-
-def refuse_strange_overrides(recorded: list[str], overrides: list[str]) -> None:
-    """The same for overrides that a folder recorded, before they are composed.
-
-    Raises:
-        ValueError: one sets a `_target_` or a metric that neither conf/ nor `overrides` name.
-    """
-    targets, names = _own_code()
-    coded = [item for item in recorded if "_target_" in item or item.lstrip("+~").startswith("metrics=")]
-    found = [name for item in coded for name in re.findall(r"[A-Za-z_]\w*(?:\.\w+)+", item.partition("=")[2])]
-    strange = [name for name in found if name not in targets | names and name not in " ".join(overrides)]
-    _refuse(strange, "the recorded overrides name")
-
-
-def _refuse(strange: list[str], whose: str) -> None:
-    if strange:
-        raise ValueError(
-            f"{whose} code that no YAML of conf/ names: {', '.join(strange)}. "
-            "Where it is your own, name it in a YAML of conf/ or type its override again"
-        )
-
-
-def _own_code() -> tuple[set[str], set[str]]:
-    """The `_target_`s and the metrics that conf/ names."""
-    own = [yaml.safe_load(path.read_text()) or {} for path in sorted(CONF.rglob("*.yaml"))]
-    return {target for node in own for target in _targets(node)}, {
-        name for node in own for name in node.get("metrics", [])
-    }
-
-
-def _targets(node: Any) -> list[str]:
-    if isinstance(node, dict):
-        here = [node["_target_"]] if "_target_" in node else []
-        return here + [target for value in node.values() for target in _targets(value)]
-    return [target for value in node for target in _targets(value)] if isinstance(node, list) else []

@@ -1,11 +1,11 @@
 """summary.json and sweep.json: what a run and a sweep say of themselves, written and read."""
 
-import json
 import time
 from pathlib import Path
 
 from humanseg.runs import provenance
 from humanseg.runs.atomic import write_json, write_table, write_text
+from humanseg.runs.reading import read_json
 
 
 class Run:
@@ -55,15 +55,6 @@ def read_summary(folder: Path) -> dict:
 def read_sweep(folder: Path) -> dict:
     """A sweep's sweep.json: status, overrides, hydra, jobs, started, ended_before; empty where it can't be read."""
     return read_json(folder / "sweep.json")
-
-
-def read_json(file: Path) -> dict:
-    """The JSON object in a file; empty where there is none."""
-    try:
-        read = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def is_sweep(folder: Path) -> bool:

@@ -1,0 +1,48 @@
+"""Reading a record of a run's folder: a file of a bounded size that is no link, no pipe and no device."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LARGEST = 64_000_000  # bytes; sweep.json of a thousand jobs has one
+
+
+def read_text(path: Path, most: int = LARGEST) -> str:
+    """The text of a record.
+
+    Raises:
+        OSError: there is none, or it is a link, a pipe or a device. ValueError: it is too large, or no UTF-8.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is no regular file")
+        if found.st_size > most:
+            raise ValueError(f"{path} has {found.st_size / 1e6:.0f} MB, and a record has {most / 1e6:.0f} MB at most")
+        return file.read(most + 1).decode()
+
+
+def read_json(path: Path) -> dict:
+    """The JSON object in a record; empty where there is none that can be read."""
+    try:
+        read = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def read_yaml(path: Path) -> Any:
+    """The YAML in a record, as plain data.
+
+    Raises:
+        ValueError: it can't be read; the sentence names it.
+    """
+    try:
+        return yaml.load(read_text(path, 1_000_000), yaml.CSafeLoader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} can't be read: {str(error).splitlines()[0]}") from error

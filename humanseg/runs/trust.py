@@ -1,0 +1,118 @@
+"""What a record that may come from a stranger is held against: plain data, the names of conf/, the table of keys.
+
+A run's own code is named in a YAML of conf/, or on this command line: the keys that are typed are not the record's.
+"""
+
+import re
+from typing import Any
+
+from humanseg import config_rules
+from humanseg.runs import conf
+from humanseg.runs.plain import refuse_other_than_plain
+
+ALL = ("model", "data", "augment", "loss", "optimizer", "scheduler", "trainer", "callbacks")
+SHOWN = 8  # problems in one sentence
+
+
+def key_of(override: str) -> str:
+    """The key or group that an override is for."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def safe_choices(choices: Any) -> dict[str, str]:
+    """Of recorded choices those that conf/ has; a choice that is gone is left out, its config tells what it was.
+
+    Raises:
+        ValueError: a group or choice that is no plain name.
+    """
+    named = isinstance(choices, dict) and all(isinstance(text, str) for pair in choices.items() for text in pair)
+    strange = [] if not named else [
+        f"{group}={choice}" for group, choice in choices.items()
+        if not re.fullmatch(r"[\w-]+(@[\w.-]+)?", group) or not re.fullmatch(r"[\w-]+", choice)
+    ]  # fmt: skip
+    if strange or not named:
+        raise ValueError(
+            f"the recorded choices are no names of conf/: {', '.join(strange)[:200] or type(choices).__name__}"
+        )
+    return {group: choice for group, choice in choices.items() if group in ALL and conf.has_choice(group, choice)}
+
+
+def typed_keys(overrides: list[str], choices: dict[str, str]) -> set[str]:
+    """The keys whose values come from overrides; a group that was given as it was recorded keeps the recorded values."""
+    pairs = [(key_of(override), override.partition("=")[2]) for override in overrides]
+    return {key for key, value in pairs if choices.get(key) != value}
+
+
+def refuse_strange(
+    config: dict, parts: tuple[str, ...], keys: set[str] = frozenset(), what: str = "the config"
+) -> None:
+    """Hold a recorded config against conf/ and the table of keys.
+
+    Args:
+        parts: the groups that are built from it. keys: those whose values are not the record's, but were typed.
+        what: the record, for the sentence.
+
+    Raises:
+        ValueError: it is no plain data, or names code, keys or nested nodes that conf/ does not have, or wrong values.
+    """
+    refuse_other_than_plain(config, what)
+    problems = []
+    for group in parts:
+        if group in config:
+            problems += _strange(config[group], conf.shape(group), (group,), (), keys)
+    known = config.get("metrics", [])
+    if "metrics" not in keys and isinstance(known, list):
+        problems += [f"metrics: {name}" for name in known if "." in str(name) and name not in conf.metrics()]
+    if problems:
+        more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise ValueError(
+            f"{what} names code that no YAML of conf/ names: {', '.join(problems[:SHOWN])}{more}. "
+            "Where it is your own, name it in a YAML of conf/ or type its override again"
+        )
+    config_rules.refuse_wrong_values(config, complete=False)
+
+
+def strange_at(node: Any, group: str, path: list[str]) -> list[str]:
+    """What a value at a place of a group holds that the YAMLs of the group do not have there."""
+    shape, place = conf.shape(group), ()
+    for name in path:
+        place = (*place, conf.ANY if place in shape.open else name)
+    return _strange(node, shape, (group, *path), place, set())
+
+
+def _strange(node: Any, shape: conf.Shape, path: tuple[str, ...], place: conf.Place, keys: set[str]) -> list[str]:
+    """What a part of a group holds that the YAMLs of the group do not have at its place."""
+    name = ".".join(path)
+    if name in keys:
+        return []
+    if isinstance(node, list):
+        within = (_strange(item, shape, (*path, str(at)), (*place, conf.ANY), keys) for at, item in enumerate(node))
+        return [problem for problems in within for problem in problems]
+    if not isinstance(node, dict):
+        return []
+    target, problems = node.get("_target_"), []
+    if "_target_" in node and f"{name}._target_" not in keys:
+        if target not in shape.targets.get(place, ()):
+            return [f"{name}._target_={target}"]
+        problems += _strange_keys(node, target, shape, name, keys)
+    elif special := [key for key in node if key[:1] == "_" and key != "_target_"]:
+        problems += [f"{name}.{key}" for key in special if "_target_" not in node]
+    for key, item in node.items():
+        below = (*place, conf.ANY if place in shape.open else key)
+        problems += _strange(item, shape, (*path, key), below, keys)
+    return problems
+
+
+def _strange_keys(node: dict, target: str, shape: conf.Shape, name: str, keys: set[str]) -> list[str]:
+    """Arguments that neither a YAML nor the table of keys has for a target."""
+    found = []
+    for key, value in node.items():
+        dotted = f"{name}.{key}"
+        if key == "_target_" or dotted in keys:
+            continue
+        if key[:1] == "_":
+            if (key, str(value)) not in shape.special[target]:
+                found.append(f"{dotted}={value}")
+        elif key not in shape.keys[target] and not config_rules.has_rule(dotted):
+            found.append(dotted)
+    return found
