@@ -24,6 +24,8 @@ from humanseg.tally import Tally
 
 log = logging.getLogger(__name__)
 
+HISTORY = 5_000_000  # values of the logs of all epochs
+
 
 class Checkpoints:
     """The checkpoints in a run's folder: last.pt, previous.pt, best.pt and those that stay, as epoch_0010.pt.
@@ -124,6 +126,7 @@ def restore(state: State, payload: dict[str, Any], device: torch.device, changed
         prefix = "optimizer." if name == "model" else f"optimizer.parts.{name}."
         given = [key.removeprefix(prefix) for key in changed if key.startswith(prefix)]
         saved, groups = payload["optimizers"][name], []
+        _refuse_other_shapes(saved["state"], optimizer)
         for old, new in zip(saved["param_groups"], optimizer.state_dict()["param_groups"], strict=True):
             groups.append(old | {key: new[key] for key in given if key in new})
             if "lr" in given:
@@ -141,6 +144,19 @@ def restore(state: State, payload: dict[str, Any], device: torch.device, changed
     if len(payload["random"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(payload["random"]["cuda"])
     random.setstate(payload["random"]["python"])
+
+
+def _refuse_other_shapes(saved: dict[int, dict], optimizer: torch.optim.Optimizer) -> None:
+    """What an optimizer keeps of a parameter has the parameter's shape, or is one number; a view may claim more memory.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, parameter in enumerate(parameters):
+        for key, value in saved.get(index, {}).items():
+            if torch.is_tensor(value) and value.numel() != 1 and value.shape != parameter.shape:
+                raise ValueError(f"the checkpoint's optimizer keeps a {key} of another shape than its parameter")
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:
@@ -206,11 +222,27 @@ def load(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"{path} is truncated, damaged or no checkpoint: {reason}") from error
-    needed = {"architecture", "choices", "config", "ema", "model"}
+    needed = {"architecture", "choices", "config", "ema", "epoch", "model"}
     if missing := needed - (payload.keys() if isinstance(payload, dict) else set()):
         raise ValueError(f"{path} is no checkpoint of humanseg: {', '.join(sorted(missing))} missing")
-    refuse_other_than_plain([payload["config"], payload["choices"]], f"{path}: its config")
+    _refuse_strange_facts(payload, path)
     return payload | {"config": in_todays_names(payload["config"])}
+
+
+def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
+    """All beside the tensors is plain data of a bounded size and of the types that it has.
+
+    Raises:
+        ValueError: it is not.
+    """
+    refuse_other_than_plain([payload["config"], payload["choices"]], f"{path}: its config")
+    for name in ("architecture", "epoch", "step", "versions", "machine", "samples", "history"):
+        refuse_other_than_plain(payload.get(name), f"{path}: {name}", HISTORY if name == "history" else 1000)
+    config, history = payload["config"], payload.get("history", [])
+    groups = isinstance(config, dict) and all(isinstance(config.get(one), dict) for one in ("model", "data", "trainer"))
+    epochs = isinstance(history, list) and all(isinstance(log, dict) for log in history)
+    if not (groups and epochs and type(payload["epoch"]) is int and isinstance(payload["architecture"], str)):
+        raise ValueError(f"{path} is no checkpoint of humanseg: its config, history or epoch is none of a run")
 
 
 def _refuse_bomb(archive: zipfile.ZipFile, path: Path) -> None:

@@ -57,7 +57,7 @@ COLOUR = Rule(
 )
 GROUP = Rule(lambda value: isinstance(value, dict), "one of its choices")
 SIZE = Rule(
-    lambda value: isinstance(value, int) and 32 <= value <= 8192 and value % 32 == 0,
+    lambda value: isinstance(value, int) and 32 <= value <= 4096 and value % 32 == 0,
     "a multiple of 32, as 224 or 320: the network halves it 5 times",
 )
 DEVICES = Rule(
@@ -80,6 +80,12 @@ SMALL = Rule(
         or (isinstance(value, list) and len(value) <= 16 and all(map(SMALL.holds, value)))
     ),
     "a word, numbers up to 1024, true, false or null",
+)
+
+
+ENCODER = Rule(  # timm reads `hf-hub:NAME` and `local-dir:PATH` too
+    lambda value: isinstance(value, str) and len(value) <= 100 and not {":", "/"} & {*value},
+    "the name of an encoder of segmentation-models-pytorch or timm (tu-NAME)",
 )
 
 
@@ -111,12 +117,13 @@ KEYS = {
     "model.classes": Key(whole(1, 255)),
     "model.in_channels": Key(whole(1, 64), optional=True),
     "model.encoder_depth": Key(whole(1, 8), optional=True),
-    **dict.fromkeys(
-        ("model.decoder_*", "model.encoder_output_*", "model.psp_*", "model.upsampling"), Key(SMALL, optional=True)
-    ),
+    "model.upsampling": Key(whole(1, 32), optional=True),
+    "model.encoder_name": Key(ENCODER, optional=True),
+    **dict.fromkeys(("model.decoder_*", "model.encoder_output_*", "model.psp_*"), Key(SMALL, optional=True)),
     "model.encoder_weights": Key(ANYTHING, "free"),  # a run that goes on has its own weights
     "data": Key(GROUP),
     "data.image_size": Key(SIZE),
+    "data.samples": Key(whole(1, 10**6), optional=True),
     "data.batch_size": Key(whole(1, 2**16)),
     "data.val_batch_size": Key(whole(1, 2**16), "machine"),
     "data.num_workers": Key(or_auto(whole(0, 2**14)), "machine"),

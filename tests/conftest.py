@@ -5,13 +5,18 @@ import json
 import logging
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+# Before torch is imported, so that the processes which the tests start inherit them.
+os.environ["OMP_NUM_THREADS"] = "1"  # pytest-xdist has a process for each core already
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a run with more threads does not spin while others need the core
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 
 import cv2
 import numpy as np
@@ -20,6 +25,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from humanseg.cli import commandline  # noqa: F401  registers the resolvers that the YAMLs use
 from humanseg.media.video_writer import VideoWriter
@@ -27,8 +33,9 @@ from humanseg.media.video_writer import VideoWriter
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "eg1800"
 
-# A run that takes seconds: a small network at 32 px on a handful of drawn people.
+# A run that takes less than a second: the default network with a narrow decoder at 32 px on a handful of drawn people.
 TINY = [
+    "+model.decoder_channels=[32,16,16,8,8]",
     "data.samples=24",
     "data.image_size=32",
     "data.batch_size=4",
@@ -73,6 +80,38 @@ def rows(folder: Path, name: str = "metrics.csv") -> list[dict]:
     return list(csv.DictReader((folder / name).open()))
 
 
+def saved(folder: Path, name: str = "last.pt") -> dict:
+    """A checkpoint of a run, as anybody can open it."""
+    return torch.load(folder / "checkpoints" / name, weights_only=True)
+
+
+def weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    """The network's tensors in a checkpoint of a run."""
+    return saved(folder, name)["model"]
+
+
+def board(folder: Path) -> EventAccumulator:
+    """What TensorBoard shows of a run."""
+    return EventAccumulator(str(folder)).Reload()
+
+
+def the_sweep(root: Path) -> Path:
+    """The folder of the one sweep that a test has begun below its tmp_path."""
+    (folder,) = (root / "outputs" / "multirun").glob("*/*")
+    return folder
+
+
+def jobs(sweep: Path) -> dict[str, dict]:
+    """The summaries of a sweep's jobs by their folder's name, in order."""
+    return {file.parent.name: json.loads(file.read_text()) for file in sorted(sweep.glob("*/summary.json"))}
+
+
+def broken_off(folder: Path) -> Path:
+    """Make a finished run look like one that was killed after its last checkpoint."""
+    (folder / "summary.json").write_text(json.dumps(summary(folder) | {"status": "running"}))
+    return folder
+
+
 def call_run_py(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     """``python run.py`` in this process."""
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
@@ -92,14 +131,31 @@ def _close_run_log() -> None:
         handler.close()
 
 
-@pytest.fixture(scope="module")
+def run_into(folder: Path, *arguments: str) -> Path:
+    """``python run.py`` in this process, for fixtures that several tests share; returns the run's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        call_run_py(patch, f"out={folder.parent}/outputs", f"hydra.run.dir={folder}", *arguments)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def trained_once(tmp_path_factory) -> Path:
-    """The folder of a run on photographs in files, for tests that only read it."""
+    """The folder of a run on photographs in files (`people` beside it), for tests that only read it."""
     root = tmp_path_factory.mktemp("trained")
     people = write_people(root / "people", 12)
-    with pytest.MonkeyPatch.context() as patch:
-        call_run_py(patch, *ON_FILES, "data=folder", f"data.root={people}", f"hydra.run.dir={root}/run", f"out={root}")
-    return root / "run"
+    return run_into(root / "run", *ON_FILES, "data=folder", f"data.root={people}")
+
+
+@pytest.fixture(scope="session")
+def tiny_once(tmp_path_factory) -> Path:
+    """The folder of a finished run of `TINY`, for tests that only read it."""
+    return run_into(tmp_path_factory.mktemp("tiny") / "run", *TINY)
+
+
+@pytest.fixture
+def finished(tiny_once, tmp_path) -> Path:
+    """A copy of it of one's own, below the test's `out`."""
+    return Path(shutil.copytree(tiny_once, tmp_path / "outputs" / "train" / "day" / "finished"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Runs of the suite in processes of their own that are killed: forked from one that has imported torch already."""
+"""Runs of the suite in processes of their own, which can be killed: forked from one that is ready, see ready.py."""
 
 import importlib
 import multiprocessing
@@ -11,17 +11,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["humanseg.modes.train", "segmentation_models_pytorch", "albumentations"])
 
 
-def start(log: Path, *arguments: str, at: str | None = None, calls=(1,), number=signal.SIGKILL):
+def start(log: Path, *arguments: str, at: str | None = None, calls=(1,), number=signal.SIGKILL, environment=None):
     """Begin ``python run.py ARGUMENTS``, its output appended to `log`.
 
     Args:
+        environment: variables to add.
         at: ``module:name`` or ``module:Class.name``; the process sends itself the signal `number` when that is called
             for the first time, or for each of the times in `calls`.
     """
-    process = CONTEXT.Process(target=_main, args=(log, arguments, at, calls, number))
+    CONTEXT.set_forkserver_preload(["ready"])  # of no effect where it runs already
+    process = CONTEXT.Process(target=_main, args=(log, arguments, at, calls, number, environment or {}))
     process.start()
     return process
 
@@ -50,10 +51,11 @@ def kill_at(at: str, log: Path, *arguments: str, call: int = 1) -> None:
     finish(log, *arguments, at=at, calls=(call,), code=-signal.SIGKILL)
 
 
-def _main(log: Path, arguments: tuple[str, ...], at: str | None, calls: tuple[int, ...], number: int) -> None:
+def _main(log: Path, arguments: tuple, at: str | None, calls: tuple, number: int, environment: dict[str, str]) -> None:
     # As in a shell on Linux; workers of another forkserver would outlive a killed run.
     multiprocessing.set_start_method("fork", force=True)
     os.environ.pop("HYDRA_FULL_ERROR", None)  # of a test that called run.py in its own process
+    os.environ |= environment
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1), os.dup2(out, 2)
     if at:

@@ -51,5 +51,20 @@ def test_all_wrong_values_are_named_at_once():
         refuse_wrong_values(config)
 
 
+@pytest.mark.parametrize("name", composed()["trainer"])
+def test_nonsense_is_refused_in_each_key_of_the_trainer(name):
+    config = composed()
+    refuse_wrong_values(config)
+    config["trainer"][name] = {"no": "sense"}
+    with pytest.raises(ValueError, match=rf"trainer\.{name}=.*: give "):
+        refuse_wrong_values(config)
+
+
+def test_the_table_names_no_key_that_is_gone():
+    config = composed()
+    known = {*config, *(f"{group}.{key}" for group, node in config.items() if isinstance(node, dict) for key in node)}
+    assert {name for name, rule in KEYS.items() if "*" not in name and not rule.optional} <= known
+
+
 def test_nested_dicts_as_one():
     assert flat({"a": {"b": {"c": 1}, "d": [1]}, "e": None}) == {"a.b.c": 1, "a.d": [1], "e": None}

@@ -11,7 +11,7 @@ from hydra.errors import ConfigCompositionException
 
 from humanseg.cli import hydra_private, launchers
 from humanseg.processes import torch_private
-from humanseg.runs.recorded import CONF
+from humanseg.runs.conf import CONF
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from hydra import compose
 from omegaconf import OmegaConf
+from torch import nn
 
 from humanseg import build, loop, metrics, tally
 from humanseg.benchmark import datapath, network, plain, start, training
@@ -44,9 +45,10 @@ class Bench:
 
     Args:
         seconds: for each figure. folder: where the parts write.
+        network: a checkpoint's; None: a new one.
     """
 
-    def __init__(self, cfg: dict, overrides: list[str], seconds: float, folder: Path):
+    def __init__(self, cfg: dict, overrides: list[str], seconds: float, folder: Path, network: nn.Module | None = None):
         self.cfg, self.overrides, self.seconds, self.folder = cfg, overrides, seconds, folder
         torch.manual_seed(cfg["seed"])
         random.seed(cfg["seed"])
@@ -54,7 +56,7 @@ class Bench:
         self.compute = build.compute(cfg["trainer"], cfg["data"])
         self.loss = build.loss(cfg["loss"], cfg["model"]["classes"]).to(self.compute.device)
         self.data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
-        self.network = build.model(cfg["model"])
+        self.network = network or build.model(cfg["model"])
         if not hasattr(self.data.splits["train"].source, "paths"):
             raise ValueError("mode=benchmark needs photographs in files: data=folder, data=pairs, or data=synthetic")
 

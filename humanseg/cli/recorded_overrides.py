@@ -4,7 +4,9 @@ A run's or sweep's folder may come from a stranger. Hydra reads overrides as a l
 narrow form first: a choice that is a file of conf/, or a key of the config with plain values.
 """
 
+import math
 import re
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,18 +16,24 @@ from hydra.errors import HydraException
 from humanseg.runs import conf, trust
 from humanseg.runs.plain import refuse_other_than_plain
 
-FORM = re.compile(r"(?:\+{0,2}|~)([A-Za-z_][\w.@/-]*)(?:=.*)?", re.DOTALL)
+FORM = re.compile(r"(?:\+{0,2}|~)([A-Za-z_][\w./-]*)(?:=.*)?", re.DOTALL)
 NAME = re.compile(r"[\w-]+")
 SETTING = re.compile(r"[\w.,:|-]{1,200}")  # of a launcher: a partition, a constraint, a number
-OURS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.mode")  # set anew by `resume=`
-SHELL = ("hydra.launcher.setup", "hydra.launcher.additional_parameters")
+OURS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.mode", "data.cache_dir")  # set anew, or this machine's
+MODES = ("train", "test")  # which write into their own folder alone
+LAUNCHER = {
+    *("n_jobs", "batch_size", "pre_dispatch", "verbose", "partition", "account", "qos", "constraint", "exclude"),
+    *("timeout_min", "max_num_timeout", "signal_delay_s", "array_parallelism", "nodes", "tasks_per_node"),
+    *("gpus_per_node", "cpus_per_task", "mem_gb", "name", "stderr_to_stdout"),
+}
+MOST_JOBS = 10_000
 
 
-def usable(recorded: Any, typed: list[str]) -> list[str]:
-    """The recorded overrides, without those that `resume=` sets itself.
+def usable(recorded: Any, typed: list[str], folder: Path) -> list[str]:
+    """The recorded overrides, without those that `resume=` sets itself or that are this machine's to decide.
 
     Args:
-        typed: on this command line. One that is recorded too counts as typed.
+        typed: on this command line. One that is recorded too counts as typed. folder: the run's or sweep's.
 
     Raises:
         ValueError: one is more than a plain value, or names what conf/ has not; all are listed.
@@ -33,13 +41,33 @@ def usable(recorded: Any, typed: list[str]) -> list[str]:
     if not isinstance(recorded, list) or not all(isinstance(item, str) for item in recorded):
         raise ValueError("the recorded overrides are no list of texts")
     refuse_other_than_plain(recorded, "the recorded overrides: number")
-    kept = [item for item in recorded if trust.key_of(item) not in OURS]
+    kept = [item for item in recorded if trust.key_of(item) not in OURS and not _is_elsewhere(item, folder)]
     if strange := [item for item in kept if item not in typed and not _is_plain(item)]:
         raise ValueError(
             f"the recorded overrides name code that no YAML of conf/ names: {'; '.join(strange)[:1000]}. "
             "Where it is your own, name it in a YAML of conf/ or type its override again"
         )
+    if math.prod(_jobs(item) for item in kept) > MOST_JOBS:
+        raise ValueError(f"the recorded overrides make more than {MOST_JOBS} jobs")
     return kept
+
+
+def _is_elsewhere(item: str, folder: Path) -> bool:
+    """Whether an override is an `out` that the folder does not lie in: it was moved, or a stranger chose it."""
+    if trust.key_of(item) != "out":
+        return False
+    named = item.partition("=")[2].strip("'\"")
+    return Path(named).resolve() not in folder.resolve().parents
+
+
+def _jobs(item: str) -> int:
+    """How many jobs an override multiplies a sweep by."""
+    value = OverridesParser.create().parse_override(item).value()
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if isinstance(value, RangeSweep):
+        return int(abs((value.stop - value.start) / (value.step or 1))) + 1
+    return 1
 
 
 def _is_plain(item: str) -> bool:
@@ -54,15 +82,11 @@ def _is_plain(item: str) -> bool:
     if values is None:
         return False
     key = parsed.key_or_group
-    group, _, package = key.partition("@")
-    if (conf.CONF / group).is_dir():
+    if (conf.CONF / key).is_dir():
         names = [name for value in values for name in (value if isinstance(value, list) else [value])]
-        return all(_is_choice(group, name) for name in names) and (
-            not package or bool(re.fullmatch(r"[\w.]+", package))
-        )
+        return all(_is_choice(key, name) for name in names) and (key != "mode" or {*names} <= {*MODES})
     if key.startswith("hydra"):
-        launcher = key.startswith("hydra.launcher.") and not key.startswith(SHELL) and not key.endswith("_")
-        return launcher and all(SETTING.fullmatch(str(value)) for value in values)
+        return key.removeprefix("hydra.launcher.") in LAUNCHER and all(SETTING.fullmatch(str(one)) for one in values)
     return not any(part[:1] == "_" for part in key.split(".")) and all(_is_known(key, value) for value in values)
 
 

@@ -16,7 +16,7 @@ from humanseg.cli.recorded_overrides import usable
 from humanseg.runs import find, recorded, trust
 from humanseg.runs.conf import CONF
 from humanseg.runs.locks import refuse_links
-from humanseg.runs.reading import read_yaml
+from humanseg.runs.reading import read_config, read_yaml
 from humanseg.runs.summary import is_sweep, job_number, read_jobs, read_summary, read_sweep
 
 
@@ -38,7 +38,7 @@ def plan(arguments: list[str]) -> Continuation:
     flags = [argument for argument in arguments if argument.startswith("-") and argument not in ("-m", "--multirun")]
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     folder = find.unfinished(given["resume"].strip("'\""), given.get("out", "outputs"))
-    own = [argument for argument in arguments if not argument.startswith(("-", "resume=", "out="))]  # it has its place
+    own = [argument for argument in arguments if not argument.startswith(("-", "resume="))]
     if mode := given.get("mode"):
         raise ValueError(f"mode={mode}: resume= goes on with {folder} in the mode it was started in")
     refuse_links(folder)
@@ -51,19 +51,18 @@ def _run(folder: Path, flags: list[str], overrides: list[str]) -> Continuation:
     before = summary.get("overrides")
     if before is None:  # it ended before it had written a summary
         before = read_yaml(folder / ".hydra" / "overrides.yaml")
-    before = usable(before, overrides)
+    before = usable(before, overrides, folder)
     together = merge(before, overrides)
     if any(override.startswith("experiment=") for override in overrides):
         raise ValueError("experiment= can't be typed beside resume=, which brings its own: type the keys to change")
     if overrides and "choices" in summary and any((folder / "checkpoints").glob("*.pt")):
-        own = recorded.in_todays_names(read_yaml(folder / "config.yaml"))
+        own = recorded.in_todays_names(read_config(folder / "config.yaml"))
         choices = trust.safe_choices(summary["choices"])
-        trust.refuse_strange(own, trust.ALL, trust.typed_keys(overrides, choices), f"{folder / 'config.yaml'}")
         config_rules.refuse_other_run(own, recorded.with_overrides(own, choices, _composed(together), overrides))
     where = [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
-    return Continuation(
-        folder, [*flags, *together, *where], summary.get("status") == "completed" and together == merge(before, [])
-    )
+    anew = [override for override in overrides if trust.key_of(override) != "out"]  # the run has its place
+    finished = summary.get("status") == "completed" and merge(before, anew) == merge(before, [])
+    return Continuation(folder, [*flags, *together, *where], finished)
 
 
 def _sweep(folder: Path, flags: list[str], overrides: list[str]) -> Continuation:
@@ -79,7 +78,7 @@ def _sweep(folder: Path, flags: list[str], overrides: list[str]) -> Continuation
         raise ValueError(
             f"{folder}: its sweeper chose the jobs as it went and can't be started again; each job can: resume={folder}/JOB"
         )
-    before = usable([*sweep["overrides"], *sweep["hydra"]], overrides)
+    before = usable([*sweep["overrides"], *sweep["hydra"]], overrides, folder)
     together = merge(before, overrides)
     return Continuation(
         folder,

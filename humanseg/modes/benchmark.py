@@ -2,7 +2,7 @@
 
 import logging
 
-from humanseg import checkpoint
+from humanseg import build, checkpoint
 from humanseg.benchmark import network, people, training
 from humanseg.benchmark.bench import PARTS, Bench, composed
 from humanseg.benchmark.figures import Figure, as_json, table
@@ -32,9 +32,8 @@ def run(config: dict, job: Job) -> None:
     cfg, overrides = on_files(config, job, saved)
     refuse_wrong_values(cfg, complete=not saved)
     begun = job.begin()
-    bench = Bench(cfg, overrides, config["seconds"], job.folder)
-    if saved:
-        checkpoint.load_weights(bench.network, saved, path)
+    network_of_checkpoint = build.model_of(saved, cfg["model"], path) if saved else None
+    bench = Bench(cfg, overrides, config["seconds"], job.folder, network_of_checkpoint)
 
     log.info("run        %s", job.folder)
     measured = bench.measured() | {"ckpt": str(path) if path else None}

@@ -15,7 +15,7 @@ from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
-from humanseg.runs import find, provenance, recorded, trust
+from humanseg.runs import find, provenance, recorded
 from humanseg.runs.job import Job
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,6 @@ def _config(composed: dict, job: Job, saved: dict | None) -> dict:
         overrides = [override for override in job.overrides if not override.startswith("experiment=")]
         saved["config"]["trainer"] = composed["trainer"] | saved["config"]["trainer"]  # an older version had fewer keys
         cfg = recorded.with_overrides(saved["config"], saved["choices"], composed, overrides)
-        keys = trust.typed_keys(job.typed, saved["choices"])
-        trust.refuse_strange(cfg, trust.ALL, keys, "the checkpoint's config")
         refuse_other_run(saved["config"], cfg)
     refuse_wrong_values(cfg)
     return cfg

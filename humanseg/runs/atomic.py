@@ -1,12 +1,14 @@
 """The one way to write a file: whole or not at all, also where the power fails."""
 
 import csv
+import errno
 import io
 import json
 import math
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,12 +77,16 @@ def flush(path: Path) -> None:
 
 
 def no_link(path: str, flags: int) -> int:
-    """For the `opener` of open(): refuse a link, which could lead to another file.
+    """For the `opener` of open(): refuse a link, which could lead to another file, and what is no file.
 
     Raises:
-        OSError: it is a link.
+        OSError: it is one of these.
     """
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)  # a pipe would make it wait
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no regular file", path)
+    return descriptor
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -61,8 +61,11 @@ def refuse_links(folder: Path) -> None:
     """
     for parent, folders, files in os.walk(folder):
         for name in folders + files:
-            if os.path.islink(path := os.path.join(parent, name)):
+            path = os.path.join(parent, name)
+            if os.path.islink(path):
                 raise ValueError(f"{path} is a link, which the folder of a run may not hold: copy what it leads to")
+            if not (os.path.isfile(path) or os.path.isdir(path)):
+                raise ValueError(f"{path} is neither a file nor a folder, which the folder of a run may not hold")
 
 
 def holds(folder: Path) -> bool:

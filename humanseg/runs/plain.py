@@ -8,13 +8,13 @@ LENGTH = 10_000  # characters of a text
 LARGEST = 2**63  # of a whole number
 
 
-def refuse_other_than_plain(value: Any, what: str) -> None:
+def refuse_other_than_plain(value: Any, what: str, items: int = ITEMS) -> None:
     """Hold a value against plain data: texts, numbers, booleans, None, and lists and dicts of them, of a bounded size.
 
     A text with `${` is refused too: OmegaConf would read it as an interpolation.
 
     Args:
-        what: the name of the record, for the sentence.
+        what: the name of the record, for the sentence. items: at most, in all dicts and lists together.
 
     Raises:
         ValueError: it holds something else, is nested too deeply or too large; the key is named.
@@ -24,7 +24,7 @@ def refuse_other_than_plain(value: Any, what: str) -> None:
     while left:
         node, path, depth = left.pop()
         count += 1
-        reason = _reason(node, depth, count)
+        reason = _reason(node, depth, count, items)
         if reason:
             raise ValueError(f"{what}{_place(path)} {reason}")
         if isinstance(node, dict):
@@ -32,17 +32,17 @@ def refuse_other_than_plain(value: Any, what: str) -> None:
                 if type(key) is not str or len(key) > LENGTH or "${" in key:
                     raise ValueError(f"{what}{_place(path)} has a key that is no plain text")
             left += [(item, (*path, key), depth + 1) for key, item in node.items()]
-        elif isinstance(node, list | tuple):
+        elif isinstance(node, list):
             left += [(item, (*path, str(index)), depth + 1) for index, item in enumerate(node)]
 
 
-def _reason(node: Any, depth: int, count: int) -> str:
+def _reason(node: Any, depth: int, count: int, items: int) -> str:
     """Why a node is no plain data; empty where it is."""
-    if count > ITEMS:
-        return f"holds more than {ITEMS} values"
+    if count > items:
+        return f"holds more than {items} values"
     if depth > DEPTH:
         return f"is nested more than {DEPTH} deep"
-    if type(node) not in (str, int, float, bool, type(None), dict, list, tuple):
+    if type(node) not in (str, int, float, bool, type(None), dict, list):
         return f"is a {type(node).__name__}, not plain data"
     if isinstance(node, str):
         if len(node) > LENGTH:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from humanseg.runs.plain import refuse_other_than_plain
+
 LARGEST = 64_000_000  # bytes; sweep.json of a thousand jobs has one
 
 
@@ -34,6 +36,17 @@ def read_json(path: Path) -> dict:
     except (OSError, ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
+
+
+def read_config(path: Path) -> dict:
+    """A recorded config.yaml; errors as for `read_yaml`, and for one that has not the groups of a run."""
+    config = read_yaml(path)
+    refuse_other_than_plain(config, str(path))
+    if not isinstance(config, dict) or not all(
+        isinstance(config.get(group), dict) for group in ("model", "data", "trainer")
+    ):
+        raise ValueError(f"{path} is no config of a run")
+    return config
 
 
 def read_yaml(path: Path) -> Any:

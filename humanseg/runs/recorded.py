@@ -20,9 +20,7 @@ def checkpoint_config(payload: dict, composed: dict, typed: list[str], parts: tu
     """
     if any(override.startswith("experiment=") for override in typed):
         raise ValueError("experiment= can't be typed beside ckpt=, which brings its own: type the keys to change")
-    merged = with_overrides(payload["config"], payload["choices"], composed, typed)
-    trust.refuse_strange(merged, parts, trust.typed_keys(typed, payload["choices"]), "the checkpoint's config")
-    merged["trainer"] |= of_this_machine(composed, "trainer")
+    merged = with_overrides(payload["config"], payload["choices"], composed, typed, parts)
     merged["model"]["encoder_weights"] = None
     return merged
 
@@ -37,46 +35,75 @@ def in_todays_names(config: dict) -> dict:
     """A recorded config of an older version, with what has another name by now."""
     augment = config.get("augment")
     if isinstance(augment, dict) and augment.get("_target_") == "humanseg.data.augment.compose":
-        return config | {"augment": {"_target_": "albumentations.Compose", "transforms": augment["transforms"]}}
+        return config | {"augment": {"_target_": "albumentations.Compose", "transforms": augment.get("transforms")}}
     return config
 
 
-def with_overrides(config: dict, choices: dict[str, str], composed: dict, overrides: list[str]) -> dict:
+def with_overrides(
+    config: dict, choices: dict[str, str], composed: dict, overrides: list[str], parts: tuple[str, ...] = trust.ALL
+) -> dict:
     """A recorded config with overrides: image_size, mean, std and padding stay unless an override names them.
 
-    How this machine reads the data (its cache and workers) is what `composed` has: a stranger's checkpoint has no say in it.
+    What overrides replace is cut out first, and the rest, all that comes from the record, is held against conf/.
 
     Args:
         choices: the config groups' choices it was composed from; one of them given again changes nothing.
-        composed, overrides: as for `checkpoint_config`.
+        composed: the config as Hydra composed it, resolved. overrides: whose keys are taken from it.
+        parts: the groups that are built from the result.
+
+    Raises:
+        ValueError: the record names what the suite's conf/ does not.
     """
+    cut = [path for path in map(_path, overrides) if path and path[0] in config]
+    cut = [
+        path for path in cut if path[1:] or path[0] not in trust.ALL or _replaces(path[0], choices, composed, overrides)
+    ]
+    sizes = {key: config["data"][key] for key in ("image_size", "mean", "std", "pad_value") if key in config["data"]}
     merged = copy.deepcopy(config)
-    merged["data"] |= of_this_machine(composed, "data")
-    sizes = {key: config["data"][key] for key in ("image_size", "mean", "std", "pad_value")}
-    parts = [(key_of(override), override.partition("=")[2], override[:1] == "~") for override in overrides]
-    for key, choice, deleted in sorted(parts, key=lambda part: part[0] not in choices):  # a group before its keys
-        if key in choices:
-            if choice != choices[key] and key in composed:
-                merged[key] = composed[key]
-                if key == "data":
-                    merged["data"] = composed["data"] | sizes
-        elif key.split(".")[0] in config:
-            path = key.split(".")
-            _put(merged, path, _get(composed, path))
-            if deleted:
-                del _get(merged, path[:-1])[path[-1]]
+    for path in cut:
+        _put(merged, path, MISSING)
+    trust.refuse_strange(merged, parts, "the recorded config")
+    for path in sorted(cut, key=len):  # a group before its keys
+        _put(merged, path, _get(composed, path))
+        if path == ["data"] and isinstance(merged.get("data"), dict):
+            merged["data"] |= sizes
+    for group in ("data", "trainer"):
+        merged[group] |= of_this_machine(composed, group)
+    config_rules.refuse_wrong_values(merged, complete=False)
     return merged
 
 
+MISSING = object()
+
+
+def _path(override: str) -> list[str]:
+    """The path of an override's key in the config; empty for a group of another package and for Hydra's own."""
+    key = key_of(override)
+    return [] if "/" in key or "@" in key or key.startswith("hydra.") else key.split(".")
+
+
+def _replaces(group: str, choices: dict[str, str], composed: dict, overrides: list[str]) -> bool:
+    """Whether overrides take another choice of a group than the recorded one, or take the group away."""
+    given = [override for override in overrides if key_of(override) == group]
+    return any(one[:1] == "~" or one.partition("=")[2] != choices.get(group) for one in given)
+
+
 def _get(node: Any, path: list[str]) -> Any:
+    """The value at a path; MISSING where there is none."""
     for name in path:
-        node = node.get(name) if isinstance(node, dict) else None
+        node = node.get(name, MISSING) if isinstance(node, dict) else MISSING
     return node
 
 
 def _put(node: dict, path: list[str], value: Any) -> None:
+    """Put a value at a path; MISSING takes away what is there."""
     for name in path[:-1]:
         if not isinstance(node.get(name), dict):
+            if value is MISSING:
+                return
             node[name] = {}
         node = node[name]
-    node[path[-1]] = value
+    if value is MISSING:
+        node.pop(path[-1], None)
+    else:
+        node[path[-1]] = value

@@ -20,12 +20,13 @@ class Run:
         self.checkpoints = folder / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
         before = read_summary(folder)
-        self.started = time.monotonic() - (before.get("seconds") or 0)
+        seconds = before.get("seconds")
+        self.started = time.monotonic() - (seconds if isinstance(seconds, int | float) else 0)
         told = {"status": "running", "folder_name": folder.name, "mode": mode, "ranked": ranked}
         self.summary = before | told | facts | {"environment": provenance.environment()}
         self.summary.pop("error", None)
         if before:
-            self.summary["earlier"] = [*before.get("earlier", []), before["environment"]]
+            self.summary["earlier"] = [*before.get("earlier", []), before.get("environment")]
         write_json(folder / "summary.json", self.summary)
         if patch := provenance.git("diff", "HEAD"):
             write_text(folder / "code.patch", patch + "\n")
@@ -54,7 +55,23 @@ def read_summary(folder: Path) -> dict:
 
 def read_sweep(folder: Path) -> dict:
     """A sweep's sweep.json: status, overrides, hydra, jobs, started, ended_before; empty where it can't be read."""
-    return read_json(folder / "sweep.json")
+    sweep = read_json(folder / "sweep.json")
+    return sweep if _is_sweeps(sweep) else {}
+
+
+def _is_sweeps(told: dict) -> bool:
+    """Whether what a sweep.json holds is what a sweep writes."""
+    lists = (
+        [told.get("overrides"), told.get("hydra"), *(told.get("jobs") or [])] if _is_list(told.get("jobs")) else [None]
+    )
+    texts = all(isinstance(one, list) and all(isinstance(item, str) for item in one) for one in lists)
+    numbers = all(isinstance(told.get(name, 0), int | float) for name in ("started", "ended_before"))
+    environment = told.get("environment", {})
+    return texts and numbers and isinstance(environment, dict) and isinstance(environment.get("command", ""), str)
+
+
+def _is_list(value: object) -> bool:
+    return value is None or isinstance(value, list)
 
 
 def is_sweep(folder: Path) -> bool:
@@ -66,7 +83,7 @@ def read_jobs(sweep: Path) -> list[dict]:
     """The summaries of a sweep's jobs in their order, each with its `folder`."""
     folders = [file.parent for file in sweep.glob("*/summary.json")]
     numbered = sorted(folders, key=lambda folder: (job_number(folder.name), folder.name))
-    return [{"folder": folder, **read_summary(folder)} for folder in numbered]
+    return [read_summary(folder) | {"folder": folder} for folder in numbered]
 
 
 def job_number(name: str) -> int:

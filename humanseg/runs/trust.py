@@ -37,20 +37,13 @@ def safe_choices(choices: Any) -> dict[str, str]:
     return {group: choice for group, choice in choices.items() if group in ALL and conf.has_choice(group, choice)}
 
 
-def typed_keys(overrides: list[str], choices: dict[str, str]) -> set[str]:
-    """The keys whose values come from overrides; a group that was given as it was recorded keeps the recorded values."""
-    pairs = [(key_of(override), override.partition("=")[2]) for override in overrides]
-    return {key for key, value in pairs if choices.get(key) != value}
-
-
-def refuse_strange(
-    config: dict, parts: tuple[str, ...], keys: set[str] = frozenset(), what: str = "the config"
-) -> None:
+def refuse_strange(config: dict, parts: tuple[str, ...], what: str = "the config") -> None:
     """Hold a recorded config against conf/ and the table of keys.
 
+    What is typed has been cut out of it before.
+
     Args:
-        parts: the groups that are built from it. keys: those whose values are not the record's, but were typed.
-        what: the record, for the sentence.
+        parts: the groups that are built from it. what: the record, for the sentence.
 
     Raises:
         ValueError: it is no plain data, or names code, keys or nested nodes that conf/ does not have, or wrong values.
@@ -59,9 +52,9 @@ def refuse_strange(
     problems = []
     for group in parts:
         if group in config:
-            problems += _strange(config[group], conf.shape(group), (group,), (), keys)
+            problems += _strange(config[group], conf.shape(group), group, ())
     known = config.get("metrics", [])
-    if "metrics" not in keys and isinstance(known, list):
+    if isinstance(known, list):
         problems += [f"metrics: {name}" for name in known if "." in str(name) and name not in conf.metrics()]
     if problems:
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
@@ -77,42 +70,36 @@ def strange_at(node: Any, group: str, path: list[str]) -> list[str]:
     shape, place = conf.shape(group), ()
     for name in path:
         place = (*place, conf.ANY if place in shape.open else name)
-    return _strange(node, shape, (group, *path), place, set())
+    return _strange(node, shape, ".".join((group, *path)), place)
 
 
-def _strange(node: Any, shape: conf.Shape, path: tuple[str, ...], place: conf.Place, keys: set[str]) -> list[str]:
+def _strange(node: Any, shape: conf.Shape, name: str, place: conf.Place) -> list[str]:
     """What a part of a group holds that the YAMLs of the group do not have at its place."""
-    name = ".".join(path)
-    if name in keys:
-        return []
     if isinstance(node, list):
-        within = (_strange(item, shape, (*path, str(at)), (*place, conf.ANY), keys) for at, item in enumerate(node))
+        within = (_strange(item, shape, f"{name}.{at}", (*place, conf.ANY)) for at, item in enumerate(node))
         return [problem for problems in within for problem in problems]
     if not isinstance(node, dict):
         return []
-    target, problems = node.get("_target_"), []
-    if "_target_" in node and f"{name}._target_" not in keys:
-        if target not in shape.targets.get(place, ()):
-            return [f"{name}._target_={target}"]
-        problems += _strange_keys(node, target, shape, name, keys)
-    elif special := [key for key in node if key[:1] == "_" and key != "_target_"]:
-        problems += [f"{name}.{key}" for key in special if "_target_" not in node]
+    problems = [f"{name} has the key {key[:100]!r}" for key in node if not re.fullmatch(r"[\w-]+|[\w-]+(\.\w+)+", key)]
+    if "_target_" in node:
+        target = node["_target_"]
+        if not isinstance(target, str) or target not in shape.targets.get(place, ()):
+            return [f"{name}._target_={str(target)[:200]}"]
+        problems += _strange_keys(node, target, shape, name)
+    else:
+        problems += [f"{name}.{key}" for key in node if key[:1] == "_"]
     for key, item in node.items():
-        below = (*place, conf.ANY if place in shape.open else key)
-        problems += _strange(item, shape, (*path, key), below, keys)
+        problems += _strange(item, shape, f"{name}.{key}", (*place, conf.ANY if place in shape.open else key))
     return problems
 
 
-def _strange_keys(node: dict, target: str, shape: conf.Shape, name: str, keys: set[str]) -> list[str]:
+def _strange_keys(node: dict, target: str, shape: conf.Shape, name: str) -> list[str]:
     """Arguments that neither a YAML nor the table of keys has for a target."""
     found = []
     for key, value in node.items():
-        dotted = f"{name}.{key}"
-        if key == "_target_" or dotted in keys:
-            continue
         if key[:1] == "_":
-            if (key, str(value)) not in shape.special[target]:
-                found.append(f"{dotted}={value}")
-        elif key not in shape.keys[target] and not config_rules.has_rule(dotted):
-            found.append(dotted)
+            if key != "_target_" and (key, str(value)) not in shape.special[target]:
+                found.append(f"{name}.{key}={value}")
+        elif key not in shape.keys[target] and not config_rules.has_rule(f"{name}.{key}"):
+            found.append(f"{name}.{key}")
     return found

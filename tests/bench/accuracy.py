@@ -27,7 +27,7 @@ from humanseg import build, loop, metrics
 from humanseg.compute import Compute
 from humanseg.data.augment import Grain, Reframe, Tint
 from humanseg.data.loading import Data
-from humanseg.runs.recorded import CONF
+from humanseg.runs.conf import CONF
 
 SIZE, EPOCHS, SEEDS = 160, 4, (0, 1, 2)
 

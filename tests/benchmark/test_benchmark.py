@@ -58,21 +58,14 @@ def test_each_figure_is_finite_has_a_unit_and_is_in_the_table(run, parts, monkey
     assert stated < written["measured"].keys()
 
 
-def test_photographs_of_ones_own_a_checkpoint_and_the_templates_row(run, people, monkeypatch):
+def test_photographs_of_ones_own_a_checkpoint_and_the_templates_row(run, tiny_once, people, monkeypatch):
     monkeypatch.setattr("humanseg.inference.engines.is_there", lambda backend: False)
-    trained = run(*TINY)
-    done = run(
-        "mode=benchmark",
-        "seconds=0.01",
-        "parts=[model]",
-        f"ckpt={trained.folder}",
-        "data=folder",
-        f"data.root={people}",
-    )
+    own = [f"ckpt={tiny_once}", "data=folder", f"data.root={people}"]
+    done = run("mode=benchmark", "seconds=0.01", "parts=[model]", *own)
     by_name, written = found(done.folder)
     assert not (done.folder / "people").exists() and written["measured"]["image_size"] == 32
     assert written["row"].keys() == {"Model", "Parameters", "FLOPs", "CPU time", "GPU time", "mIoU"}
-    assert written["row"]["Parameters"] == "6.63M" and written["row"]["GPU time"] == "-"
+    assert written["row"]["Parameters"] == "2.65M" and written["row"]["GPU time"] == "-"
     assert written["row"]["mIoU"] == f"{100 * by_name['model', network.MIOU]['value']:.2f}%"
     assert "| Model | Parameters | FLOPs | CPU time | GPU time | mIoU |\n" in done.stdout
     assert "| " + " | ".join(written["row"].values()) + " |" in done.stdout

@@ -1,15 +1,14 @@
 """A run that is killed anywhere, as often as one likes, and resumed ends as one that was never touched: to the bit."""
 
-import csv
-import json
 import random
 import signal
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, rows, saved, summary
 from killing import finish, kill_after, kill_at, start
 
 BASE = [item for item in TINY if "num_workers" not in item and "steps_per_epoch" not in item]
@@ -34,23 +33,19 @@ def result(folder: Path) -> tuple[dict, list[dict]]:
     """All of a run that must be the same: the checkpoints' tensors and history, and metrics.csv, times aside."""
     checkpoints = {}
     for name in ("last.pt", "best.pt"):
-        saved = torch.load(folder / "checkpoints" / name, weights_only=True)
+        found = saved(folder, name)
         parts = ("epoch", "step", "model", "ema", "ema_updates", "optimizers", "schedule", "random")
-        history = [untimed(row) for row in saved["history"]]
-        checkpoints[name] = {part: saved[part] for part in parts} | {"history": history}
-    return checkpoints, [untimed(row) for row in csv.DictReader((folder / "metrics.csv").open())]
+        history = [untimed(row) for row in found["history"]]
+        checkpoints[name] = {part: found[part] for part in parts} | {"history": history}
+    return checkpoints, [untimed(row) for row in rows(folder)]
 
 
 def untimed(row: dict) -> dict:
     return {name: value for name, value in row.items() if not name.startswith("time/")}
 
 
-def status(folder: Path) -> str:
-    return json.loads((folder / "summary.json").read_text())["status"]
-
-
 def assert_same(folder: Path, expected: tuple[dict, list[dict]]) -> None:
-    assert status(folder) == "completed"
+    assert summary(folder)["status"] == "completed"
     found = result(folder)
     assert found[1] == expected[1]
     torch.testing.assert_close(found[0], expected[0], rtol=0, atol=0)
@@ -72,14 +67,20 @@ class Straight:
         return [f"resume={folder}/run"] if begun else [*self.arguments, f"hydra.run.dir={folder}/run"]
 
 
-@pytest.fixture(scope="module", params=RECIPES)
-def straight(request, tmp_path_factory) -> Straight:
-    return Straight(tmp_path_factory.mktemp("straight"), request.param)
-
-
 @pytest.fixture(scope="module")
-def simple(tmp_path_factory) -> Straight:
-    return Straight(tmp_path_factory.mktemp("simple"), "workers, accumulation, average, onecycle")
+def straights(tmp_path_factory):
+    """The untouched run of a recipe, which is made once."""
+    return cache(lambda recipe: Straight(tmp_path_factory.mktemp("straight"), recipe))
+
+
+@pytest.fixture(params=RECIPES)
+def straight(request, straights) -> Straight:
+    return straights(request.param)
+
+
+@pytest.fixture
+def simple(straights) -> Straight:
+    return straights("workers, accumulation, average, onecycle")
 
 
 def kill_and_resume(straight: Straight, place: Path, kills: int, seed: int) -> None:
@@ -134,7 +135,7 @@ def test_a_kill_in_each_phase_changes_nothing(simple, tmp_path):
     """One run that dies in all of them, one after another."""
     for at in PHASES:
         kill_at(at, tmp_path / "log", *simple.beginning(tmp_path))
-    if status(tmp_path / "run") != "completed":
+    if summary(tmp_path / "run")["status"] != "completed":
         finish(tmp_path / "log", *simple.beginning(tmp_path))
     assert_same(tmp_path / "run", simple.result)
 
@@ -155,8 +156,7 @@ def test_a_signal_saves_says_how_to_go_on_and_changes_nothing(simple, tmp_path, 
     told = finish(tmp_path / "log", *arguments, at=at, calls=(2,), number=number, code=code)
     assert f"{number.name}: finishing the step" in told
     assert f"interrupted: python run.py resume={tmp_path}/run goes on" in told and "Traceback" not in told
-    assert status(tmp_path / "run") == "interrupted"
-    assert torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)["step"] in (2, 4)
+    assert summary(tmp_path / "run")["status"] == "interrupted" and saved(tmp_path / "run")["step"] in (2, 4)
     finish(tmp_path / "log", *simple.beginning(tmp_path))
     assert_same(tmp_path / "run", simple.result)
 
@@ -164,14 +164,16 @@ def test_a_signal_saves_says_how_to_go_on_and_changes_nothing(simple, tmp_path, 
 def test_a_second_ctrl_c_stops_at_once(simple, tmp_path):
     arguments = [*simple.beginning(tmp_path), "trainer.save_minutes=null"]
     finish(tmp_path / "log", *arguments, at="humanseg.loop:total_loss", calls=(1, 2), number=signal.SIGINT, code=130)
-    assert status(tmp_path / "run") == "interrupted" and not list((tmp_path / "run" / "checkpoints").iterdir())
+    assert summary(tmp_path / "run")["status"] == "interrupted" and not list(
+        (tmp_path / "run" / "checkpoints").iterdir()
+    )
 
 
 def test_a_signal_while_it_starts_stops_at_once(simple, tmp_path):
     told = finish(
         tmp_path / "log", *simple.beginning(tmp_path), at="humanseg.build:model", number=signal.SIGTERM, code=143
     )
-    assert "goes on" in told and status(tmp_path / "run") == "interrupted"
+    assert "goes on" in told and summary(tmp_path / "run")["status"] == "interrupted"
 
 
 def test_two_processes_can_not_go_on_with_one_run(simple, tmp_path):

@@ -1,8 +1,8 @@
 """Jobs of a sweep at once: the same results as one after another, a GPU each, and nothing lost when they are stopped."""
 
-import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, composed
+from conftest import TINY, composed, jobs, rows, weights
 from hydra.core.plugins import Plugins
 from killing import finish
 from omegaconf import OmegaConf
@@ -19,33 +19,41 @@ from humanseg.cli import launchers
 from humanseg.processes import hardware
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-SWEEP = ["-m", *TINY, "trainer.threads=1", "seed=0,1,2"]
+SWEEP = ["-m", *TINY, "trainer.threads=1", "data.batch_size=4,5,999"]  # the third one fails
+NOT_COMPARED = ("seconds", "images_per_second", "overrides")  # times and places
 
 
-def jobs(sweep: Path) -> list[Path]:
-    return sorted(file.parent for file in sweep.glob("*/summary.json"))
+def statuses(sweep: Path) -> list[str]:
+    return [told["status"] for told in jobs(sweep).values()]
 
 
-def summaries(sweep: Path) -> list[dict]:
-    return [json.loads((job / "summary.json").read_text()) for job in jobs(sweep)]
-
-
-def weights(job: Path) -> dict[str, torch.Tensor]:
-    return torch.load(job / "checkpoints" / "last.pt", weights_only=True)["model"]
+def ranked(sweep: Path) -> list[dict]:
+    """The leaderboard, times and places aside."""
+    return [
+        {key: value for key, value in row.items() if key not in NOT_COMPARED} for row in rows(sweep, "leaderboard.csv")
+    ]
 
 
 def assert_same(sweep: Path, other: Path) -> None:
-    """To the bit, for each of the sweep's jobs."""
-    for job in jobs(sweep):
-        torch.testing.assert_close(weights(job), weights(other / job.name), rtol=0, atol=0)
+    """To the bit, for each of the sweep's jobs that has ended well."""
+    for name, told in jobs(sweep).items():
+        if told["status"] == "completed":
+            torch.testing.assert_close(weights(sweep / name), weights(other / name), rtol=0, atol=0)
 
 
 @pytest.fixture(scope="module")
 def in_turn(tmp_path_factory) -> Path:
-    """The sweep's folder where its jobs ran one after another."""
+    """The sweep's folder where its jobs ran one after another and none was stopped."""
     folder = tmp_path_factory.mktemp("in_turn")
-    finish(folder / "log", *SWEEP, f"out={folder}", f"hydra.sweep.dir={folder}/sweep")
+    (folder / "stopped").touch()
+    typed = [*SWEEP, stop_of(folder), f"out={folder}", f"hydra.sweep.dir={folder}/sweep"]
+    here = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+    finish(folder / "log", *typed, code=1, environment={"PYTHONPATH": here})
     return folder / "sweep"
+
+
+def stop_of(folder: Path) -> str:
+    return stopping(folder / "stopped", signal.SIGTERM, parent=True)
 
 
 def stop_once(record, writer, step, marker: str, number: int, parent: bool) -> None:
@@ -63,32 +71,39 @@ def stopping(marker: Path, number: int, parent: bool = False) -> str:
 @pytest.fixture
 def importable(monkeypatch):
     """Other processes find the callbacks of this file."""
-    here = Path(__file__).parent
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
+    return {"PYTHONPATH": os.environ["PYTHONPATH"]}
 
 
 def test_jobs_of_joblib_give_the_same_and_a_sweep_that_is_stopped_goes_on(importable, cli, in_turn, tmp_path):
-    stop = stopping(tmp_path / "stopped", signal.SIGTERM, parent=True)
-    done = cli(*SWEEP, *JOBLIB, f"hydra.sweep.dir={tmp_path}/sweep", stop, code=143)
-    assert f"interrupted: python run.py resume={tmp_path}/sweep goes on" in done.stdout
-    assert "Traceback" not in done.stderr
-    states = [one["status"] for one in summaries(tmp_path / "sweep")]
-    assert "interrupted" in states and len(states) < 3  # those at work have saved, no other was begun
-    cli(f"resume={tmp_path}/sweep", stop)
-    assert {one["status"] for one in summaries(tmp_path / "sweep")} == {"completed"}
-    assert_same(tmp_path / "sweep", in_turn)
+    sweep = tmp_path / "sweep"
+    stop = stop_of(in_turn.parent)
+    (in_turn.parent / "stopped").unlink()
+    told = cli(*SWEEP, *JOBLIB, f"hydra.sweep.dir={sweep}", stop, code=143)  # joblib's processes outlive a forked one
+    assert f"interrupted: python run.py resume={sweep} goes on" in told.stdout and "Traceback" not in told.stderr
+    assert "interrupted" in statuses(sweep) and len(jobs(sweep)) < 3  # those at work have saved, no other was begun
+    (first,) = in_turn.glob("0_*")
+    shutil.rmtree(sweep / first.name)
+    done = shutil.copytree(first, sweep / first.name) / "checkpoints" / "last.pt"  # as if it had been completed
+    written = done.stat().st_mtime_ns
+
+    told = cli(f"resume={sweep}", stop, code=1)
+    assert statuses(sweep) == ["completed", "completed", "failed"] and "mend what failed" in told.stderr
+    assert ranked(sweep) == ranked(in_turn) and done.stat().st_mtime_ns == written
+    assert_same(sweep, in_turn)
 
 
-def test_a_job_of_submitit_that_is_pre_empted_is_queued_again_and_goes_on(importable, cli, in_turn, tmp_path):
-    stop = stopping(tmp_path / "stopped", signal.SIGUSR2)
-    told = cli(
-        *SWEEP[:-1], "seed=0,1", "hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}/sweep", stop
-    ).stdout
-    states = summaries(tmp_path / "sweep")
-    assert [one["status"] for one in states] == ["completed"] * 2 and "runs:  2 completed" in told
+def test_a_job_of_submitit_that_is_pre_empted_is_queued_again_and_goes_on(importable, in_turn, tmp_path):
+    sweep, stop = tmp_path / "sweep", stopping(tmp_path / "stopped", signal.SIGUSR2)
+    swept = ["data.batch_size=4,5", "hydra/launcher=submitit_local", f"hydra.sweep.dir={sweep}"]
+    told = finish(tmp_path / "log", *SWEEP[:-1], *swept, stop, environment=importable)
+    assert statuses(sweep) == ["completed"] * 2 and "runs:  2 completed" in told
+    states = jobs(sweep).values()
     assert sum("earlier" in one for one in states) == 1  # began twice
-    assert all("seed=0,1" in one["environment"]["command"] for one in states)  # what was typed, not submitit's own
-    assert_same(tmp_path / "sweep", in_turn)
+    assert all(
+        "batch_size=4,5" in one["environment"]["command"] for one in states
+    )  # what was typed, not submitit's own
+    assert_same(sweep, in_turn)
 
 
 def hydra(launcher: str, **settings) -> OmegaConf:

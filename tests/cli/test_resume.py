@@ -1,37 +1,40 @@
 """``resume=``: what goes on, what wins, what is refused, and what a damaged checkpoint costs."""
 
 import json
+import os
 import shutil
+import zipfile
 from pathlib import Path
 
+import conftest
 import pytest
 import torch
 import yaml
-from conftest import ON_FILES, TINY, composed, rows, summary, write_people
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from conftest import ON_FILES, TINY, broken_off, composed, rows, run_into, summary, weights, write_people
 
 from humanseg.runs import recorded
 
 ONE_EPOCH = [*TINY, "trainer.epochs=1", "scheduler=constant"]
 
 
-def weights(folder: Path, name: str = "last.pt") -> dict:
-    return torch.load(folder / "checkpoints" / name, weights_only=True)["model"]
-
-
 def content(folder: Path) -> dict:
     return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file() and file.name != ".lock"}
 
 
-def stopped(folder: Path) -> Path:
-    """Make a finished run look like one that was killed after its last checkpoint."""
-    told = summary(folder) | {"status": "running"}
-    (folder / "summary.json").write_text(json.dumps(told))
-    return folder
+@pytest.fixture(scope="module")
+def one_epoch_once(tmp_path_factory) -> Path:
+    """A finished run of one epoch, which no test changes."""
+    return run_into(tmp_path_factory.mktemp("one_epoch") / "run", *ONE_EPOCH)
 
 
-def test_a_finished_run_says_so_and_is_left_alone(run):
-    folder = run(*ONE_EPOCH).folder
+@pytest.fixture
+def one_epoch(one_epoch_once, tmp_path) -> Path:
+    """A copy of it of one's own."""
+    return Path(shutil.copytree(one_epoch_once, tmp_path / "run"))
+
+
+def test_a_finished_run_says_so_and_is_left_alone(run, one_epoch):
+    folder = one_epoch
     before = content(folder)
     for typed in (folder, folder / "checkpoints" / "last.pt"):
         assert f"{folder} is finished" in run(f"resume={typed}").stdout
@@ -57,24 +60,24 @@ def test_more_epochs_go_on_in_the_same_folder(run):
 
 
 def test_tensorboard_has_no_gap_and_nothing_twice(run, monkeypatch):
-    folder = run(*ONE_EPOCH[:-2], "trainer.epochs=2", "callbacks=default").folder
+    folder = run(*TINY, "scheduler=constant", "callbacks=default").folder
     (first,) = folder.glob("events.*")
     monkeypatch.setattr("time.time", lambda: 86_400.0)  # the clock was put back by years
     run(f"resume={folder}", "trainer.epochs=4")
-    board = EventAccumulator(str(folder)).Reload()
-    assert [event.step for event in board.Scalars("val/iou")] == [2, 4, 6, 8]
-    assert len(board.Scalars("best/val/iou")) == 1 and [event.step for event in board.Images("previews")] == [
-        2,
-        4,
-        6,
-        8,
-    ]
+    board = conftest.board(folder)
+    for events in (board.Scalars("val/iou"), board.Images("previews")):
+        assert [event.step for event in events] == [2, 4, 6, 8]
+    assert len(board.Scalars("best/val/iou")) == 1
     assert len(list(folder.glob("events.*"))) == 2 and not first.exists()
 
 
-def test_latest_is_the_newest_that_is_not_completed(run, tmp_path):
-    first, second, finished = (run(*ONE_EPOCH, f"seed={seed}").folder for seed in (1, 2, 3))
-    stopped(first), stopped(second)
+def test_latest_is_the_newest_that_is_not_completed(run, one_epoch, tmp_path):
+    places = [tmp_path / "outputs" / "train" / "day" / name for name in ("first", "second", "finished")]
+    first, second, finished = (Path(shutil.copytree(one_epoch, place)) for place in places)
+    for number, folder in enumerate((first, second, finished)):
+        for file in folder.rglob("*"):
+            os.utime(file, (number, number))
+    broken_off(first), broken_off(second)
     done = run("resume=latest")
     assert done.folder == second and summary(second)["status"] == "completed"
     assert run("resume=latest").folder == first and summary(finished)["epochs"] == 1
@@ -101,8 +104,8 @@ def test_rates_typed_beside_it_win(run):
     ],
     ids=lambda value: value[0],
 )
-def test_what_would_be_another_run_is_refused_and_nothing_is_touched(run, typed, sentences):
-    folder = run(*ONE_EPOCH).folder
+def test_what_would_be_another_run_is_refused_and_nothing_is_touched(run, one_epoch, typed, sentences):
+    folder = one_epoch
     before = content(folder)
     done = run(f"resume={folder}", *typed, code=1)
     assert done.stderr.startswith("error: ") and all(sentence in done.stderr for sentence in sentences), done.stderr
@@ -119,8 +122,8 @@ def test_other_samples_are_refused_and_the_right_ones_go_on_from_another_place(r
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
-def test_a_folder_in_another_place_goes_on_there(run, tmp_path, how):
-    folder = stopped(run(*TINY).folder)
+def test_a_folder_in_another_place_goes_on_there(run, finished, tmp_path, how):
+    folder = broken_off(finished)
     place = tmp_path / "else where" / "it's=here"
     place.parent.mkdir()
     if how == "moved":
@@ -134,7 +137,7 @@ def test_a_folder_in_another_place_goes_on_there(run, tmp_path, how):
 
 
 def test_a_config_that_was_changed_on_disk_since_does_not_change_the_run(run, monkeypatch):
-    folder = stopped(run(*ONE_EPOCH, "optimizer.lr=0.01").folder)
+    folder = broken_off(run(*ONE_EPOCH, "optimizer.lr=0.01").folder)
     told = summary(folder)
     (folder / "summary.json").write_text(json.dumps(told | {"overrides": ["trainer.epochs=2"]}))  # the rest is lost
     run(f"resume={folder}")
@@ -147,14 +150,16 @@ def truncate(path: Path) -> None:
 
 
 def flip_a_bit(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[largest.header_offset + largest.file_size] ^= 1  # within a tensor: what lies between them means nothing
     path.write_bytes(data)
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
-def test_a_damaged_last_checkpoint_is_told_and_the_one_before_is_used(run, damage):
-    folder = stopped(run(*TINY).folder)
+def test_a_damaged_last_checkpoint_is_told_and_the_one_before_is_used(run, finished, damage):
+    folder = broken_off(finished)
     expected, table = weights(folder), [row["val/iou"] for row in rows(folder)]
     damage(folder / "checkpoints" / "last.pt")
     done = run(f"resume={folder}")
@@ -164,28 +169,29 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_is_used(run, damag
     assert [row["val/iou"] for row in rows(folder)] == table
 
 
-def test_when_all_are_damaged_it_is_one_sentence(run):
-    folder = stopped(run(*TINY).folder)
+def test_when_all_are_damaged_it_is_one_sentence(run, finished):
+    folder = broken_off(finished)
     for name in ("last.pt", "previous.pt"):
         flip_a_bit(folder / "checkpoints" / name)
     done = run(f"resume={folder}", code=1)
     assert "previous.pt is truncated, damaged" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_what_is_no_longer_exact_is_told(run):
-    folder = run(*ONE_EPOCH).folder
-    done = run(f"resume={folder}", "trainer.epochs=2", "trainer.precision=bf16", "trainer.threads=2")
-    assert "not exact" in done.stdout and "precision fp32 -> bf16" in done.stdout and "threads 1 -> 2" in done.stdout
-    straight = run(*ONE_EPOCH).folder
+def test_what_is_no_longer_exact_is_told(run, one_epoch, one_epoch_once, tmp_path):
+    straight = shutil.copytree(one_epoch_once, tmp_path / "straight")
     assert "not exact" not in run(f"resume={straight}", "trainer.epochs=2").stdout
+    done = run(f"resume={one_epoch}", "trainer.epochs=2", "trainer.precision=bf16", "trainer.threads=2")
+    assert "not exact" in done.stdout and "precision fp32 -> bf16" in done.stdout and "threads 1 -> 2" in done.stdout
 
 
-def test_strange_code_in_a_folder_is_not_run(run, tmp_path):
-    folder = stopped(run(*ONE_EPOCH).folder)
+def test_strange_code_in_a_folder_is_not_run(run, one_epoch, tmp_path):
+    folder = broken_off(one_epoch)
     told = summary(folder)
     told["overrides"].append(f"+callbacks.evil={{_target_:os.mkdir,_partial_:true,path:{tmp_path}/evil}}")
     (folder / "summary.json").write_text(json.dumps(told))
-    assert "code that no YAML of conf/ names: os.mkdir" in run(f"resume={folder}", code=1).stderr
+    assert (
+        "code that no YAML of conf/ names: +callbacks.evil={_target_:os.mkdir" in run(f"resume={folder}", code=1).stderr
+    )
     assert not (tmp_path / "evil").exists()
 
 

@@ -8,8 +8,9 @@ import signal
 import weakref
 from pathlib import Path
 
+import conftest
 import pytest
-from conftest import TINY
+from conftest import TINY, jobs, the_sweep
 from killing import finish, kill_at
 
 SHORT = [*TINY, "trainer.epochs=1"]
@@ -17,7 +18,7 @@ TIMES = ("seconds", "images_per_second")
 
 
 def summaries(folder: Path) -> dict[int, dict]:
-    return {int(file.parent.name.split("_")[0]): json.loads(file.read_text()) for file in folder.glob("*/summary.json")}
+    return {int(name.split("_")[0]): told for name, told in jobs(folder).items()}
 
 
 def status(folder: Path) -> str:
@@ -36,11 +37,6 @@ def written(folder: Path, job: int) -> int:
     return last.stat().st_mtime_ns
 
 
-def the_sweep(out: Path) -> Path:
-    (folder,) = (out / "multirun").glob("*/*")
-    return folder
-
-
 def broken_off(folder: Path, unbegun: tuple[int, ...] = (), running: tuple[int, ...] = ()) -> Path:
     """Make a finished sweep look like one that was killed: jobs that had not begun, and ones that had not ended."""
     told = json.loads((folder / "sweep.json").read_text())
@@ -50,21 +46,14 @@ def broken_off(folder: Path, unbegun: tuple[int, ...] = (), running: tuple[int, 
         if number in unbegun:
             shutil.rmtree(job)
         elif number in running:
-            told = json.loads((job / "summary.json").read_text())
-            (job / "summary.json").write_text(json.dumps(told | {"status": "running"}))
+            conftest.broken_off(job)
     return folder
 
 
 def test_a_sweep_that_is_killed_three_times_ends_as_one_that_was_not(tmp_path):
     log = tmp_path / "log"
-    arguments = [
-        "-m",
-        *TINY,
-        f"out={tmp_path}",
-        "optimizer.lr=0.1,0.01",
-        "loss=dice,bce_dice",
-        "trainer.save_minutes=0",
-    ]
+    swept = ["optimizer.lr=0.1,0.01", "loss=dice,bce_dice"]
+    arguments = ["-m", *TINY, f"out={tmp_path}", *swept, "trainer.save_minutes=0"]
     finish(log, *arguments, f"hydra.sweep.dir={tmp_path}/straight")
     folder = tmp_path / "killed"
     kill_at("humanseg.loop:total_loss", log, *arguments, f"hydra.sweep.dir={folder}", call=7)  # in the second job
@@ -91,20 +80,19 @@ def test_a_signal_stops_a_sweep_and_its_resume_is_named(tmp_path):
 @pytest.mark.parametrize(
     "swept",
     [
-        ["optimizer.lr=0.1,0.01", "loss=dice,bce_dice"],
-        ["seed=range(0,3)"],
+        ["seed=range(0,3)"],  # one with commas is killed three times above
         ["scheduler=glob(co*)"],
         pytest.param(
             ["experiment=debug,overfit", "trainer.epochs=1", "trainer.steps_per_epoch=1"], marks=pytest.mark.slow
         ),
-        ["experiment=sweep_lr_loss"],
+        ["experiment=sweep_lr_loss"],  # a file that makes it a sweep
         ["tags=[a b],[c]", "+mark='x=1,2'"],
     ],
     ids=lambda swept: swept[0],
 )
 def test_every_kind_of_sweep_goes_on(run, tmp_path, swept):
-    run("-m", *SHORT, *swept)
-    folder = the_sweep(tmp_path / "outputs")
+    run(*([] if swept == ["experiment=sweep_lr_loss"] else ["-m"]), *SHORT, *swept)
+    folder = the_sweep(tmp_path)
     expected, names = board(folder), sorted(job.name for job in folder.iterdir() if job.is_dir())
     last = len(names) - 1
     untouched = written(folder, last - 1)
@@ -112,86 +100,76 @@ def test_every_kind_of_sweep_goes_on(run, tmp_path, swept):
     run("resume=latest")
     assert board(folder) == expected and status(folder) == "completed" and written(folder, last - 1) == untouched
     assert sorted(job.name for job in folder.iterdir() if job.is_dir()) == names
+    (job,) = broken_off(folder, running=(0,)).glob("0_*")
+    assert run(f"resume={job}").folder == job and summaries(folder)[0]["status"] == "completed"  # one alone
 
 
 def test_what_failed_is_tried_again_and_what_is_typed_for_all_reaches_it(run, tmp_path):
     run("-m", *SHORT, "trainer.device=cpu,meta,cpu", "seed=0", code=1)
-    folder = the_sweep(tmp_path / "outputs")
+    folder = the_sweep(tmp_path)
     assert [job["status"] for job in summaries(folder).values()].count("failed") == 1 and status(folder) == "failed"
     done = run(f"resume={folder}", code=1)
     assert "goes on    2 of 3 jobs are completed" in done.stdout and done.stderr.count("failed: ") == 1
 
 
-def test_typed_threads_stay_and_a_second_resume_still_fits(run, tmp_path):
-    run("-m", *SHORT, "seed=0,1")
-    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(1,))
+@pytest.fixture(scope="module")
+def over_seeds(tmp_path_factory) -> Path:
+    """A finished sweep of three jobs, of which tests break copies."""
+    root = tmp_path_factory.mktemp("over_seeds")
+    with pytest.MonkeyPatch.context() as patch:
+        conftest.call_run_py(patch, "-m", *SHORT, "seed=0,1,2", f"out={root}", f"hydra.sweep.dir={root}/sweep")
+    return root / "sweep"
+
+
+@pytest.fixture
+def sweep(over_seeds, tmp_path) -> Path:
+    """Such a copy, whose third job had not begun."""
+    return broken_off(Path(shutil.copytree(over_seeds, tmp_path / "sweep")), unbegun=(2,))
+
+
+def test_typed_threads_stay_and_a_second_resume_still_fits(run, sweep):
+    folder = sweep
     run(f"resume={folder}", "trainer.threads=1")
-    assert "trainer.threads=1" in summaries(folder)[1]["overrides"]
-    broken_off(folder, unbegun=(1,))
+    assert "trainer.threads=1" in summaries(folder)[2]["overrides"]
+    broken_off(folder, unbegun=(2,))
     run(f"resume={folder}")
-    assert "trainer.threads=1" in summaries(folder)[1]["overrides"]
+    assert "trainer.threads=1" in summaries(folder)[2]["overrides"]
 
 
-def test_what_does_not_fit_is_told_and_nothing_is_touched(run, tmp_path):
-    run("-m", *SHORT, "seed=0,1,2")
-    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(2,))
-    sweep = (folder / "sweep.json").read_text()
+def test_what_does_not_fit_is_told_and_nothing_is_touched(run, sweep):
+    folder, told = sweep, (sweep / "sweep.json").read_text()
 
     def refused(*typed: str) -> str:
         before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != ".lock"}
-        told = run(f"resume={folder}", *typed, code=1).stderr
+        said = run(f"resume={folder}", *typed, code=1).stderr
         assert {file: file.read_bytes() for file in before} == before and len(summaries(folder)) == 2
-        return told
+        return said
 
     assert "optimizer.lr=1 would change the jobs" in refused("optimizer.lr=1")
-    (folder / "sweep.json").write_text(sweep.replace('"seed=0,1,2"', '"seed=0,1"'))
+    (folder / "sweep.json").write_text(told.replace('"seed=0,1,2"', '"seed=0,1"'))
     assert "give other jobs than at its start, 2 for 3" in refused()
-    (folder / "sweep.json").write_text(sweep[:50])
+    (folder / "sweep.json").write_text(told[:50])
     assert "sweep.json can't be read" in refused()
-    (folder / "sweep.json").write_text(sweep)
+    (folder / "sweep.json").write_text(told)
     (folder / "1_seed-1").rename(folder / "5_seed-1")
     assert "5_seed-1 is no job of this sweep" in refused()
     (folder / "5_seed-1").rename(folder / "2_seed-1")
     assert "2_seed-1 is no job of this sweep, or was renamed" in refused()
 
 
-def test_a_sweep_in_another_place_goes_on_there(run, tmp_path):
-    run("-m", *SHORT, "seed=0,1")
-    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(1,))
-    shutil.copytree(folder, tmp_path / "copy of it")
+def test_a_sweep_in_another_place_goes_on_there(run, sweep, tmp_path):
+    shutil.copytree(sweep, tmp_path / "copy of it")
     run(f"resume={tmp_path}/copy of it")
-    assert len(summaries(tmp_path / "copy of it")) == 2 and len(summaries(folder)) == 1
-
-
-def test_one_job_can_go_on_alone(run, tmp_path):
-    run("-m", *SHORT, "experiment=sweep_lr_loss")
-    folder = broken_off(the_sweep(tmp_path / "outputs"), unbegun=(3,), running=(0,))
-    (job,) = folder.glob("0_*")
-    assert run(f"resume={job}").folder == job and summaries(folder)[0]["status"] == "completed"
+    assert len(summaries(tmp_path / "copy of it")) == 3 and len(summaries(sweep)) == 2
 
 
 def test_a_sweep_whose_every_job_fails_is_stopped(run, tmp_path):
     done = run("-m", *SHORT, "data.batch_size=991,992,993,994", "sweep.max_failures=2", code=1)
-    folder = the_sweep(tmp_path / "outputs")
+    folder = the_sweep(tmp_path)
     assert [job["status"] for job in summaries(folder).values()] == ["failed", "failed"]
     assert "2 jobs in a row failed, 2 were not started" in done.stderr
     done = run(f"resume={folder}", "sweep.max_failures=null", code=1)
     assert len(summaries(folder)) == 4 and done.stderr.count("failed: ") == 4
-
-
-def test_jobs_in_other_processes_are_finished_as_well(run, tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="hydra-joblib-launcher is not installed")
-    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = run("-m", *SHORT, "data.batch_size=4,5,999", *joblib, code=1)
-    assert "mend what failed" in done.stderr
-    folder = the_sweep(tmp_path / "outputs")
-    expected = board(folder)
-    states = {number: job["status"] for number, job in summaries(folder).items()}
-    assert states == {0: "completed", 1: "completed", 2: "failed"}
-    untouched = written(folder, 1)
-    broken_off(folder, unbegun=(2,), running=(0,))
-    run(f"resume={folder}", code=1)
-    assert board(folder) == expected and written(folder, 1) == untouched and status(folder) == "failed"
 
 
 _networks = []
@@ -209,4 +187,4 @@ def test_a_job_that_ran_out_of_memory_leaves_nothing_to_the_next(run, tmp_path):
     done = run("-m", *SHORT, bad, "seed=0,1", code=1)
     for number in (0, 1):
         assert f"job {number} failed: RuntimeError: CUDA out of memory" in done.stderr
-    assert "try a smaller data.batch_size" in summaries(the_sweep(tmp_path / "outputs"))[1]["error"]
+    assert "try a smaller data.batch_size" in summaries(the_sweep(tmp_path))[1]["error"]

@@ -152,11 +152,11 @@ def test_a_truncated_file_is_filled_again(root, prepared, which, left):
     assert equal(plain, first(root)) and not prepared
 
 
-def fill_and_report(root, queue):
+def fill_and_report(root, queue, waiting):
     logging.basicConfig(level=logging.INFO)
     calls, real, said = [], files.read_pair, []
     files.read_pair = lambda *arguments: calls.append(arguments) or real(*arguments)
-    cache.log.info = lambda text, *values: said.append(text)
+    cache.log.info = lambda text, *values: (said.append(text), waiting.set() if "waits" in text else None)
     first(root)
     queue.put((len(calls), any("waits" in text for text in said)))
 
@@ -166,11 +166,11 @@ def test_two_processes_fill_it_once(root, monkeypatch):
     queue = context.Queue()
     table = cache.Table(root.parent / "outputs" / "cache" / f"prepared_40px_v{cache.VERSION}.index", cache.ENTRY)
     with table.alone():  # so that both come to wait
-        both = [context.Process(target=fill_and_report, args=(root, queue)) for _ in range(2)]
+        come = [context.Event() for _ in range(2)]
+        both = [context.Process(target=fill_and_report, args=(root, queue, waiting)) for waiting in come]
         for process in both:
             process.start()
-        for process in both:
-            process.join(3)
+        assert all(waiting.wait(60) for waiting in come)
     reports = sorted(queue.get(timeout=60) for _ in both)
     for process in both:
         process.join()

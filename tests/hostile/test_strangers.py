@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -66,12 +67,15 @@ CONFIGS = {
     "a partial": ("model._partial_", True, "model._partial_"),
     "an argument that no YAML has": ("model.aux_params", {"classes": 1}, "model.aux_params"),
     "a metric": ("metrics", ["iou", "os.getcwd"], "os.getcwd"),
-    "an encoder of a hub": ("model.encoder_name", "tu-hf-hub:a/b", "no encoder"),
-    "an encoder from a folder": ("model.encoder_name", "tu-local-dir:/etc", "no encoder"),
+    "an encoder of a hub": ("model.encoder_name", "tu-hf-hub:a/b", "the name of an encoder"),
+    "an encoder from a folder": ("model.encoder_name", "tu-local-dir:/etc", "the name of an encoder"),
     "a wide decoder": ("model.decoder_channels", [10**6] * 5, "model.decoder_channels"),
     "many classes": ("model.classes", 10**9, "model.classes"),
     "a large square": ("data.image_size", 2**20, "data.image_size"),
     "deep nesting": ("model.decoder_channels", json.loads("[" * 40 + "]" * 40), "nested"),
+    "a wide upsampling": ("model.upsampling", 1024, "model.upsampling"),
+    "a name that is a list": ("model._target_", ["os.mkdir"], "model._target_"),
+    "a node in data": ("data.samples", {"_target_": "os.mkdir", "path": MARKER}, "data.samples"),
     "a long text": ("model.encoder_name", "x" * 100_000, "characters"),
 }
 
@@ -83,10 +87,12 @@ def put(config: dict, key: str, value) -> None:
     config[last] = value
 
 
-@pytest.mark.parametrize("reader", ["Predictor", "predict", "test", "export", "resume"])
+@pytest.mark.parametrize("reader", ["Predictor", "predict", "test", "export", "benchmark", "resume"])
 @pytest.mark.parametrize("attack", CONFIGS)
 def test_a_checkpoints_config_chooses_no_code(run, folder, honest, tmp_path, attack, reader):
     key, value, sentence = CONFIGS[attack]
+    if key.startswith("data.samples") and reader in ("Predictor", "predict"):
+        pytest.skip("they build nothing of the data")
     value = json.loads(json.dumps(value).replace(MARKER, str(tmp_path / "marker")))
     path = changed(folder, lambda payload: put(payload["config"], key, value))
     if reader == "Predictor":
@@ -97,6 +103,7 @@ def test_a_checkpoints_config_chooses_no_code(run, folder, honest, tmp_path, att
             "predict": ["mode=predict", f"ckpt={path}", f"input={honest}/people/images", f"output={tmp_path}/drawn"],
             "test": ["mode=test", f"ckpt={path}"],
             "export": ["mode=export", f"ckpt={path}"],
+            "benchmark": ["mode=benchmark", f"ckpt={path}", "parts=[ceiling]", "seconds=0.01"],
             "resume": [f"resume={folder}", "trainer.epochs=3"],
         }[reader]
         told = run(*arguments, code=1).stderr
@@ -163,6 +170,75 @@ def test_recorded_overrides_are_no_language(run, folder, tmp_path, override, kin
     told = run(f"resume={folder}", code=1).stderr
     assert "recorded overrides" in told and "Traceback" not in told, told
     assert content(folder) == before and not (tmp_path / "marker").exists()
+
+
+def node(tmp_path: Path) -> dict:
+    return {"_target_": "os.mkdir", "path": str(tmp_path / "marker")}
+
+
+@pytest.mark.parametrize(
+    ("typed", "change"),
+    [
+        ("trainer.epochs=3", lambda p, t: put(p["config"], "augment", {"_target_": "albumentations.Compose", "transforms": (node(t),)})),
+        ("data.limit=6", lambda p, t: (p["choices"].update({"data.limit": "x"}), put(p["config"], "data.limit", node(t)))),
+        ("~augment", lambda p, t: put(p["config"], "augment", node(t))),
+        ("scheduler.curve.peak=0.4", lambda p, t: p["config"]["scheduler"].update({"curve.peak": node(t)})),
+        ("trainer.epochs=3", lambda p, t: p.update(history=[p["history"]] * 3)),
+        ("trainer.epochs=3", lambda p, t: p.update(epoch=node(t))),
+    ],
+    ids=["a tuple", "a choice that is a key", "a group that is taken away", "a key with a dot", "a history", "an epoch"],
+)  # fmt: skip
+def test_what_is_typed_beside_it_hides_nothing(run, folder, tmp_path, typed, change):
+    changed(folder, lambda payload: change(payload, tmp_path))
+    told = summary(folder)
+    write_json(folder / "summary.json", told | {"choices": {}})
+    run(f"resume={folder}", typed, code=1)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_recorded_command_writes_nowhere_else(run, folder, honest, tmp_path):
+    (tmp_path / "victim.png").write_text("precious")
+    predict = ["mode=predict", f"ckpt={honest}/run", f"input={honest}/people/images/000.png", "overwrite=true"]
+    write_json(folder / "summary.json", {"overrides": [*predict, f"output={tmp_path}/victim.png"], "status": "running"})
+    assert "recorded overrides" in run(f"resume={folder}", code=1).stderr
+    assert (tmp_path / "victim.png").read_text() == "precious"
+
+
+def test_a_recorded_place_that_is_elsewhere_is_not_used(run, folder, tmp_path):
+    told = summary(folder)
+    extra = [f"out={tmp_path}/evil", f"data.cache_dir={tmp_path}/evil"]
+    write_json(folder / "summary.json", told | {"overrides": [*told["overrides"], *extra]})
+    run(f"resume={folder}", "trainer.epochs=3")
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [{"overrides": ["seed=range(0,1000000000)"]}, {"overrides": ["seed=1"], "jobs": 5}, {"jobs": []}, {"overrides": 3},
+     {"overrides": ["seed=1"], "hydra": ["hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=MARKER"]}],
+    ids=str,
+)  # fmt: skip
+def test_a_sweep_that_lies_is_one_sentence(run, tmp_path, sweep):
+    (tmp_path / "sweep").mkdir()
+    write_json(tmp_path / "sweep" / "sweep.json", {"jobs": [["seed=1"]], "hydra": [], "status": "running"} | sweep)
+    told = run(f"resume={tmp_path}/sweep", code=1).stderr
+    assert told.startswith("error: ") and "Traceback" not in told
+    assert [file.name for file in (tmp_path / "sweep").iterdir()] == ["sweep.json"] and not Path("MARKER").exists()
+
+
+def test_a_pipe_in_a_runs_folder_makes_nobody_wait(run, folder):
+    (folder / ".lock").unlink()
+    os.mkfifo(folder / ".lock")
+    assert "neither a file nor a folder" in run(f"resume={folder}", code=1).stderr
+
+
+def test_a_view_that_claims_memory_is_refused(run, folder):
+    def wide(payload: dict) -> None:
+        state = payload["optimizers"]["model"]["state"]
+        state[next(iter(state))]["momentum_buffer"] = torch.zeros(1).expand(10**6)
+
+    changed(folder, wide)
+    assert "of another shape than its parameter" in run(f"resume={folder}", "trainer.epochs=3", code=1).stderr
 
 
 def test_a_name_in_the_runs_own_records_types_nothing(run, folder):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import the_sweep
 
 from humanseg import modes
 
@@ -44,5 +45,7 @@ def test_a_new_mode_runs(run, greeting):
 
 def test_a_sweep_of_a_mode_that_is_not_ranked_ends_well(run, greeting, tmp_path):
     done = run(greeting, "-m", "mode=greet", "whom=a,b")
-    (sweep,) = (tmp_path / "outputs" / "multirun").glob("*/*")
-    assert json.loads((sweep / "sweep.json").read_text())["status"] == "completed" and "rank" not in done.stdout
+    assert (
+        json.loads((the_sweep(tmp_path) / "sweep.json").read_text())["status"] == "completed"
+        and "rank" not in done.stdout
+    )

@@ -1,5 +1,9 @@
 """``mode=test``: a checkpoint scored at the photographs' own size."""
 
+import os
+import shutil
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,16 +13,11 @@ from sklearn.metrics import jaccard_score
 from humanseg.predictor import Predictor
 
 
-@pytest.fixture
-def trained(run, people):
-    return run(*ON_FILES, "data=folder", f"data.root={people}").folder
-
-
-def test_it_scores_photographs_at_their_own_size(run, trained, tmp_path):
+def test_it_scores_photographs_at_their_own_size(run, trained_once, tmp_path):
     other = write_people(tmp_path / "other", 5, size=(61, 90))
-    done = run("mode=test", f"ckpt={trained}", "data=folder", f"data.test_root={other}", "trainer.precision=fp32")
+    done = run("mode=test", f"ckpt={trained_once}", "data=folder", f"data.test_root={other}", "trainer.precision=fp32")
     folder = done.scored
-    predictor, found, truth = Predictor(trained, precision="fp32", backend="torch", refine=False), [], []
+    predictor, found, truth = Predictor(trained_once, precision="fp32", backend="torch", refine=False), [], []
     for number in range(5):
         image = cv2.cvtColor(cv2.imread(str(other / "images" / f"{number:03d}.png")), cv2.COLOR_BGR2RGB)
         found.append(predictor(image) > 0.5)
@@ -37,7 +36,8 @@ def test_it_scores_photographs_at_their_own_size(run, trained, tmp_path):
     assert worst == sorted(worst)
 
 
-def test_data_of_its_own_needs_no_training_data(run, trained, people, tmp_path):
+def test_data_of_its_own_needs_no_training_data(run, people, tmp_path):
+    trained = run(*ON_FILES, "data=folder", f"data.root={people}").folder
     people.rename(tmp_path / "moved")
     for typed in (["data=folder"], []):
         done = run("mode=test", f"ckpt={trained}", *typed, f"data.test_root={tmp_path}/moved")
@@ -45,17 +45,18 @@ def test_data_of_its_own_needs_no_training_data(run, trained, people, tmp_path):
     assert "people/images does not exist" in run("mode=test", f"ckpt={trained}", code=1).stderr
 
 
-def test_without_test_data_it_scores_the_runs_own_validation_split(run, trained):
-    done = run("mode=test", f"ckpt={trained}")
+def test_without_test_data_it_scores_the_runs_own_validation_split(run, trained_once):
+    done = run("mode=test", f"ckpt={trained_once}")
     names = {row["image"] for row in rows(done.scored, "per_image.csv")}
     assert len(names) == 6 and summary(done.scored)["split"] == "val"
-    again = run("mode=test", f"ckpt={trained / 'checkpoints' / 'last.pt'}", "split=val", "worst=2")
+    again = run("mode=test", f"ckpt={trained_once / 'checkpoints' / 'last.pt'}", "split=val", "worst=2")
     assert {row["image"] for row in rows(again.scored, "per_image.csv")} == names
-    assert len(rows(run("mode=test", f"ckpt={trained}", "split=train").scored, "per_image.csv")) == 6
+    assert len(rows(run("mode=test", f"ckpt={trained_once}", "split=train").scored, "per_image.csv")) == 6
 
 
-def test_latest_is_the_newest_run(run, trained):
-    newest = run(*TINY).folder
+def test_latest_is_the_newest_run(run, finished):
+    newest = Path(shutil.copytree(finished, finished.parent / "another"))
+    os.utime(finished / "checkpoints" / "best.pt", (0, 0))
     assert summary(run("mode=test", "ckpt=latest").scored)["ckpt"] == str(newest / "checkpoints" / "best.pt")
 
 
@@ -67,8 +68,8 @@ def test_the_end_of_training_can_test(run):
     assert summary(again.scored)["metrics"]["test/iou"] == pytest.approx(best["test/iou"], abs=1e-6)
 
 
-def test_metrics_can_be_others(run, trained):
-    done = run("mode=test", f"ckpt={trained}", "metrics=[dice,average_precision]")
+def test_metrics_can_be_others(run, trained_once):
+    done = run("mode=test", f"ckpt={trained_once}", "metrics=[dice,average_precision]")
     assert set(summary(done.scored)["metrics"]) == {"test/dice", "test/average_precision"}
 
 
@@ -85,11 +86,11 @@ def test_what_a_test_needs(run, arguments, sentence):
     assert sentence in run(*arguments, code=1).stderr
 
 
-def test_what_does_not_fit_a_checkpoint(run, trained):
+def test_what_does_not_fit_a_checkpoint(run, trained_once):
     for typed, sentence in (
         ("model.encoder_name=resnet18", "does not fit"),
         ("split=test", "there are samples in val, train"),
         ("experiment=debug", "experiment= can't be typed beside ckpt="),
         ("data.test_root=nowhere", "nowhere/images does not exist"),
     ):
-        assert sentence in run("mode=test", f"ckpt={trained}", typed, code=1).stderr, typed
+        assert sentence in run("mode=test", f"ckpt={trained_once}", typed, code=1).stderr, typed

@@ -1,16 +1,18 @@
 """Several processes train, score and draw what one does; what ends one of them ends all, in a sentence."""
 
-import csv
+import importlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ON_FILES, ROOT, call_run_py, summary, write_people
+from conftest import ON_FILES, ROOT, rows, run_into, saved, summary, write_people
+from killing import CONTEXT, start
 
 from humanseg import build, checkpoint, metrics, tally
 from humanseg.metrics import Counts
@@ -20,7 +22,7 @@ from humanseg.tally import Tally
 
 TWO = "trainer.devices=2"
 PLAN = elastic.Group(2, preload=PRELOAD)
-SHARED = [item for item in ON_FILES if not item.startswith(("data.batch_size", "data.val_split"))]
+SHARED = [item for item in ON_FILES if not item.startswith(("data.batch_size", "data.val_split", "+model"))]
 SHARED += ["data=folder", "data.val_split=9", "data.val_batch_size=2", "augment=portrait"]  # 16 to train, 5 val batches
 
 
@@ -29,12 +31,22 @@ class Runs:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.base = [*SHARED, f"data.root={write_people(folder / 'people', 25)}", f"out={folder}/outputs"]
+        self.base = [*SHARED, f"data.root={write_people(folder / 'people', 25)}"]
 
     def __call__(self, name: str, *arguments: str) -> Path:
-        with pytest.MonkeyPatch.context() as patch:
-            call_run_py(patch, *self.base, *arguments, f"hydra.run.dir={self.folder}/{name}")
-        return self.folder / name
+        return run_into(self.folder / name, *self.base, *arguments)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ready():
+    """The processes of these runs are forked from the server that killing.py begins: the first run would begin a slower one."""
+    CONTEXT.set_forkserver_preload(["ready"])
+    CONTEXT.Process(target=int).start()
+
+
+def test_what_all_processes_import_once_is_there():
+    for name in PRELOAD:  # the server says nothing of one that is missing
+        importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +66,13 @@ def by_one(runs) -> Path:
     return runs("one", "data.batch_size=4", "trainer.accumulate=2", "trainer.test=true")
 
 
-def load(folder: Path) -> dict:
-    return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
-
-
 def trained(saved: dict) -> dict[str, torch.Tensor]:
     """The weights; batch norm's statistics are those of other batches where others have seen them."""
     return {name: value for name, value in saved["model"].items() if "running_" not in name and "num_" not in name}
 
 
 def same_training(one: Path, other: Path) -> None:
-    a, b = load(one), load(other)
+    a, b = saved(one), saved(other)
     assert a["step"] == b["step"] > 1
     torch.testing.assert_close(trained(a), trained(b), rtol=1e-4, atol=1e-6)
     for row, twin in zip(a["history"], b["history"], strict=True):
@@ -81,7 +89,7 @@ def test_two_processes_train_as_one_that_accumulates_their_parts(by_two, by_one)
     assert left == right
     assert len(list(by_two.glob("events.*"))) == 1
     assert (by_two / "run.log").read_text().count("run        ") == 1
-    assert len(list(csv.DictReader((by_two / "test" / "per_image.csv").open()))) == 9
+    assert len(rows(by_two / "test", "per_image.csv")) == 9
 
 
 def test_processes_accumulate_too(runs):
@@ -92,13 +100,13 @@ def test_processes_accumulate_too(runs):
 
 def counted(folder: Path) -> tuple[dict, list, list]:
     """What the validation samples give with a checkpoint: metrics, counts, each sample's IoU."""
-    saved = checkpoint.load(folder / "checkpoints" / "last.pt")
-    cfg = saved["config"]
+    found = checkpoint.load(folder / "checkpoints" / "last.pt")
+    cfg = found["config"]
     classes = cfg["model"]["classes"]
     data = build.data(cfg["data"], None, classes, cfg["seed"])
     compute = build.compute(cfg["trainer"], cfg["data"])
     network = build.model(cfg["model"])
-    checkpoint.load_weights(network, saved, folder)
+    checkpoint.load_weights(network, found, folder)
     outputs = tally.network_outputs(compute.place(network), data.eval_batches("val"), compute)
     values, counts, ious = tally.evaluate(outputs, metrics.find(cfg["metrics"]), build.loss(cfg["loss"], classes))
     return values, [value.tolist() for value in vars(counts).values()], ious.tolist()
@@ -145,16 +153,16 @@ def test_a_run_goes_on_with_another_number_of_processes(run, by_two, by_one, tmp
     shutil.copytree(by_two if before == 2 else by_one, folder)
     run(f"resume={folder}", f"trainer.devices={after}", "trainer.epochs=3")
     assert f"processes {before} -> {after}" in (folder / "run.log").read_text()
-    saved = load(folder)
-    assert saved["step"] == 6 and [row["step"] for row in saved["history"]] == [2, 4, 6]
-    assert len(list(csv.DictReader((folder / "metrics.csv").open()))) == 3
+    found = saved(folder)
+    assert found["step"] == 6 and [row["step"] for row in found["history"]] == [2, 4, 6]
+    assert len(rows(folder)) == 3
 
 
 def gone_on_with() -> tuple[float, int]:
     """The sums of an unfinished epoch, as they are saved again after two processes have restored them."""
     tally = Tally(torch.device("cpu"))
-    saved = {"sums": {"loss": torch.tensor(3.0)}, "counts": vars(Counts.zeros(2, torch.device("cpu")))}
-    tally.load_state_dict(saved | {"batches": 4, "seconds": 1.0, "waited": 0.0})
+    sums = {"sums": {"loss": torch.tensor(3.0)}, "counts": vars(Counts.zeros(2, torch.device("cpu")))}
+    tally.load_state_dict(sums | {"batches": 4, "seconds": 1.0, "waited": 0.0})
     tally.collect()
     return tally.sums["loss"].item(), tally.batches
 
@@ -224,8 +232,8 @@ def test_a_worker_that_dies_takes_the_run_down_or_comes_back_from_the_last_check
     assert (tmp_path / "second").exists() and (back / "run.log").read_text().count("goes on    from epoch") == 1
     for folder in (tmp_path / "down", back):
         assert summary(folder)["status"] == "completed"
-        assert [row["step"] for row in load(folder)["history"]] == [2, 4, 6, 8]
-    torch.testing.assert_close(load(back)["model"], load(tmp_path / "down")["model"], rtol=1e-5, atol=1e-6)
+        assert [row["step"] for row in saved(folder)["history"]] == [2, 4, 6, 8]
+    torch.testing.assert_close(saved(back)["model"], saved(tmp_path / "down")["model"], rtol=1e-5, atol=1e-6)
 
 
 def test_an_exception_in_one_process_ends_all_and_is_shown(runs, tmp_path):
@@ -236,27 +244,14 @@ def test_an_exception_in_one_process_ends_all_and_is_shown(runs, tmp_path):
     assert summary(runs.folder / "fails")["status"] == "failed"
 
 
-def in_a_shell(environment: dict[str, str]) -> dict[str, str]:
-    """An environment with what is added, and without what a run in this process has left."""
-    here = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
-    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])  # of a loss that a config names
-    return here | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | environment
-
-
-def several(*commands: tuple[list[str], dict[str, str]]) -> list[tuple[int, str]]:
+def several(folder: Path, *commands: tuple[list[str], dict[str, str]]) -> list[tuple[int, str]]:
     """Run run.py in as many processes at once, each with its arguments and environment; their codes and output."""
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py"), *arguments],
-            env=in_a_shell(environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for arguments, environment in commands
-    ]
-    told = [process.communicate()[0] for process in started]
-    return [(process.returncode, text) for process, text in zip(started, told, strict=True)]
+    folder.mkdir()
+    logs = [folder / str(number) for number in range(len(commands))]
+    started = [start(log, *typed, environment=given) for log, (typed, given) in zip(logs, commands, strict=True)]
+    for process in started:
+        process.join()
+    return [(process.exitcode, log.read_text()) for process, log in zip(started, logs, strict=True)]
 
 
 def srun(number: int, port: int) -> dict[str, str]:
@@ -280,15 +275,13 @@ def port() -> int:
 
 
 def _is_free(number: int) -> bool:
-    import socket
-
     with socket.socket() as tried:
         return tried.connect_ex(("localhost", number)) != 0
 
 
 def test_srun_starts_the_processes_itself(runs, by_two, tmp_path, port):
     arguments = [*runs.base, "data.batch_size=8", f"hydra.run.dir={tmp_path}/run"]
-    done = several(*((arguments, srun(number, port)) for number in (0, 1)))
+    done = several(tmp_path / "told", *((arguments, srun(number, port)) for number in (0, 1)))
     assert [code for code, _ in done] == [0, 0], done
     assert "2 processes on cpu" in done[0][1] and not done[1][1]  # one of them speaks
     same_training(tmp_path / "run", by_two)
@@ -296,7 +289,7 @@ def test_srun_starts_the_processes_itself(runs, by_two, tmp_path, port):
 
 def test_processes_that_were_started_with_different_configs_are_refused(runs, tmp_path, port):
     arguments = [*runs.base, f"hydra.run.dir={tmp_path}/run"]
-    done = several(*(([*arguments, f"seed={number}"], srun(number, port)) for number in (0, 1)))
+    done = several(tmp_path / "told", *(([*arguments, f"seed={number}"], srun(number, port)) for number in (0, 1)))
     assert [code for code, _ in done] == [1, 1]
     assert "error: process 1 was started with " in done[0][1] and "start all with the same" in done[0][1]
     assert not (tmp_path / "run").exists() and "Traceback" not in done[0][1]
@@ -306,13 +299,15 @@ def test_a_mistake_is_told_by_one_of_the_processes(tmp_path, port):
     for number, (mistake, sentence) in enumerate(
         {"optimzer.lr=1": "did you mean optimizer", "mode=benchmark": "for one process"}.items()
     ):
-        done = several(*(([mistake, f"out={tmp_path}"], srun(rank, port + number)) for rank in (0, 1)))
+        tasks = [([mistake, f"out={tmp_path}"], srun(rank, port + number)) for rank in (0, 1)]
+        done = several(tmp_path / str(number), *tasks)
         assert done[0][0] == 1 and sentence in done[0][1] and "Traceback" not in done[0][1], done
         assert done[1] == (0, "")
 
 
 def test_processes_that_never_meet_give_up_in_a_sentence(tmp_path, port):
-    ((code, told),) = several((["trainer.join_minutes=0.05", f"hydra.run.dir={tmp_path}/run"], srun(0, port)))
+    alone = ["trainer.join_minutes=0.05", f"hydra.run.dir={tmp_path}/run"], srun(0, port)
+    ((code, told),) = several(tmp_path / "told", alone)
     assert code == 1 and "Traceback" not in told
     assert f"error: the 2 processes did not meet at localhost:{port} within 0.05 minutes" in told
 
@@ -323,10 +318,19 @@ def test_torchrun_starts_again_what_has_died(runs, tmp_path):
     arguments += [*fails_with(tmp_path / "died"), f"out={tmp_path}/outputs"]
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     command = [sys.executable, "-m", *torchrun, str(ROOT / "run.py"), *arguments]
-    done = subprocess.run(command, env=in_a_shell({}), capture_output=True, text=True)
+    here = {
+        name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"
+    }  # a run in this process left it
+    here["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])  # of a loss that the config names
+    done = subprocess.run(command, env=here, capture_output=True, text=True)
     assert done.returncode == 0 and (tmp_path / "died").exists(), done.stdout + done.stderr
     (folder,) = (tmp_path / "outputs" / "train").glob("*/*")
-    assert summary(folder)["status"] == "completed" and [row["step"] for row in load(folder)["history"]] == [2, 4, 6, 8]
+    assert summary(folder)["status"] == "completed" and [row["step"] for row in saved(folder)["history"]] == [
+        2,
+        4,
+        6,
+        8,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, the_sweep
 
 from humanseg import report
 from humanseg.runs.atomic import write_json, write_table
@@ -214,7 +214,7 @@ def test_mode_report_of_several_runs_writes_into_its_own_folder(run, sweep, tmp_
 
 
 def test_a_sweep_that_cannot_be_written_to_is_reported_elsewhere(run, sweep, tmp_path):
-    (sweep / "leaderboard.csv.part").mkdir()  # the name that a file has while it is written
+    (sweep / "leaderboard.csv").mkdir()  # no file can take its place
     done = run("mode=report", f"runs={sweep}")
     assert f"{sweep} can't be written to" in done.stdout
     assert len(list((tmp_path / "outputs" / "report").glob("*/*/leaderboard.csv"))) == 1
@@ -240,7 +240,7 @@ def test_a_report_is_no_run_to_go_on_with(run, tmp_path):
 def test_a_real_sweep_can_be_reported(run, tmp_path):
     run("-m", *TINY, "trainer.epochs=1", "seed=0,1")
     done = run("mode=report", "runs=latest")
-    (folder,) = (tmp_path / "outputs" / "multirun").glob("*/*")
+    folder = the_sweep(tmp_path)
     assert len(table(folder)) == 2 and table(folder, "seeds.csv")[0]["n"] == "2"
     assert f"seeds: {folder / 'seeds.csv'}" in done.stdout
 

@@ -10,7 +10,7 @@ from conftest import composed
 from humanseg import build
 from humanseg.config_rules import refuse_other_run
 from humanseg.data.augment import SquareCrop
-from humanseg.runs import recorded
+from humanseg.runs import recorded, trust
 
 OVERRIDES = ["data=folder", "data.root=photographs", "augment=classic", "data.image_size=96", "data.limit=64",
              "data.val_split=16", "trainer.epochs=3", "loss=focal_dice", "scheduler=plateau",
@@ -24,7 +24,7 @@ def before() -> dict:
 
 def test_its_names_are_known_and_the_run_is_the_same_one(before):
     config = recorded.in_todays_names(before["config"])
-    recorded.refuse_strange_targets(config)
+    trust.refuse_strange(config, trust.ALL)
     after = recorded.with_overrides(config, before["choices"], composed(*OVERRIDES), OVERRIDES)
     refuse_other_run(config, after)
     assert after["augment"] == composed("augment=classic")["augment"] and after["loss"] == config["loss"]

@@ -1,0 +1,209 @@
+"""Photographs are found, read upright and whole as far as they can be, and pictures go out with all that they had."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from humanseg.media.images import find_photographs, kind, on_white, read_photograph, write_image
+
+
+def picture(path: Path, size=(8, 6), colour=(200, 30, 30), **how) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, **how)
+    return path
+
+
+def places(typed) -> list[str]:
+    return [photograph.place.as_posix() for photograph in find_photographs(typed)]
+
+
+# What was typed
+
+
+@pytest.mark.parametrize("typed", [0, "0", "12", "rtsp://host/1", "http://host:81/video", "HTTPS://host/a.mp4"])
+def test_numbers_and_urls_are_cameras(typed):
+    assert kind(typed) == "camera"
+
+
+def test_files_are_told_by_their_suffix(tmp_path):
+    (tmp_path / "a.MP4").write_bytes(b"")
+    (tmp_path / "folder.mp4").mkdir()
+    photograph = picture(tmp_path / "a.jpg")
+    assert kind(f"{tmp_path}/a.MP4") == "video"
+    for typed in (str(photograph), f"{tmp_path}/folder.mp4", f"{tmp_path}/*.jpg", [str(photograph)]):
+        assert kind(typed) == "photographs"
+
+
+@pytest.mark.parametrize("typed", ["nowhere.jpg", "nowhere.mp4", "/no/folder", ""])
+def test_what_does_not_exist_is_one_sentence(typed):
+    with pytest.raises(ValueError, match="input=.*does not exist"):
+        kind(typed)
+    with pytest.raises(ValueError, match="input="):
+        find_photographs(typed or "nowhere")
+
+
+def test_a_folder_keeps_its_structure_in_order(tmp_path):
+    for name in ("b.jpg", "a.PNG", "x/y/c.webp", "x/d.bmp", "x/e.gif", "x/.hidden.png", ".cache/f.png"):
+        picture(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("b.jpg")
+    assert places(str(tmp_path)) == ["a", "b", "x/d", "x/e", "x/y/c"]
+
+
+def test_no_two_results_share_a_place(tmp_path):
+    for name in ("a.jpg", "a.png", "a_png.jpg", "a.b.jpg", "a.b.png"):
+        picture(tmp_path / name)
+    assert places(str(tmp_path)) == ["a.b", "a.b_png", "a", "a_png", "a_png_jpg"]
+
+
+def test_globs_lists_and_list_files_are_placed_below_what_they_share(tmp_path, monkeypatch):
+    for name in ("one/a.jpg", "one/deep/b.jpg", "two/a.jpg", "two/c.png"):
+        picture(tmp_path / name)
+    (tmp_path / "list.txt").write_text(f"one/a.jpg\n\n{tmp_path}/two/a.jpg\nmissing.jpg\n")
+    monkeypatch.chdir(tmp_path)
+    assert places("one/a.jpg") == ["a"]
+    assert places("one/*.jpg") == ["a"]
+    assert places("*/*.jpg") == places(f"{tmp_path}/*/*.jpg") == ["one/a", "two/a"]
+    assert places("**/*.jpg") == ["one/a", "one/deep/b", "two/a"]
+    assert places(["one", "two/a.jpg", "one/a.jpg"]) == ["one/a", "one/deep/b", "two/a"]
+    assert places("list.txt") == ["one/a", "two/a", "missing"]
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path):
+    with pytest.raises(ValueError, match=r"first\.jpg, second\.jpg"):
+        find_photographs(["first.jpg", str(picture(tmp_path / "a.jpg")), "second.jpg"])
+
+
+def test_a_folder_without_photographs_names_the_formats(tmp_path):
+    for typed in (str(tmp_path), f"{tmp_path}/*.jpg"):
+        with pytest.raises(ValueError, match="no photograph.*bmp gif jpeg jpg png webp"):
+            find_photographs(typed)
+
+
+# Photographs in
+
+
+def test_a_photograph_is_read_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    path = picture(tmp_path / "a.jpg", (8, 6), exif=exif)
+    image, note = read_photograph(path)
+    assert image.shape == (8, 6, 3) and image.dtype == np.uint8 and note is None
+    image, _ = read_photograph(path, most_pixels=12)
+    assert image.shape == (4, 3, 3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif"])
+def test_one_pixel_is_a_photograph(tmp_path, suffix):
+    image, note = read_photograph(picture(tmp_path / f"a.{suffix}", (1, 1)))
+    assert image.shape == (1, 1, 3) and note is None
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_the_first_picture_of_an_animation_is_used_and_said(tmp_path, suffix):
+    red, blue = Image.new("RGB", (8, 6), "red"), Image.new("RGB", (8, 6), "blue")
+    red.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[blue])
+    image, note = read_photograph(tmp_path / f"a.{suffix}")
+    assert image.shape == (6, 8, 3) and image[..., 0].min() > 200 and image[..., 2].max() < 50
+    assert "animated" in note
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16", "1"])
+def test_a_large_photograph_is_scaled_down_and_says_so(tmp_path, mode):
+    grey = Image.new("L", (400, 200), 100)
+    image = Image.fromarray(np.full((200, 400), 100 * 257, np.uint16)) if mode == "I;16" else grey.convert(mode)
+    image.save(tmp_path / "a.png")
+    small, note = read_photograph(tmp_path / "a.png", most_pixels=20_000)
+    assert small.shape == (100, 200, 3)
+    assert "400x200" in note and "200x100" in note
+    if mode != "1":
+        assert np.abs(small.astype(int) - 100).max() <= 2
+
+
+def test_a_file_that_claims_to_be_huge_is_refused(tmp_path):
+    with open(tmp_path / "a.bmp", "wb") as file:
+        Image.new("1", (8, 8)).save(file, "bmp")
+        file.seek(18)
+        file.write((60_000).to_bytes(4, "little") * 2)
+    with pytest.raises(ValueError, match="60000x60000"):
+        read_photograph(tmp_path / "a.bmp")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif"])
+def test_a_photograph_that_can_not_be_read_is_one_sentence(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise).save(path)
+    whole = path.read_bytes()
+    for data in (b"", whole[: len(whole) // 2], b"no image at all"):
+        path.write_bytes(data)
+        for most in (50_000_000, 100):
+            with pytest.raises(ValueError, match=str(path)) as error:
+                read_photograph(path, most)
+            assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="No such file"):
+        read_photograph(tmp_path / "nowhere.jpg")
+    with pytest.raises(ValueError, match="can't be read"):
+        read_photograph(tmp_path)
+
+
+# Pictures out
+
+
+@pytest.fixture
+def rgba() -> np.ndarray:
+    image = np.zeros((6, 8, 4), np.uint8)
+    image[:, :4] = (200, 30, 30, 255)
+    return image
+
+
+@pytest.mark.parametrize("suffix", ["png", "PNG", "webp", "jpg", "jpeg", "bmp"])
+def test_transparency_is_kept_or_white(tmp_path, rgba, suffix):
+    path = tmp_path / "new" / "folder" / f"a.{suffix}"
+    write_image(path, rgba)
+    with Image.open(path) as image:
+        assert image.mode == ("RGBA" if suffix.lower() in ("png", "webp") else "RGB")
+        values = np.asarray(image).astype(int)
+    assert np.abs(values[:, :3, :3] - (200, 30, 30)).max() < 30
+    assert (values[:, 6:, 3] == 0).all() if values.shape[2] == 4 else (values[:, 6:] > 240).all()
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "bmp"])
+def test_masks_are_written_to_the_bit(tmp_path, suffix):
+    mask = np.random.default_rng(0).integers(0, 2, (60, 80), dtype=np.uint8) * 255
+    write_image(tmp_path / f"a.{suffix}", mask)
+    assert (np.asarray(Image.open(tmp_path / f"a.{suffix}").convert("L")) == mask).all()
+
+
+def test_png_holds_16_bits_and_nothing_else_does(tmp_path):
+    values = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000
+    write_image(tmp_path / "a.png", values)
+    assert (np.asarray(Image.open(tmp_path / "a.png")) == values).all()
+    with pytest.raises(ValueError, match=r"a\.jpg.*png"):
+        write_image(tmp_path / "a.jpg", values)
+
+
+def test_what_can_not_be_written_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    image = np.zeros((4, 4, 3), np.uint8)
+    for name in ("a.tiff", "a", "a.jpg/b.jpg"):
+        (tmp_path / "a.jpg").write_bytes(b"a file, no folder")
+        with pytest.raises(ValueError, match=name):
+            write_image(tmp_path / name, image)
+    with pytest.raises(ValueError, match=r"wide\.webp"):
+        write_image(tmp_path / "wide.webp", np.zeros((1, 20_000, 3), np.uint8))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ValueError, match=r"a\.jpg can't be written: No space left"):
+        write_image(tmp_path / "a.jpg", image)
+    assert os.listdir(tmp_path) == ["a.jpg"] and (tmp_path / "a.jpg").read_bytes() == b"a file, no folder"
+
+
+def test_on_white_mixes_by_alpha():
+    pixels = np.array([[[0, 100, 200, 255], [0, 100, 200, 0], [0, 0, 0, 51]]], np.uint8)
+    assert on_white(pixels).tolist() == [[[0, 100, 200], [255, 255, 255], [204, 204, 204]]]
