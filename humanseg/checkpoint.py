@@ -18,7 +18,7 @@ from humanseg.processes import distributed
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.signals import Interrupted
 from humanseg.runs import atomic
-from humanseg.runs.plain import refuse_other_than_plain
+from humanseg.runs.plain import ITEMS, refuse_other_than_plain
 from humanseg.runs.recorded import in_todays_names
 from humanseg.tally import Tally
 
@@ -235,9 +235,8 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
     Raises:
         ValueError: it is not.
     """
-    refuse_other_than_plain([payload["config"], payload["choices"]], f"{path}: its config")
-    for name in ("architecture", "epoch", "step", "versions", "machine", "samples", "history"):
-        refuse_other_than_plain(payload.get(name), f"{path}: {name}", HISTORY if name == "history" else 1000)
+    for name in ("config", "choices", "architecture", "epoch", "step", "versions", "machine", "samples", "history"):
+        refuse_other_than_plain(payload.get(name), f"{path}: {name}", HISTORY if name == "history" else ITEMS)
     config, history = payload["config"], payload.get("history", [])
     groups = isinstance(config, dict) and all(isinstance(config.get(one), dict) for one in ("model", "data", "trainer"))
     epochs = isinstance(history, list) and all(isinstance(log, dict) for log in history)

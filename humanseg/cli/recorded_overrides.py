@@ -72,7 +72,7 @@ def _jobs(item: str) -> int:
 
 def _is_plain(item: str) -> bool:
     """Whether an override is a choice of conf/, or gives a key of the config plain values."""
-    if not FORM.fullmatch(item):
+    if not FORM.fullmatch(item) or ".." in trust.key_of(item):
         return False
     try:
         parsed = OverridesParser.create().parse_override(item)

@@ -318,19 +318,16 @@ def test_torchrun_starts_again_what_has_died(runs, tmp_path):
     arguments += [*fails_with(tmp_path / "died"), f"out={tmp_path}/outputs"]
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     command = [sys.executable, "-m", *torchrun, str(ROOT / "run.py"), *arguments]
-    here = {
-        name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"
-    }  # a run in this process left it
-    here["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])  # of a loss that the config names
+    here = dict(os.environ)
+    here.pop("HYDRA_FULL_ERROR", None)  # an earlier run in this process left it
+    here["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parent), here["PYTHONPATH"]]
+    )  # the config names a loss here
     done = subprocess.run(command, env=here, capture_output=True, text=True)
     assert done.returncode == 0 and (tmp_path / "died").exists(), done.stdout + done.stderr
     (folder,) = (tmp_path / "outputs" / "train").glob("*/*")
-    assert summary(folder)["status"] == "completed" and [row["step"] for row in saved(folder)["history"]] == [
-        2,
-        4,
-        6,
-        8,
-    ]
+    assert summary(folder)["status"] == "completed"
+    assert [row["step"] for row in saved(folder)["history"]] == [2, 4, 6, 8]
 
 
 @pytest.mark.parametrize(
