@@ -19,6 +19,7 @@ from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.signals import Interrupted
 from humanseg.runs import atomic
 from humanseg.runs.plain import ITEMS, refuse_other_than_plain
+from humanseg.runs.reading import is_config
 from humanseg.runs.recorded import in_todays_names
 from humanseg.tally import Tally
 
@@ -237,8 +238,7 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
     """
     for name in ("config", "choices", "architecture", "epoch", "step", "versions", "machine", "samples", "history"):
         refuse_other_than_plain(payload.get(name), f"{path}: {name}", HISTORY if name == "history" else ITEMS)
-    config, history = payload["config"], payload.get("history", [])
-    groups = isinstance(config, dict) and all(isinstance(config.get(one), dict) for one in ("model", "data", "trainer"))
+    groups, history = is_config(payload["config"]), payload.get("history", [])
     epochs = isinstance(history, list) and all(isinstance(log, dict) for log in history)
     if not (groups and epochs and type(payload["epoch"]) is int and isinstance(payload["architecture"], str)):
         raise ValueError(f"{path} is no checkpoint of humanseg: its config, history or epoch is none of a run")

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -58,7 +56,7 @@ def with_latest_named(arguments: list[str]) -> list[str]:
     """Replace ckpt=latest by the path: all jobs of a sweep, and a run that is resumed, have to mean the same file."""
     if "ckpt=latest" not in arguments:
         return arguments
-    out = dict(argument.split("=", 1) for argument in arguments if "=" in argument).get("out", "outputs")
+    out = typed.values(arguments).get("out", "outputs")
     named = f"ckpt={resume.quoted(str(find.checkpoint('latest', out)))}"
     return [named if argument == "ckpt=latest" else argument for argument in arguments]
 
@@ -68,7 +66,7 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
 
     Train mode composes its own config and takes only weights from `ckpt=`; the other modes start from the checkpoint's.
     """
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
+    given = typed.values(arguments)
     if given.get("mode", "train") == "train" or not given.get("ckpt"):
         return arguments
     path = OverridesParser.create().parse_override(f"ckpt={given['ckpt']}").value()
@@ -120,9 +118,7 @@ def _explain_key(key: str, arguments: list[str]) -> str:
         if key in OmegaConf.load(file):
             return f"{key} belongs to mode={file.stem}: add it, as in `python run.py mode={file.stem} {key}=...`"
     groups = [item for item in arguments if (CONF / item.split("=")[0].lstrip("+")).is_dir() and "=" in item]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        known = _keys(OmegaConf.to_container(compose("config", groups)))
+    known = _keys(OmegaConf.to_container(resume.composed(groups)))
     known += [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in known]
     parent = key.rpartition(".")[0]
     beside = sorted(name for name in known if name.rpartition(".")[0] == parent)

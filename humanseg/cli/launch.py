@@ -19,8 +19,7 @@ from humanseg import config_rules, modes
 from humanseg.cli import hydra_private, typed
 from humanseg.processes import slurm
 from humanseg.runs.job import Job
-
-GROUPS = ("model", "data", "augment", "loss", "optimizer", "scheduler", "trainer", "callbacks")  # make up a run
+from humanseg.runs.trust import GROUPS
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ def met(arguments: list[str]) -> Iterator[bool]:
         return
     from humanseg.processes import distributed, hardware
 
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    given = typed.values(arguments)
     gpus = hardware.own_gpus(given.get("trainer.device", "auto"))
     distributed.init(gpus, float(given.get("trainer.join_minutes", 5)))
     if mistake := _wrong_start(distributed.all_gather(arguments)):

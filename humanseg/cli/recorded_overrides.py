@@ -45,7 +45,7 @@ def usable(recorded: Any, typed: list[str], folder: Path) -> list[str]:
     if strange := [item for item in kept if item not in typed and not _is_plain(item)]:
         raise ValueError(
             f"the recorded overrides name code that no YAML of conf/ names: {'; '.join(strange)[:1000]}. "
-            "Where it is your own, name it in a YAML of conf/ or type its override again"
+            + trust.OWN_CODE
         )
     if math.prod(_jobs(item) for item in kept) > MOST_JOBS:
         raise ValueError(f"the recorded overrides make more than {MOST_JOBS} jobs")
@@ -132,7 +132,7 @@ def _is_known(key: str, value: Any) -> bool:
     root, *path = key.split(".")
     if root == "metrics":
         return isinstance(value, list) and all("." not in str(name) or name in conf.metrics() for name in value)
-    if root not in trust.ALL:
+    if root not in trust.GROUPS:
         return not _has_target(value)
     return not trust.strange_at(value, root, path)
 

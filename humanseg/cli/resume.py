@@ -9,9 +9,10 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from humanseg import config_rules
+from humanseg.cli import typed
 from humanseg.cli.recorded_overrides import usable
 from humanseg.runs import find, recorded, trust
 from humanseg.runs.conf import CONF
@@ -36,7 +37,7 @@ def plan(arguments: list[str]) -> Continuation:
         ValueError: nothing is there, or the overrides beside it would make something else of it.
     """
     flags = [argument for argument in arguments if argument.startswith("-") and argument not in ("-m", "--multirun")]
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    given = typed.values(arguments)
     folder = find.unfinished(given["resume"].strip("'\""), given.get("out", "outputs"))
     own = [argument for argument in arguments if not argument.startswith(("-", "resume="))]
     if mode := given.get("mode"):
@@ -58,10 +59,11 @@ def _run(folder: Path, flags: list[str], overrides: list[str]) -> Continuation:
     if overrides and "choices" in summary and any((folder / "checkpoints").glob("*.pt")):
         own = recorded.in_todays_names(read_config(folder / "config.yaml"))
         choices = trust.safe_choices(summary["choices"])
-        config_rules.refuse_other_run(own, recorded.with_overrides(own, choices, _composed(together), overrides))
+        anew = OmegaConf.to_container(composed(together), resolve=True)
+        config_rules.refuse_other_run(own, recorded.with_overrides(own, choices, anew, overrides))
     where = [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
-    anew = [override for override in overrides if trust.key_of(override) != "out"]  # the run has its place
-    finished = summary.get("status") == "completed" and merge(before, anew) == merge(before, [])
+    later = [override for override in overrides if trust.key_of(override) != "out"]  # the run has its place
+    finished = summary.get("status") == "completed" and merge(before, later) == merge(before, [])
     return Continuation(folder, [*flags, *together, *where], finished)
 
 
@@ -91,7 +93,7 @@ def merge(before: list[str], later: list[str]) -> list[str]:
     """Overrides in which later ones take the place of the ones with the same key; what `+` added stays added."""
     together = {}
     for override in before + later:
-        key = override.lstrip("+~").partition("=")[0]
+        key = trust.key_of(override)
         was = together.get(key, "")
         sign = was[: len(was) - len(was.lstrip("+"))] if override[:1] not in "+~" else ""
         together[key] = sign + override
@@ -122,8 +124,7 @@ def refuse_other_jobs(folder: Path, planned: list[list[str]]) -> None:
 
 def _decisive(overrides: list[str]) -> list[str]:
     """The overrides that make a job what it is, sorted."""
-    keys = {override: override.lstrip("+~").partition("=")[0] for override in overrides}
-    return sorted(override for override in overrides if config_rules.key(keys[override]).change != "machine")
+    return sorted(item for item in overrides if config_rules.key(trust.key_of(item)).change != "machine")
 
 
 def quoted(value: str | list[str]) -> str:
@@ -133,7 +134,8 @@ def quoted(value: str | list[str]) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _composed(overrides: list[str]) -> dict:
+def composed(overrides: list[str]) -> DictConfig:
+    """The config of overrides, before Hydra has begun a run."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", overrides), resolve=True)
+        return compose("config", overrides)

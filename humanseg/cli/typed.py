@@ -17,3 +17,8 @@ def remember(arguments: list[str]) -> None:
 def overrides() -> list[str]:
     """The overrides that were typed."""
     return json.loads(os.environ.get(VARIABLE, "[]"))
+
+
+def values(arguments: list[str]) -> dict[str, str]:
+    """The values of a command line's overrides by key, as they were typed."""
+    return dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))

@@ -59,7 +59,7 @@ def run(config: dict, job: Job) -> None:
 def on_files(config: dict, job: Job, saved: dict | None) -> tuple[dict, list[str]]:
     """The config to measure and its overrides; drawn people are written into files, so that there is decoding to do."""
     overrides = job.overrides
-    cfg = recorded.checkpoint_config(saved, config, overrides, trust.ALL) if saved else config
+    cfg = recorded.checkpoint_config(saved, config, overrides, trust.GROUPS) if saved else config
     if cfg["data"]["_target_"] == SYNTHETIC:
         root = people.draw(job.folder / "people", config["people"], config["seed"])
         overrides = [item for item in overrides if not item.startswith(("data=", "data.samples="))]
@@ -67,5 +67,5 @@ def on_files(config: dict, job: Job, saved: dict | None) -> tuple[dict, list[str
         if not any(item.startswith(("augment", "experiment=")) for item in overrides):
             overrides.append("augment=portrait")
         config = composed(overrides)
-        cfg = recorded.checkpoint_config(saved, config, overrides, trust.ALL) if saved else config
+        cfg = recorded.checkpoint_config(saved, config, overrides, trust.GROUPS) if saved else config
     return cfg, overrides

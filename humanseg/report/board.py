@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from humanseg.runs.locks import is_held
+from humanseg.runs.reading import read_yaml
 from humanseg.runs.summary import job_number, ranking, read_summary, read_sweep
 
 RANKED_ONCE = ("train", "test")  # the ranked modes, where the summary is too old to say it, or missing
@@ -112,8 +111,8 @@ def _status(folder: Path, told: dict, planned: list[str] | None) -> str:
 def _recorded_overrides(folder: Path) -> list[str] | None:
     """What Hydra recorded; None where it can't be read."""
     try:
-        recorded = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        recorded = read_yaml(folder / ".hydra" / "overrides.yaml")
+    except ValueError:
         return None
     return recorded if isinstance(recorded, list) else None
 

@@ -71,14 +71,6 @@ def metrics() -> set[str]:
     return {name for names in named if isinstance(names, list) for name in names}
 
 
-def groups() -> list[str]:
-    """The config groups that make up a run."""
-    return [folder.name for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name not in NO_PART]
-
-
-NO_PART = ("experiment", "hydra", "local", "mode")  # of a run's config
-
-
 def has_choice(group: str, choice: str) -> bool:
     """Whether conf/ has a choice of a group."""
     return (CONF / group / f"{choice}.yaml").is_file()

@@ -2,12 +2,12 @@
 
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from humanseg.runs.atomic import no_link
 from humanseg.runs.plain import refuse_other_than_plain
 
 LARGEST = 64_000_000  # bytes; sweep.json of a thousand jobs has one
@@ -19,13 +19,10 @@ def read_text(path: Path, most: int = LARGEST) -> str:
     Raises:
         OSError: there is none, or it is a link, a pipe or a device. ValueError: it is too large, or no UTF-8.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(f"{path} is no regular file")
-        if found.st_size > most:
-            raise ValueError(f"{path} has {found.st_size / 1e6:.0f} MB, and a record has {most / 1e6:.0f} MB at most")
+    with open(path, "rb", opener=no_link) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"{path} has {size / 1e6:.0f} MB, and a record has {most / 1e6:.0f} MB at most")
         return file.read(most + 1).decode()
 
 
@@ -42,11 +39,14 @@ def read_config(path: Path) -> dict:
     """A recorded config.yaml; errors as for `read_yaml`, and for one that has not the groups of a run."""
     config = read_yaml(path)
     refuse_other_than_plain(config, str(path))
-    if not isinstance(config, dict) or not all(
-        isinstance(config.get(group), dict) for group in ("model", "data", "trainer")
-    ):
+    if not is_config(config):
         raise ValueError(f"{path} is no config of a run")
     return config
+
+
+def is_config(config: Any) -> bool:
+    """Whether a record has the groups that every mode needs of a run's config."""
+    return isinstance(config, dict) and all(isinstance(config.get(one), dict) for one in ("model", "data", "trainer"))
 
 
 def read_yaml(path: Path) -> Any:

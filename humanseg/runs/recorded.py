@@ -40,7 +40,7 @@ def in_todays_names(config: dict) -> dict:
 
 
 def with_overrides(
-    config: dict, choices: dict[str, str], composed: dict, overrides: list[str], parts: tuple[str, ...] = trust.ALL
+    config: dict, choices: dict[str, str], composed: dict, overrides: list[str], parts: tuple[str, ...] = trust.GROUPS
 ) -> dict:
     """A recorded config with overrides: image_size, mean, std and padding stay unless an override names them.
 
@@ -56,7 +56,9 @@ def with_overrides(
     """
     cut = [path for path in map(_path, overrides) if path and path[0] in config]
     cut = [
-        path for path in cut if path[1:] or path[0] not in trust.ALL or _replaces(path[0], choices, composed, overrides)
+        path
+        for path in cut
+        if path[1:] or path[0] not in trust.GROUPS or _replaces(path[0], choices, composed, overrides)
     ]
     sizes = {key: config["data"][key] for key in ("image_size", "mean", "std", "pad_value") if key in config["data"]}
     merged = copy.deepcopy(config)

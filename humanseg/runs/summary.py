@@ -61,17 +61,14 @@ def read_sweep(folder: Path) -> dict:
 
 def _is_sweeps(told: dict) -> bool:
     """Whether what a sweep.json holds is what a sweep writes."""
-    lists = (
-        [told.get("overrides"), told.get("hydra"), *(told.get("jobs") or [])] if _is_list(told.get("jobs")) else [None]
-    )
+    jobs = told.get("jobs")
+    if not isinstance(jobs, list | None):
+        return False
+    lists = [told.get("overrides"), told.get("hydra"), *(jobs or [])]
     texts = all(isinstance(one, list) and all(isinstance(item, str) for item in one) for one in lists)
     numbers = all(isinstance(told.get(name, 0), int | float) for name in ("started", "ended_before"))
     environment = told.get("environment", {})
     return texts and numbers and isinstance(environment, dict) and isinstance(environment.get("command", ""), str)
-
-
-def _is_list(value: object) -> bool:
-    return value is None or isinstance(value, list)
 
 
 def is_sweep(folder: Path) -> bool:

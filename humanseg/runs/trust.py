@@ -10,8 +10,9 @@ from humanseg import config_rules
 from humanseg.runs import conf
 from humanseg.runs.plain import refuse_other_than_plain
 
-ALL = ("model", "data", "augment", "loss", "optimizer", "scheduler", "trainer", "callbacks")
+GROUPS = ("model", "data", "augment", "loss", "optimizer", "scheduler", "trainer", "callbacks")  # make up a run
 SHOWN = 8  # problems in one sentence
+OWN_CODE = "Where it is your own, name it in a YAML of conf/ or type its override again"
 
 
 def key_of(override: str) -> str:
@@ -34,7 +35,7 @@ def safe_choices(choices: Any) -> dict[str, str]:
         raise ValueError(
             f"the recorded choices are no names of conf/: {', '.join(strange)[:200] or type(choices).__name__}"
         )
-    return {group: choice for group, choice in choices.items() if group in ALL and conf.has_choice(group, choice)}
+    return {group: choice for group, choice in choices.items() if group in GROUPS and conf.has_choice(group, choice)}
 
 
 def refuse_strange(config: dict, parts: tuple[str, ...], what: str = "the config") -> None:
@@ -59,8 +60,7 @@ def refuse_strange(config: dict, parts: tuple[str, ...], what: str = "the config
     if problems:
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise ValueError(
-            f"{what} names code that no YAML of conf/ names: {', '.join(problems[:SHOWN])}{more}. "
-            "Where it is your own, name it in a YAML of conf/ or type its override again"
+            f"{what} names code that no YAML of conf/ names: {', '.join(problems[:SHOWN])}{more}. {OWN_CODE}"
         )
     config_rules.refuse_wrong_values(config, complete=False)
 
