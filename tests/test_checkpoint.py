@@ -133,7 +133,7 @@ def test_its_config_may_name_only_the_code_that_conf_names(tmp_path, payload, wh
     config = composed(*TINY)
     where(config)
     checkpoint.save(tmp_path / "x.pt", payload | {"config": config})
-    with pytest.raises(ValueError, match="names code that no YAML of conf/ names"):
+    with pytest.raises(ValueError, match="holds what no YAML of conf/ has"):
         recorded.checkpoint_config(checkpoint.load(tmp_path / "x.pt"), {}, [], trust.GROUPS)
 
 

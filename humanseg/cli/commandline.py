@@ -17,6 +17,7 @@ from humanseg.processes import signals
 from humanseg.runs import find, trust
 from humanseg.runs.conf import CONF
 from humanseg.runs.locks import lock
+from humanseg.runs.overrides import literal
 
 
 def run(main: Callable[[], None]) -> None:
@@ -41,7 +42,7 @@ def run(main: Callable[[], None]) -> None:
                 sys.argv[1:] = going_on.arguments
             elif folder := launch.broken_off():
                 held.enter_context(lock(folder))
-                sys.argv.append(f"hydra.run.dir={resume.quoted(str(folder))}")
+                sys.argv.append(f"hydra.run.dir={literal(str(folder))}")
             sys.argv[1:] = with_checkpoint_groups(with_latest_named(sys.argv[1:]))
             main()
     except signals.Interrupted as stop:
@@ -57,7 +58,7 @@ def with_latest_named(arguments: list[str]) -> list[str]:
     if "ckpt=latest" not in arguments:
         return arguments
     out = typed.values(arguments).get("out", "outputs")
-    named = f"ckpt={resume.quoted(str(find.checkpoint('latest', out)))}"
+    named = f"ckpt={literal(str(find.checkpoint('latest', out)))}"
     return [named if argument == "ckpt=latest" else argument for argument in arguments]
 
 

@@ -3,26 +3,92 @@
 tests/test_private.py says in one sentence which of them another version has not.
 """
 
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 UNKNOWN_KEY = r"Could not override '([^']+)'"
 KNOWN_KEY = r"Could not append to config. An item is already at '([^']+)'"
 MISSING_LAUNCHER = r"hydra_plugins\.hydra_(\w+)_launcher"
+PLUGINS = "hydra_plugins"  # Hydra takes sweepers from this package alone, and imports them by their names
+RECORDED = f"{PLUGINS}.humanseg.Recorded"
+
+
+def launch_recorded(jobs: list[list[str]]) -> str:
+    """Have Hydra launch these jobs, a list of overrides each. Returns the override that chooses the sweeper for it."""
+    plugins = Plugins.instance()  # it loads Hydra's own sweeper anew, so the class is made after it
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    class Recorded(BasicSweeper):
+        """Hydra's own sweeper with jobs that are given, instead of those that it would read from overrides."""
+
+        recorded = jobs
+
+        def setup(self, **given) -> None:
+            del plugins.class_name_to_class[
+                RECORDED
+            ]  # launchers send the plugins to processes that have no such module
+            super().setup(**given)
+
+        @staticmethod
+        def split_arguments(overrides: list, max_batch_size: int | None) -> list[list[list[str]]]:
+            return [jobs]
+
+    Recorded.__module__, _, Recorded.__qualname__ = RECORDED.rpartition(".")
+    if not find_spec(PLUGINS):  # no plugin is installed
+        sys.modules[PLUGINS] = ModuleType(PLUGINS)
+    home = sys.modules[Recorded.__module__] = ModuleType(Recorded.__module__)
+    home.Recorded = plugins.class_name_to_class[RECORDED] = Recorded
+    return f"hydra.sweeper._target_={RECORDED}"
 
 
 def planned_jobs(config: DictConfig) -> list[list[str]] | None:
     """The overrides of each job of a sweep, as Hydra's own sweeper will make them; None under one that decides as it goes."""
     sweeper = config.hydra.sweeper
+    if sweeper._target_ == RECORDED:
+        return sys.modules[RECORDED.rpartition(".")[0]].Recorded.recorded
     if not sweeper._target_.endswith(BasicSweeper.__name__):
         return None
     given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(config.hydra.overrides.task)
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    return BasicSweeper.split_arguments(parser.parse_overrides(given), None)[0]
+    return jobs_of(given, GlobalHydra.instance().config_loader())
+
+
+def jobs_of(overrides: list[str], loader: ConfigLoader | None = None) -> list[list[str]]:
+    """The overrides of each job that overrides make, in the form that Hydra gives them.
+
+    Args:
+        loader: knows the choices of groups, for `glob`.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    return BasicSweeper.split_arguments(parser.parse_overrides(overrides), None)[0]
+
+
+def value_in_job(config: DictConfig, job: list[str]) -> Callable[[str], Any]:
+    """The value that a key or group has in a job of a sweep; the job is composed where it is asked for one.
+
+    Args:
+        config: the sweep's. job: its overrides.
+    """
+    composed = cache(lambda: GlobalHydra.instance().config_loader().load_sweep_config(config, job))
+    return lambda key: value_in(composed(), composed().hydra.runtime.choices, key)
+
+
+def value_in(config: DictConfig, choices: DictConfig, key: str) -> Any:
+    """The value of a key in a composed config, or the choice of a group."""
+    value = choices[key] if key in choices else OmegaConf.select(config, key)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def logging_settings() -> tuple[dict, bool | str]:

@@ -12,12 +12,15 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from humanseg import config_rules, modes
 from humanseg.cli import hydra_private, typed
+from humanseg.cli.recorded_overrides import resolved
 from humanseg.processes import slurm
+from humanseg.runs.atomic import write_text
 from humanseg.runs.job import Job
 from humanseg.runs.trust import GROUPS
 
@@ -34,7 +37,7 @@ def run(config: DictConfig) -> float | None:
     """
     plain = OmegaConf.to_container(config, resolve=True)
     trainer, mode = plain.get("trainer"), modes.find(plain["mode"])
-    job = this_job(plain["mode"], mode.RANKED)
+    job = this_job(config, mode.RANKED)
     work = (plain, job, hydra_private.logging_settings(), sys.orig_argv)
     if joined():
         return _run_among_joined(mode.SHARED, work)
@@ -50,19 +53,16 @@ def run(config: DictConfig) -> float | None:
     return elastic.launch(run_as_told, work, elastic.Group(processes, gpus, trainer["max_restarts"], modes.PRELOAD))
 
 
-def this_job(mode: str, ranked: bool) -> Job:
-    """What Hydra knows of this run."""
+def this_job(config: DictConfig, ranked: bool) -> Job:
+    """What Hydra knows of this run. Its overrides are recorded as their results."""
     hydra = HydraConfig.get()
-    chosen = OmegaConf.to_container(hydra.runtime.choices)
+    folder, given = Path(hydra.runtime.output_dir), OmegaConf.to_container(hydra.overrides.task)
+    chosen = hydra.runtime.choices
+    overrides = resolved(given, lambda key: hydra_private.value_in(config, chosen, key))
+    if overrides != given:
+        write_text(folder / ".hydra" / "overrides.yaml", yaml.safe_dump(overrides))
     choices = {group: chosen[group] for group in GROUPS if isinstance(chosen.get(group), str)}
-    return Job(
-        Path(hydra.runtime.output_dir),
-        OmegaConf.to_container(hydra.overrides.task),
-        choices,
-        mode,
-        ranked,
-        typed.overrides(),
-    )
+    return Job(folder, overrides, choices, config.mode, ranked, typed.overrides())
 
 
 def _run_among_joined(shared: bool, work: tuple) -> float | None:

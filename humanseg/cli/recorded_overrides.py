@@ -1,23 +1,21 @@
-"""Overrides that a folder recorded: they are used again only where they are plain, and name what conf/ has.
+"""Overrides as a folder records them: resolved when they are written, and held against conf/ when they are used again.
 
-A run's or sweep's folder may come from a stranger. Hydra reads overrides as a language, so each of them is held against a
-narrow form first: a choice that is a file of conf/, or a key of the config with plain values.
+A run's or sweep's folder may come from a stranger, and Hydra reads overrides as a language. So only literal values are
+recorded (`runs/overrides.py` has the form), and each must be a choice of conf/, or give a key of the config what conf/
+has at its place.
 """
 
-import math
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, RangeSweep
-from hydra.errors import HydraException
-
-from humanseg.runs import conf, trust
+from humanseg.runs import conf, overrides, trust
+from humanseg.runs.overrides import Override, key_of
 from humanseg.runs.plain import refuse_other_than_plain
 
-FORM = re.compile(r"(?:\+{0,2}|~)([A-Za-z_][\w./-]*)(?:=.*)?", re.DOTALL)
-NAME = re.compile(r"[\w-]+")
+CHOICE = re.compile(r"[\w-]+")
 SETTING = re.compile(r"[\w.,:|-]{1,200}")  # of a launcher: a partition, a constraint, a number
 OURS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.mode", "data.cache_dir")  # set anew, or this machine's
 MODES = ("train", "test")  # which write into their own folder alone
@@ -26,115 +24,126 @@ LAUNCHER = {
     *("timeout_min", "max_num_timeout", "signal_delay_s", "array_parallelism", "nodes", "tasks_per_node"),
     *("gpus_per_node", "cpus_per_task", "mem_gb", "name", "stderr_to_stdout"),
 }
+PROCESSES = ("data.num_workers", "trainer.threads", "trainer.devices", "hydra.launcher.n_jobs")
+MOST_PROCESSES = max(16, 2 * (os.cpu_count() or 1))  # that a record may start without being asked
 MOST_JOBS = 10_000
+
+
+def resolved(typed: list[str], value_of: Callable[[str], Any]) -> list[str]:
+    """Overrides as they are recorded: a text that Hydra has computed (`${...}`, a function) gives way to its result.
+
+    Args:
+        value_of: the value that the composed config has for a key or group.
+    """
+    return [text if is_literal(text) else _written(text, value_of(key_of(text))) for text in typed]
+
+
+def literal_keys(recorded: list[str]) -> list[str]:
+    """The keys and groups of those overrides that are no sweep: of an older sweep, the ones that all its jobs share."""
+    return [key_of(text).partition("@")[0] for text in recorded if is_literal(text)]
+
+
+def in_one_form(text: str) -> str:
+    """An override as the same text, however it was typed; one that is more than a literal value stays as it is."""
+    return overrides.write(overrides.parse(text)) if is_literal(text) else text
+
+
+def is_literal(text: str) -> bool:
+    """Whether an override is a sign, a key and a literal value."""
+    try:
+        overrides.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _written(text: str, value: Any) -> str:
+    sign = text[: len(text) - len(text.lstrip("+~"))]
+    return overrides.write(Override(sign, key_of(text), value))
 
 
 def usable(recorded: Any, typed: list[str], folder: Path) -> list[str]:
     """The recorded overrides, without those that `resume=` sets itself or that are this machine's to decide.
 
     Args:
-        typed: on this command line. One that is recorded too counts as typed. folder: the run's or sweep's.
+        typed: on this command line; they will take the place of recorded ones with the same key, which may be anything.
+        folder: the run's or sweep's.
 
     Raises:
         ValueError: one is more than a plain value, or names what conf/ has not; all are listed.
     """
-    if not isinstance(recorded, list) or not all(isinstance(item, str) for item in recorded):
+    if not isinstance(recorded, list) or not all(isinstance(text, str) for text in recorded):
         raise ValueError("the recorded overrides are no list of texts")
     refuse_other_than_plain(recorded, "the recorded overrides: number")
-    kept = [item for item in recorded if trust.key_of(item) not in OURS and not _is_elsewhere(item, folder)]
-    if strange := [item for item in kept if item not in typed and not _is_plain(item)]:
+    kept = [text for text in recorded if key_of(text) not in OURS]
+    replaced = {*map(key_of, typed)}
+    read = {text: _read(text) for text in kept if key_of(text) not in replaced}
+    strange = [text for text, override in read.items() if override is None or not _is_known(override)]
+    if strange:
         raise ValueError(
-            f"the recorded overrides name code that no YAML of conf/ names: {'; '.join(strange)[:1000]}. "
-            + trust.OWN_CODE
+            f"the recorded overrides hold what a record may not bring: {'; '.join(strange)[:1000]}. {trust.OWN_CODE}"
         )
-    if math.prod(_jobs(item) for item in kept) > MOST_JOBS:
-        raise ValueError(f"the recorded overrides make more than {MOST_JOBS} jobs")
-    return kept
+    return [text for text in kept if text not in read or not _is_elsewhere(read[text], folder)]
 
 
-def _is_elsewhere(item: str, folder: Path) -> bool:
-    """Whether an override is an `out` that the folder does not lie in: it was moved, or a stranger chose it."""
-    if trust.key_of(item) != "out":
-        return False
-    named = item.partition("=")[2].strip("'\"")
-    return Path(named).resolve() not in folder.resolve().parents
+def refuse_many(jobs: list, launcher: list[str], typed: list[str]) -> None:
+    """Hold the number of a recorded sweep's jobs against what a machine should do unasked.
+
+    Args:
+        launcher: the recorded overrides of `hydra`. typed: on this command line.
+
+    Raises:
+        ValueError: there are too many, or a launcher that starts all at once would start too many.
+    """
+    if len(jobs) > MOST_JOBS:
+        raise ValueError(f"the sweep has {len(jobs)} jobs, and a record has {MOST_JOBS} at most")
+    at_once = "hydra/launcher=submitit_local"
+    if len(jobs) > MOST_PROCESSES and at_once in launcher and at_once not in typed:
+        raise ValueError(f"{at_once} would start {len(jobs)} processes at once: type it again to do so")
 
 
-def _jobs(item: str) -> int:
-    """How many jobs an override multiplies a sweep by."""
-    value = OverridesParser.create().parse_override(item).value()
-    if isinstance(value, ChoiceSweep):
-        return len(value.list)
-    if isinstance(value, RangeSweep):
-        return int(abs((value.stop - value.start) / (value.step or 1))) + 1
-    return 1
-
-
-def _is_plain(item: str) -> bool:
-    """Whether an override is a choice of conf/, or gives a key of the config plain values."""
-    if not FORM.fullmatch(item) or ".." in trust.key_of(item):
-        return False
+def _read(text: str) -> Override | None:
+    """An override's parts; None where it is more than a literal value."""
     try:
-        parsed = OverridesParser.create().parse_override(item)
-    except HydraException:
-        return False
-    values = _values(parsed)
-    if values is None:
-        return False
-    key = parsed.key_or_group
-    if (conf.CONF / key).is_dir():
-        names = [name for value in values for name in (value if isinstance(value, list) else [value])]
-        return all(_is_choice(key, name) for name in names) and (key != "mode" or {*names} <= {*MODES})
-    if key.startswith("hydra"):
-        return key.removeprefix("hydra.launcher.") in LAUNCHER and all(SETTING.fullmatch(str(one)) for one in values)
-    return not any(part[:1] == "_" for part in key.split(".")) and all(_is_known(key, value) for value in values)
-
-
-def _values(parsed: Override) -> list[Any] | None:
-    """The plain values that an override gives its key, several for a sweep; None where it is anything else."""
-    value = parsed.value()
-    if isinstance(value, ChoiceSweep):
-        values = [_plain(one) for one in value.list]
-    elif isinstance(value, RangeSweep):
-        values = [value.start, value.stop, value.step]
-    elif isinstance(value, Glob):
-        values = []  # it matches choices of conf/ alone
-    else:
-        values = [_plain(value)]
-    return values if all(_has_plain_types(one) for one in values) else None
-
-
-def _plain(value: Any) -> Any:
-    """A parsed value without the grammar's own types."""
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    return value
-
-
-def _has_plain_types(value: Any) -> bool:
-    try:
-        refuse_other_than_plain(value, "")
+        return overrides.parse(text)
     except ValueError:
+        return None
+
+
+def _is_elsewhere(override: Override, folder: Path) -> bool:
+    """Whether an override is an `out` that the folder does not lie in: it was moved, or a stranger chose it."""
+    return override.key == "out" and Path(str(override.value)).resolve() not in folder.resolve().parents
+
+
+def _is_known(override: Override) -> bool:
+    """Whether an override is a choice of conf/, or gives a key of the config what conf/ has there."""
+    key, value = override.key, override.value
+    group, _, package = key.partition("@")
+    if (conf.CONF / group).is_dir():
+        names = value if isinstance(value, list) else [value]
+        return all(_is_choice(group, name, package) for name in names) and (group != "mode" or {*names} <= {*MODES})
+    if key in PROCESSES and isinstance(value, int) and value > MOST_PROCESSES:
         return False
-    return True
-
-
-def _is_choice(group: str, name: Any) -> bool:
-    return name is None or (isinstance(name, str) and bool(NAME.fullmatch(name)) and conf.has_choice(group, name))
-
-
-def _is_known(key: str, value: Any) -> bool:
-    """Whether a value that may hold nodes names only what conf/ has at that place."""
+    if key.startswith("hydra"):
+        return key.removeprefix("hydra.launcher.") in LAUNCHER and bool(SETTING.fullmatch(str(value)))
     root, *path = key.split(".")
+    if package or any(part[:1] == "_" for part in (root, *path)):
+        return False
     if root == "metrics":
         return isinstance(value, list) and all("." not in str(name) or name in conf.metrics() for name in value)
-    if root not in trust.GROUPS:
-        return not _has_target(value)
-    return not trust.strange_at(value, root, path)
+    if root in trust.GROUPS:
+        return not trust.strange_at(value, root, path)
+    return not _has_target(value)
+
+
+def _is_choice(group: str, name: Any, package: str) -> bool:
+    """Whether conf/ has a choice of a group, and the group's YAMLs name its class at the place where it goes."""
+    if name is None:
+        return True
+    if not isinstance(name, str) or not CHOICE.fullmatch(name) or not conf.has_choice(group, name):
+        return False
+    root, *path = package.split(".")
+    return not package or (root == group and not trust.strange_at(conf.choice(group, name), group, path))
 
 
 def _has_target(value: Any) -> bool:

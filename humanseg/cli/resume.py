@@ -1,7 +1,8 @@
 """`resume=PATH`: checked before Hydra touches the folder, then replaced by the overrides that go on with what is there.
 
 Hydra 1.3 has no resuming: it writes `.hydra/` and `multirun.yaml` anew at every start. So a run is started again in its
-own folder, with its recorded overrides and those given beside `resume=`, and its mode finds the checkpoint there.
+own folder, with its recorded overrides and those given beside `resume=`, and its mode finds the checkpoint there. A sweep
+is started again with the list of jobs that it recorded; what was swept is not read again.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from humanseg import config_rules
-from humanseg.cli import typed
+from humanseg.cli import hydra_private, recorded_overrides, typed
 from humanseg.cli.recorded_overrides import usable
 from humanseg.runs import find, recorded, trust
 from humanseg.runs.conf import CONF
 from humanseg.runs.locks import refuse_links
+from humanseg.runs.overrides import key_of, literal
 from humanseg.runs.reading import read_config, read_yaml
 from humanseg.runs.summary import is_sweep, job_number, read_jobs, read_summary, read_sweep
 
@@ -61,8 +63,8 @@ def _run(folder: Path, flags: list[str], overrides: list[str]) -> Continuation:
         choices = trust.safe_choices(summary["choices"])
         anew = OmegaConf.to_container(composed(together), resolve=True)
         config_rules.refuse_other_run(own, recorded.with_overrides(own, choices, anew, overrides))
-    where = [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
-    later = [override for override in overrides if trust.key_of(override) != "out"]  # the run has its place
+    where = [f"hydra.run.dir={literal(str(folder))}", "hydra.mode=RUN"]
+    later = [override for override in overrides if key_of(override) != "out"]  # the run has its place
     finished = summary.get("status") == "completed" and merge(before, later) == merge(before, [])
     return Continuation(folder, [*flags, *together, *where], finished)
 
@@ -71,29 +73,34 @@ def _sweep(folder: Path, flags: list[str], overrides: list[str]) -> Continuation
     sweep = read_sweep(folder)
     if "jobs" not in sweep:
         raise ValueError(f"{folder / 'sweep.json'} can't be read; each job can be continued: resume={folder}/JOB")
-    if other := [override for override in _decisive(overrides) if override not in sweep["overrides"]]:
+    if other := [override for override in _decisive(overrides) if override not in _decisive(sweep["overrides"])]:
         raise ValueError(
             f"{' '.join(other)} would change the jobs of {folder}: start a new sweep; beside its resume= there may be "
             + ", ".join(config_rules.of_machine())
         )
-    if sweep["jobs"] is None:
+    if not sweep["jobs"]:
         raise ValueError(
             f"{folder}: its sweeper chose the jobs as it went and can't be started again; each job can: resume={folder}/JOB"
         )
-    before = usable([*sweep["overrides"], *sweep["hydra"]], overrides, folder)
-    together = merge(before, overrides)
-    return Continuation(
-        folder,
-        ["-m", *flags, *together, f"hydra.sweep.dir={quoted(str(folder))}"],
-        sweep["status"] == "completed",
-    )
+    # What was swept and is typed again as it was changes nothing.
+    overrides = [one for one in overrides if one not in sweep["overrides"] or recorded_overrides.is_literal(one)]
+    of_hydra = [override for override in overrides if key_of(override).startswith("hydra")]
+    of_jobs, *more = hydra_private.jobs_of([override for override in overrides if override not in of_hydra])
+    if more:
+        raise ValueError(f"resume={folder} takes no sweep beside it, which would make other jobs")
+    recorded_overrides.refuse_many(sweep["jobs"], sweep["hydra"], overrides)
+    known = {*usable(list(dict.fromkeys(text for job in sweep["jobs"] for text in job)), overrides, folder)}
+    jobs = [merge([text for text in job if text in known], of_jobs) for job in sweep["jobs"]]
+    launcher = merge(usable(sweep["hydra"], overrides, folder), of_hydra)
+    where = [f"hydra.sweep.dir={literal(str(folder))}", hydra_private.launch_recorded(jobs)]
+    return Continuation(folder, ["-m", *flags, *launcher, *jobs[0], *where], sweep.get("status") == "completed")
 
 
 def merge(before: list[str], later: list[str]) -> list[str]:
     """Overrides in which later ones take the place of the ones with the same key; what `+` added stays added."""
     together = {}
     for override in before + later:
-        key = trust.key_of(override)
+        key = key_of(override)
         was = together.get(key, "")
         sign = was[: len(was) - len(was.lstrip("+"))] if override[:1] not in "+~" else ""
         together[key] = sign + override
@@ -101,17 +108,11 @@ def merge(before: list[str], later: list[str]) -> list[str]:
 
 
 def refuse_other_jobs(folder: Path, planned: list[list[str]]) -> None:
-    """Compare a sweep that is to go on with what it planned at first and what lies in its folder.
+    """Compare a sweep that is to go on with what lies in its folder.
 
     Raises:
-        ValueError: another list of jobs, or a folder that is not the job's whose number it has.
+        ValueError: a folder is not the job's whose number it has.
     """
-    first = read_sweep(folder)["jobs"]
-    if [_decisive(job) for job in first] != [_decisive(job) for job in planned]:
-        raise ValueError(
-            f"{folder}: its overrides give other jobs than at its start, {len(planned)} for {len(first)}; "
-            "a YAML of conf/ that they name has changed"
-        )
     seen = set()
     for job in read_jobs(folder):
         name, number = job["folder"].name, job_number(job["folder"].name)
@@ -123,15 +124,9 @@ def refuse_other_jobs(folder: Path, planned: list[list[str]]) -> None:
 
 
 def _decisive(overrides: list[str]) -> list[str]:
-    """The overrides that make a job what it is, sorted."""
-    return sorted(item for item in overrides if config_rules.key(trust.key_of(item)).change != "machine")
-
-
-def quoted(value: str | list[str]) -> str:
-    """A string or list in Hydra's grammar."""
-    if isinstance(value, list):
-        return "[" + ",".join(quoted(item) for item in value) + "]"
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """The overrides that make a job what it is, sorted, each in one form."""
+    decisive = (item for item in overrides if config_rules.key(key_of(item)).change != "machine")
+    return sorted(recorded_overrides.in_one_form(item) for item in decisive)
 
 
 def composed(overrides: list[str]) -> DictConfig:

@@ -12,13 +12,16 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from humanseg import report
-from humanseg.cli import launchers, resume
-from humanseg.cli.hydra_private import planned_jobs
+from humanseg.cli import hydra_private, launchers, resume, typed
 from humanseg.cli.job import say_how_to_go_on
+from humanseg.cli.recorded_overrides import literal_keys, resolved
 from humanseg.processes import signals
 from humanseg.runs import locks, provenance
 from humanseg.runs.atomic import write_json
+from humanseg.runs.overrides import key_of, literal
 from humanseg.runs.summary import mark, read_jobs, read_sweep
+
+SET_ANEW = ("hydra.sweep.dir=", "hydra.mode=", f"hydra.sweeper._target_={hydra_private.RECORDED}")
 
 _sweep_lock = ExitStack()
 
@@ -37,13 +40,11 @@ class Runs(Callback):
         given = {kind: OmegaConf.to_container(config.hydra.overrides[kind]) for kind in ("task", "hydra")}
         with _refusals(config.hydra.sweep.dir):
             _claim(config, "sweep")
-        overrides = OverridesParser.create().parse_overrides(config.hydra.overrides.task)
-        swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
-        constant = [override.key_or_group for override in overrides if override.key_or_group not in swept]
-        _for_all_jobs(config, f"hydra.job.config.override_dirname.exclude_keys={resume.quoted(constant)}")
-        jobs = planned_jobs(config)
-        with _refusals(config.hydra.sweep.dir):
-            _plan(Path(config.hydra.sweep.dir), jobs, given)
+            folder, jobs = Path(config.hydra.sweep.dir), hydra_private.planned_jobs(config)
+            if jobs:
+                jobs = [resolved(job, hydra_private.value_in_job(config, job)) for job in jobs]
+            constant = _plan(folder, jobs, given)
+        _for_all_jobs(config, f"hydra.job.config.override_dirname.exclude_keys={literal(constant)}")
         launchers.pass_signals_on(config.hydra, jobs)
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
@@ -75,14 +76,18 @@ def _refusals(folder: str | Path) -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
-def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]]) -> None:
+def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]]) -> list[str]:
     """Write what a sweep is made of; one that goes on is first compared with what it was.
 
+    Returns:
+        the keys that all jobs share, which the names of their folders leave out.
+
     Raises:
-        ValueError: it would run other jobs.
+        ValueError: a job's folder in it is another job's.
     """
-    ended = 0
+    ended, before = 0, {}
     if locks.holds(folder):
+        before = read_sweep(folder)
         resume.refuse_other_jobs(folder, jobs)
         for job in read_jobs(folder):
             ended += job.get("status") == "completed"
@@ -91,16 +96,29 @@ def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]
         print(f"goes on    {ended} of {len(jobs)} jobs are completed", flush=True)
     else:
         _sweep_lock.enter_context(locks.lock(folder))
+    if before:
+        constant = before.get("constant", literal_keys(before["overrides"]))
+        constant = sorted({*constant, *map(key_of, typed.overrides())})
+    else:
+        constant = _constant(given["task"])
     facts = {
         "status": "running",
-        "overrides": given["task"],
-        "hydra": [item for item in given["hydra"] if not item.startswith(("hydra.sweep.dir=", "hydra.mode="))],
+        "overrides": before.get("overrides", given["task"]),
+        "hydra": [item for item in given["hydra"] if not item.startswith(SET_ANEW)],
         "jobs": jobs,
+        "constant": constant,
         "started": time.time(),
         "ended_before": ended,
         "environment": provenance.environment(),
     }
     write_json(folder / "sweep.json", facts)
+    return constant
+
+
+def _constant(overrides: list[str]) -> list[str]:
+    """The keys and groups of overrides that are no sweep."""
+    read = OverridesParser.create().parse_overrides(overrides)
+    return sorted({one.key_or_group for one in read} - {one.key_or_group for one in read if one.is_sweep_override()})
 
 
 def _claim(config: DictConfig, kind: str) -> None:
@@ -129,7 +147,7 @@ def _claim(config: DictConfig, kind: str) -> None:
     with read_write(config), open_dict(config):
         config.hydra[kind].dir = str(free)
     if kind == "sweep":
-        _for_all_jobs(config, f"hydra.sweep.dir={resume.quoted(str(free))}")
+        _for_all_jobs(config, f"hydra.sweep.dir={literal(str(free))}")
 
 
 def _for_all_jobs(config: DictConfig, override: str) -> None:

@@ -17,6 +17,7 @@ from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
 from humanseg.runs import find, provenance, recorded
 from humanseg.runs.job import Job
+from humanseg.runs.plain import refuse_other_than_plain
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def _config(composed: dict, job: Job, saved: dict | None) -> dict:
     """
     if composed["resume"]:
         raise ValueError(f"resume={composed['resume']}: type it on the command line, it can't stand in a YAML")
+    refuse_other_than_plain(composed, "the config")  # a checkpoint with anything else could never be opened again
     cfg = composed
     if saved:
         overrides = [override for override in job.overrides if not override.startswith("experiment=")]

@@ -76,6 +76,11 @@ def has_choice(group: str, choice: str) -> bool:
     return (CONF / group / f"{choice}.yaml").is_file()
 
 
+def choice(group: str, name: str) -> dict:
+    """The YAML of a group's choice."""
+    return read_choice(CONF / group / f"{name}.yaml")
+
+
 def read_choice(file: Path) -> dict:
     """A YAML with the choices that its defaults list takes in, as far as they are files of conf/."""
     own = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ from typing import Any
 
 from humanseg import config_rules
 from humanseg.runs import trust
-from humanseg.runs.trust import key_of
+from humanseg.runs.overrides import key_of
 
 
 def checkpoint_config(payload: dict, composed: dict, typed: list[str], parts: tuple[str, ...] = ("model",)) -> dict:

@@ -54,7 +54,7 @@ def read_summary(folder: Path) -> dict:
 
 
 def read_sweep(folder: Path) -> dict:
-    """A sweep's sweep.json: status, overrides, hydra, jobs, started, ended_before; empty where it can't be read."""
+    """A sweep's sweep.json: status, overrides, hydra, jobs, constant, started, ended_before; empty where it can't be read."""
     sweep = read_json(folder / "sweep.json")
     return sweep if _is_sweeps(sweep) else {}
 
@@ -64,7 +64,7 @@ def _is_sweeps(told: dict) -> bool:
     jobs = told.get("jobs")
     if not isinstance(jobs, list | None):
         return False
-    lists = [told.get("overrides"), told.get("hydra"), *(jobs or [])]
+    lists = [told.get("overrides"), told.get("hydra"), told.get("constant", []), *(jobs or [])]
     texts = all(isinstance(one, list) and all(isinstance(item, str) for item in one) for one in lists)
     numbers = all(isinstance(told.get(name, 0), int | float) for name in ("started", "ended_before"))
     environment = told.get("environment", {})

@@ -15,11 +15,6 @@ SHOWN = 8  # problems in one sentence
 OWN_CODE = "Where it is your own, name it in a YAML of conf/ or type its override again"
 
 
-def key_of(override: str) -> str:
-    """The key or group that an override is for."""
-    return override.lstrip("+~").partition("=")[0]
-
-
 def safe_choices(choices: Any) -> dict[str, str]:
     """Of recorded choices those that conf/ has; a choice that is gone is left out, its config tells what it was.
 
@@ -59,9 +54,7 @@ def refuse_strange(config: dict, parts: tuple[str, ...], what: str = "the config
         problems += [f"metrics: {name}" for name in known if "." in str(name) and name not in conf.metrics()]
     if problems:
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise ValueError(
-            f"{what} names code that no YAML of conf/ names: {', '.join(problems[:SHOWN])}{more}. {OWN_CODE}"
-        )
+        raise ValueError(f"{what} holds what no YAML of conf/ has: {', '.join(problems[:SHOWN])}{more}. {OWN_CODE}")
     config_rules.refuse_wrong_values(config, complete=False)
 
 

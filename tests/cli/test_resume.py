@@ -189,9 +189,7 @@ def test_strange_code_in_a_folder_is_not_run(run, one_epoch, tmp_path):
     told = summary(folder)
     told["overrides"].append(f"+callbacks.evil={{_target_:os.mkdir,_partial_:true,path:{tmp_path}/evil}}")
     (folder / "summary.json").write_text(json.dumps(told))
-    assert (
-        "code that no YAML of conf/ names: +callbacks.evil={_target_:os.mkdir" in run(f"resume={folder}", code=1).stderr
-    )
+    assert "may not bring: +callbacks.evil={_target_:os.mkdir" in run(f"resume={folder}", code=1).stderr
     assert not (tmp_path / "evil").exists()
 
 
@@ -222,3 +220,16 @@ def test_a_key_that_was_deleted_stays_deleted():
     typed = ["~loss.classes", "loss.loss.smooth=0.5"]
     merged = recorded.with_overrides(composed(), {}, composed(*typed), typed)
     assert "classes" not in merged["loss"] and merged["loss"]["loss"]["smooth"] == 0.5
+
+
+def test_what_was_interpolated_is_recorded_as_its_result(run):
+    folder = run(*ONE_EPOCH, "trainer.save_every=${data.batch_size}", "name=seed_${seed}").folder
+    recorded = summary(folder)["overrides"]
+    assert recorded == yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+    assert {"trainer.save_every=4", "name='seed_0'"} <= {*recorded}
+    run(f"resume={folder}", "trainer.epochs=2")
+    assert summary(folder)["status"] == "completed"
+
+
+def test_a_value_that_no_record_may_hold_is_refused_at_the_start(run):
+    assert "name holds an interpolation" in run(*ONE_EPOCH, r"name='\${seed}'", code=1).stderr

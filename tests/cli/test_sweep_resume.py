@@ -81,7 +81,10 @@ def test_a_signal_stops_a_sweep_and_its_resume_is_named(tmp_path):
     "swept",
     [
         ["seed=range(0,3)"],  # one with commas is killed three times above
-        ["scheduler=glob(co*)"],
+        [
+            "scheduler=glob(co*)",
+            "trainer.save_every=${data.batch_size}",
+        ],  # what Hydra computes is recorded as its result
         pytest.param(
             ["experiment=debug,overfit", "trainer.epochs=1", "trainer.steps_per_epoch=1"], marks=pytest.mark.slow
         ),
@@ -129,7 +132,7 @@ def sweep(over_seeds, tmp_path) -> Path:
 
 def test_typed_threads_stay_and_a_second_resume_still_fits(run, sweep):
     folder = sweep
-    run(f"resume={folder}", "trainer.threads=1")
+    run(f"resume={folder}", "trainer.threads=1", "seed=0,1,2")
     assert "trainer.threads=1" in summaries(folder)[2]["overrides"]
     broken_off(folder, unbegun=(2,))
     run(f"resume={folder}")
@@ -146,8 +149,9 @@ def test_what_does_not_fit_is_told_and_nothing_is_touched(run, sweep):
         return said
 
     assert "optimizer.lr=1 would change the jobs" in refused("optimizer.lr=1")
-    (folder / "sweep.json").write_text(told.replace('"seed=0,1,2"', '"seed=0,1"'))
-    assert "give other jobs than at its start, 2 for 3" in refused()
+    assert "takes no sweep beside it" in refused("trainer.threads=1,2")
+    (folder / "sweep.json").write_text(told.replace('"seed=1"', '"seed=7"'))
+    assert "1_seed-1 holds another job than number 1 of this sweep" in refused()
     (folder / "sweep.json").write_text(told[:50])
     assert "sweep.json can't be read" in refused()
     (folder / "sweep.json").write_text(told)

@@ -164,8 +164,9 @@ def test_recorded_overrides_are_no_language(run, folder, tmp_path, override, kin
         if kind == "bare":
             write_json(folder / "summary.json", {"overrides": [override], "status": "running"})
         else:
-            jobs = {"jobs": [["seed=0"]], "overrides": ["seed=0", override], "hydra": [], "status": "running"}
-            write_json(folder / "sweep.json", jobs)
+            told = {"jobs": [["seed=0"]], "overrides": ["seed=0"], "hydra": [], "status": "running"}
+            (told["hydra"] if override.startswith("hydra") else told["jobs"][0]).append(override)
+            write_json(folder / "sweep.json", told)
     before = content(folder)
     told = run(f"resume={folder}", code=1).stderr
     assert "recorded overrides" in told and "Traceback" not in told, told
@@ -214,13 +215,17 @@ def test_a_recorded_place_that_is_elsewhere_is_not_used(run, folder, tmp_path):
 
 @pytest.mark.parametrize(
     "sweep",
-    [{"overrides": ["seed=range(0,1000000000)"]}, {"overrides": ["seed=1"], "jobs": 5}, {"jobs": []}, {"overrides": 3},
-     {"overrides": ["seed=1"], "hydra": ["hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=MARKER"]}],
-    ids=str,
+    [{"jobs": [["seed=range(0,1000000000)"]]}, {"jobs": [["seed=1,2"]]}, {"jobs": 5}, {"jobs": []}, {"overrides": 3},
+     {"jobs": [["seed=1"]] * 10_001}, {"constant": [{"a": 1}]}, {"jobs": [["seed=1", "data.num_workers=5000"]]},
+     {"hydra": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=900"]},
+     {"jobs": [[f"seed={n}"] for n in range(500)], "hydra": ["hydra/launcher=submitit_local"]},
+     {"hydra": ["hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=MARKER"]}],
+    ids=lambda told: str(told)[:60],
 )  # fmt: skip
 def test_a_sweep_that_lies_is_one_sentence(run, tmp_path, sweep):
     (tmp_path / "sweep").mkdir()
-    write_json(tmp_path / "sweep" / "sweep.json", {"jobs": [["seed=1"]], "hydra": [], "status": "running"} | sweep)
+    told = {"jobs": [["seed=1"]], "overrides": [], "hydra": [], "status": "running"}
+    write_json(tmp_path / "sweep" / "sweep.json", told | sweep)
     told = run(f"resume={tmp_path}/sweep", code=1).stderr
     assert told.startswith("error: ") and "Traceback" not in told
     assert [file.name for file in (tmp_path / "sweep").iterdir()] == ["sweep.json"] and not Path("MARKER").exists()
