@@ -7,6 +7,8 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
+from humanseg import terminal
+
 
 class Rule(NamedTuple):
     """What a value must be, as a test and in words."""
@@ -217,7 +219,7 @@ def refuse_wrong_values(config: dict, complete: bool = True, rules: dict[str, Ru
         elif last in holder and not rule.holds(holder[last]):
             problems.append(f"{name}={holder[last]}: give {rule.words}")
     if problems:
-        raise ValueError("\n".join(problems))
+        raise ValueError(terminal.lines(problems))
 
 
 def refuse_other_run(before: dict, after: dict) -> None:

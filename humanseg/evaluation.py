@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from humanseg import tally
+from humanseg import tally, terminal
 from humanseg.data.loading import Data
 from humanseg.data.split import Split
 from humanseg.metrics import Counts, predictions
@@ -68,8 +68,8 @@ def _write_scores(predictor: Predictor, part: Split, rows: list[dict], folder: P
     first = next(name for name in rows[0] if name != "image")
     order = sorted(range(len(rows)), key=lambda index: rows[index][first])
     write_table(folder / "per_image.csv", list(rows[0]), rows)
-    lines = [f"  {rows[index][first]:.4f}  {rows[index]['image']}" for index in order[:worst]]
-    log.info("worst      by %s\n%s", first, "\n".join(lines))
+    shown = [f"  {rows[index][first]:.4f}  {rows[index]['image']}" for index in order[:worst]]
+    log.info("worst      by %s\n%s", first, terminal.lines(shown))
     half = min(SHEET_ROWS, len(order) // 2) or 1
     pairs = zip(order[:half], order[::-1][:half], strict=True)
     tiles = [_tile(predictor, *part[index], f"{first} {rows[index][first]:.3f}") for pair in pairs for index in pair]

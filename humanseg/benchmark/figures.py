@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from humanseg import terminal
 from humanseg.processes.hardware import finish
 
 ROUNDS = 3  # turns of each peer
@@ -67,11 +68,11 @@ def percentile(samples: list[float], share: int) -> float:
 def table(figures: list[Figure]) -> str:
     """The figures for a terminal, a line each."""
     width = max(len(one.name) for one in figures)
-    lines = [f"{'part':<9} {'what':<{width}} {'median':>11} {'low':>11} {'high':>11}  unit"]
+    rows = [f"{'part':<9} {'what':<{width}} {'median':>11} {'low':>11} {'high':>11}  unit"]
     for one in figures:
         numbers = " ".join(f"{shown(value):>11}" for value in (one.value, min(one.rounds), max(one.rounds)))
-        lines.append(f"{one.part:<9} {one.name:<{width}} {numbers}  {one.unit}")
-    return "\n".join(lines)
+        rows.append(f"{one.part:<9} {one.name:<{width}} {numbers}  {one.unit}")
+    return terminal.lines(rows)
 
 
 def shown(value: float) -> str:

@@ -8,6 +8,7 @@ from statistics import median
 import torch
 from torch import nn
 
+from humanseg import terminal
 from humanseg.benchmark.figures import ROUNDS, Figure, durations, figure, in_turn, percentile
 from humanseg.compute import Compute
 from humanseg.inference.engines import Engine
@@ -113,5 +114,5 @@ def row(name: str, figures: list[Figure]) -> dict[str, str]:
 
 def markdown(cells: dict[str, str]) -> str:
     """One row under its heading."""
-    lines = [cells.keys(), ["---"] * len(cells), cells.values()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    rows = [cells.keys(), ["---"] * len(cells), [cell.replace("|", r"\|") for cell in cells.values()]]
+    return terminal.lines("| " + " | ".join(row) + " |" for row in rows)

@@ -12,6 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from humanseg import terminal
 from humanseg.cli import hydra_private, launch, launchers, resume, typed
 from humanseg.processes import signals
 from humanseg.runs import find, trust
@@ -26,6 +27,7 @@ def run(main: Callable[[], None]) -> None:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not re.fullmatch("-m|--multirun|--[a-z-]+=.*", argument))
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
+    sys.excepthook = terminal.say_traceback
     typed.remember(sys.argv[1:])
     try:
         with signals.raised(), launch.met(sys.argv[1:]) as main_process, ExitStack() as held:
@@ -35,9 +37,9 @@ def run(main: Callable[[], None]) -> None:
             if any(argument.startswith("resume=") for argument in sys.argv):
                 going_on = resume.plan(sys.argv[1:])
                 if going_on.finished:
-                    print(f"{going_on.folder} is finished")
+                    terminal.say(f"{going_on.folder} is finished")
                     return
-                print(f"resumes    {going_on.folder}", flush=True)
+                terminal.say(f"resumes    {going_on.folder}")
                 held.enter_context(lock(going_on.folder))
                 sys.argv[1:] = going_on.arguments
             elif folder := launch.broken_off():
@@ -50,7 +52,7 @@ def run(main: Callable[[], None]) -> None:
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError) as error:
         if wants_traceback or not (told := explain(error, sys.argv[1:])):
             raise
-        sys.exit(f"error: {told}")
+        sys.exit(terminal.visible(f"error: {told}"))
 
 
 def with_latest_named(arguments: list[str]) -> list[str]:

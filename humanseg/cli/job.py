@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from humanseg import terminal
 from humanseg.cli import launch, launchers
 from humanseg.processes import signals
 from humanseg.runs.locks import lock
@@ -53,10 +54,10 @@ def run(config: DictConfig) -> float | None:
             sys.exit(stop.code)
         return math.nan
     except Exception as error:
-        print(f"job {hydra.job.num} failed: {one_sentence(error)}", file=sys.stderr, flush=True)
+        terminal.say(*f"job {hydra.job.num} failed: {one_sentence(error)}".splitlines(), file=sys.stderr)
         result = math.nan
     else:
-        print(progress(folder), flush=True)
+        terminal.say(progress(folder))
     _free_memory()
     return result
 
@@ -84,14 +85,14 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
             log.error("%s can't be written: %s", folder / "summary.json", full)
         if resumable == folder and (isinstance(error, ValueError | OSError) or _hint(str(error))):
             kept = (folder / "checkpoints" / "last.pt").exists()
-            how = f"\npython run.py resume={shlex.quote(str(folder))} goes on from the last checkpoint" * kept
-            sys.exit(f"error: {one_sentence(error)}{how}")
+            how = f"python run.py resume={shlex.quote(str(folder))} goes on from the last checkpoint"
+            sys.exit("\n".join([f"error: {one_sentence(error)}", *[terminal.visible(how)] * kept]))
         raise
 
 
 def say_how_to_go_on(folder: Path) -> None:
     """Print the command that goes on with a run or sweep."""
-    print(f"interrupted: python run.py resume={shlex.quote(str(folder))} goes on", flush=True)
+    terminal.say(f"interrupted: python run.py resume={shlex.quote(str(folder))} goes on")
 
 
 def progress(job: Path) -> str:
@@ -119,10 +120,10 @@ def gives_up(sweep: Path, limit: int | None) -> bool:
 
 def one_sentence(error: Exception) -> str:
     """An error's message. An error that a DataLoader worker raised brings the worker's traceback, which is left out."""
-    text = str(error)
+    text = terminal.message(error)
     if "Original Traceback" in text:
         text = text.rpartition("Error: ")[2]
-    text = text.strip() or type(error).__name__
+    text = text or type(error).__name__
     return (text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}") + _hint(text)
 
 

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from humanseg import report
+from humanseg import report, terminal
 from humanseg.cli import hydra_private, launchers, resume, typed
 from humanseg.cli.job import say_how_to_go_on
 from humanseg.cli.recorded_overrides import literal_keys, resolved
@@ -58,11 +58,11 @@ class Runs(Callback):
         with _sweep_lock, _refusals(folder):
             write_json(folder / "sweep.json", sweep | {"status": "completed" if done else "failed"})
             if any(job.get("ranked") for job in jobs) or not done:
-                print(report.write([folder], folder), flush=True)
+                terminal.say(report.write([folder], folder))
         if not done:
             missing = len(sweep["jobs"] or jobs) - len(jobs)
             stopped = f"{config.sweep.max_failures} jobs in a row failed, {missing} were not started; " * bool(missing)
-            sys.exit(f"{stopped}mend what failed, then: python run.py resume={folder}")
+            sys.exit(terminal.visible(f"{stopped}mend what failed, then: python run.py resume={folder}"))
 
 
 @contextmanager
@@ -71,9 +71,9 @@ def _refusals(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        sys.exit(f"error: {folder} can't be written to: {error.strerror}")
+        sys.exit(terminal.visible(f"error: {folder} can't be written to: {error.strerror}"))
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {terminal.message(error)}")
 
 
 def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]]) -> list[str]:
@@ -93,12 +93,13 @@ def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]
             ended += job.get("status") == "completed"
             if job.get("status") == "failed":
                 mark(job["folder"], "interrupted")  # it is tried again, and counts for no max_failures until then
-        print(f"goes on    {ended} of {len(jobs)} jobs are completed", flush=True)
+        terminal.say(f"goes on    {ended} of {len(jobs)} jobs are completed")
     else:
         _sweep_lock.enter_context(locks.lock(folder))
     if before:
-        constant = before.get("constant", literal_keys(before["overrides"]))
-        constant = sorted({*constant, *map(key_of, typed.overrides())})
+        known = {key_of(override) for job in before["jobs"] for override in job}
+        added = {*map(key_of, typed.overrides())} - known
+        constant = sorted({*before.get("constant", literal_keys(before["overrides"])), *added})
     else:
         constant = _constant(given["task"])
     facts = {

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from humanseg import terminal
 from humanseg.data.cache import Table
 from humanseg.data.names import Names
 from humanseg.data.pictures import read_mask, read_pair, to_classes, whole_size
@@ -261,6 +262,6 @@ def _check(pair: tuple[str, str], mask: str | list[int]) -> str | None:
 def _refuse(problems: list[str]) -> None:
     if not problems:
         return
-    shown = "".join(f"\n  {problem}" for problem in problems[:SHOWN])
-    more = f"\n  ... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    raise ValueError(f"data: {len(problems)} problem{'s' * (len(problems) > 1)}{shown}{more}")
+    shown = [f"  {problem}" for problem in problems[:SHOWN]]
+    more = [f"  ... and {len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
+    raise ValueError(terminal.lines([f"data: {len(problems)} problem{'s' * (len(problems) > 1)}", *shown, *more]))

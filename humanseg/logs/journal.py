@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import yaml
 
+from humanseg import terminal
 from humanseg.checkpoint import Checkpoints
 from humanseg.data.loading import Data
 from humanseg.history import best_epoch
@@ -85,7 +86,7 @@ class Journal:
                  cfg["model"]["_target_"].rpartition(".")[2], size["parameters"] / 1e6, size["trainable"] / 1e6,
                  size["multiply_adds"] / 1e9, data.config.image_size)  # fmt: skip
         log.debug("layers\n%s", table)
-        log.debug("config\n%s", yaml.safe_dump(cfg, sort_keys=False))
+        log.debug("config\n%s", terminal.lines(yaml.safe_dump(cfg, sort_keys=False).splitlines()))
         return run
 
     def _picture_first_batch(self) -> None:
@@ -121,7 +122,7 @@ class Journal:
         stays = [f"epoch_{state.epoch:04d}.pt"] * bool(every and state.epoch % every == 0)
         self.checkpoints.save(state, ["best.pt"] * (best is values) + stays)
         self._write_tables(state)
-        log.info(epoch_line(values, self.setup.settings.epochs, best is values))
+        log.info("%s", epoch_line(values, self.setup.settings.epochs, best is values))
 
     def _best(self, state: State) -> dict[str, float] | None:
         return best_epoch(state.history, self.setup.settings.monitor, self.setup.settings.monitor_mode)

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from humanseg import terminal
+
 
 def summarise_model(model: nn.Module, size: int) -> tuple[str, dict[str, float]]:
     """Layers by stage as a table; parameters, trainable parameters and multiply-adds for one size x size image.
@@ -22,17 +24,17 @@ def summarise_model(model: nn.Module, size: int) -> tuple[str, dict[str, float]]
         ) from error
     model.train(was_training)
     flops = {name.split(".", 1)[-1]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
-    lines = [f"{'stage':<32} {'layers':>7} {'parameters':>12} {'M multiply-adds':>16}"]
+    rows = [f"{'stage':<32} {'layers':>7} {'parameters':>12} {'M multiply-adds':>16}"]
     for name, stage in stages(model):
         layers = sum(not list(module.children()) for module in stage.modules())
         parameters = sum(parameter.numel() for parameter in stage.parameters())
-        lines.append(f"{name:<32} {layers:>7} {parameters:>12,} {flops.get(name, 0) / 2e6:>16.1f}")
+        rows.append(f"{name:<32} {layers:>7} {parameters:>12,} {flops.get(name, 0) / 2e6:>16.1f}")
     facts = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trainable": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         "multiply_adds": counter.get_total_flops() // 2,
     }
-    return "\n".join(lines), facts
+    return terminal.lines(rows), facts
 
 
 def stages(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from humanseg import checkpoint
+from humanseg import checkpoint, terminal
 from humanseg.compositing import targets
 from humanseg.compositing.drawings import NAMES, Behind, Drawings, backdrops, color
 from humanseg.compositing.flow import Clock, ahead, in_order
@@ -160,9 +160,10 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
     troubles = [trouble for some in distributed.all_gather(troubles) for trouble in some]
     done = len(waiting) - len(troubles)
     if troubles:
-        more = f"\n  ... and {len(troubles) - SHOWN} more" if len(troubles) > SHOWN else ""
-        lines = "".join(f"\n  {trouble}" for trouble in troubles[:SHOWN])
-        raise ValueError(f"{len(troubles)} of {len(waiting)} photographs failed, the others are drawn:{lines}{more}")
+        shown = [f"  {trouble}" for trouble in troubles[:SHOWN]]
+        more = [f"  ... and {len(troubles) - SHOWN} more"] * (len(troubles) > SHOWN)
+        head = f"{len(troubles)} of {len(waiting)} photographs failed, the others are drawn:"
+        raise ValueError(terminal.lines([head, *shown, *more]))
     return {"photographs": done, "seconds": round(studio.clock.elapsed(), 2)}
 
 

@@ -37,7 +37,8 @@ def find_sources(wanted: str | list[str] | None, out: str) -> list[Path]:
     if not wanted:
         raise ValueError("mode=report needs runs=PATH: a sweep's folder, any folder of runs, a list, or `latest`")
     if wanted == "latest":
-        sweeps = sorted(Path(out).glob("**/sweep.json"), key=lambda file: file.stat().st_mtime)
+        sweeps = [file for file in Path(out).glob("**/sweep.json") if file.is_file()]
+        sweeps.sort(key=lambda file: file.stat().st_mtime)
         if not sweeps:
             raise ValueError(f"runs=latest: there is no sweep under {out}")
         return [sweeps[-1].parent]

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from humanseg import terminal
 from humanseg.report import page, tables
 from humanseg.report.board import Board, read
 from humanseg.runs.atomic import write_text
@@ -26,10 +27,10 @@ def write(sources: list[Path], into: Path) -> str:
     written = [f"table: {tables.write_leaderboard(board, into)}"]
     if board.groups:
         written.append(f"seeds: {tables.write_seeds(board, into)}")
-    written.append(_write_page(board, into))
+    written.append(_write_page(board, into))  # adds to the board's problems
     if len(sources) == 1 and is_sweep(sources[0]) and board.jobs[0].get("mode") == "train":
         written.append(f"next:  python run.py mode=test ckpt={shlex.quote(str(sources[0]))}")
-    return "\n".join([*tables.for_terminal(board), *written])
+    return terminal.lines([*tables.for_terminal(board), *written])
 
 
 def _write_page(board: Board, into: Path) -> str:

@@ -9,12 +9,12 @@ import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from humanseg.runs.locks import is_held
 from humanseg.runs.reading import read_yaml
-from humanseg.runs.summary import job_number, ranking, read_summary, read_sweep
+from humanseg.runs.summary import job_number, load_summary, ranking, read_sweep
 
 RANKED_ONCE = ("train", "test")  # the ranked modes, where the summary is too old to say it, or missing
 NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
@@ -31,6 +31,7 @@ class Board:
     metrics: list[str]  # the other val/* and test/* that any of them has
     keys: list[str]  # keys of the overrides that differ
     groups: list[dict]  # repetitions over seeds, best mean first; empty where nothing was repeated
+    problems: list[str] = field(default_factory=list)  # files that can't be read, a sentence each
 
     @property
     def states(self) -> Counter:
@@ -45,36 +46,49 @@ def read(sources: list[Path]) -> Board:
         ValueError: there is none.
     """
     base = Path(os.path.commonpath([source.resolve() for source in sources]))
-    found = {folder: planned for source in sources for folder, planned in _find(source.resolve())}
+    problems: list[str] = []
+    found = {folder: planned for source in sources for folder, planned in _find(source.resolve(), problems)}
     every = [_read_job(folder, planned, base) for folder, planned in found.items()]
     jobs = [job for job in every if _is_ranked(job)]
     if not jobs:
         raise ValueError(f"runs={','.join(map(str, sources))}: there is no run, nor a sweep with jobs")
+    problems += [job["problem"] for job in jobs if job["problem"]]
     jobs, monitor = _ranked(jobs)
     names = dict.fromkeys(name for job in jobs for name in job["values"] if name.startswith(("val/", "test/")))
     metrics = [name for name in names if name != monitor]
-    return Board(sources, jobs, monitor, metrics, _differing(jobs), _repeated(jobs, monitor))
+    return Board(sources, jobs, monitor, metrics, _differing(jobs), _repeated(jobs, monitor), problems)
 
 
-def _find(source: Path) -> Iterator[tuple[Path, list[str] | None]]:
-    """Each run below a folder with the overrides that its sweep planned for it; also jobs that have not begun."""
+def _find(source: Path, problems: list[str]) -> Iterator[tuple[Path, list[str] | None]]:
+    """Each run below a folder with the overrides that its sweep planned for it; also jobs that have not begun.
+
+    Args:
+        problems: gets a sentence for each sweep.json that can't be read.
+    """
     plans = {}
     for path, names, files in os.walk(source):
         folder, number = Path(path), job_number(Path(path).name)
         names.sort(key=lambda name: (job_number(name), name))
-        if "sweep.json" in files:
-            plans[folder] = dict(enumerate(read_sweep(folder).get("jobs") or []))
+        there = {*names, *files}
+        if "sweep.json" in there:
+            sweep = read_sweep(folder)
+            problems += [] if sweep else [f"{folder / 'sweep.json'} is no record of a sweep"]
+            plans[folder] = dict(enumerate(sweep.get("jobs") or []))
             begun = {job_number(name) for name in names}
             yield from ((folder / str(job), planned) for job, planned in plans[folder].items() if job not in begun)
         is_job = folder.parent in plans and number >= 0
-        if is_job or "summary.json" in files or ".hydra" in names:
+        if is_job or {"summary.json", ".hydra"} & there:
             names.clear()  # a run holds no other run: the test/ in it is its own
             yield folder, plans.get(folder.parent, {}).get(number)
 
 
 def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
     """A run's summary with what its folder and its sweep tell about it."""
-    told = read_summary(folder)
+    told, problem = {}, None
+    try:
+        told = load_summary(folder)
+    except ValueError as error:
+        problem = str(error)
     overrides = told.get("overrides", planned)
     if overrides is None:
         overrides = _recorded_overrides(folder)
@@ -85,6 +99,8 @@ def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
         "overrides": overrides or [],
         "settings": settings(overrides or []),
         "compared": overrides is not None,
+        "problem": problem,
+        "error": problem or told.get("error"),
         "values": told.get("best") or told.get("metrics") or {},
         "monitor": told.get("monitor"),
         "monitor_mode": told.get("monitor_mode", "max"),
@@ -114,7 +130,8 @@ def _recorded_overrides(folder: Path) -> list[str] | None:
         recorded = read_yaml(folder / ".hydra" / "overrides.yaml")
     except ValueError:
         return None
-    return recorded if isinstance(recorded, list) else None
+    is_list = isinstance(recorded, list) and all(isinstance(item, str) for item in recorded)
+    return recorded if is_list else None
 
 
 def settings(overrides: list[str]) -> dict[str, str]:

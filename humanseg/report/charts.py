@@ -1,11 +1,12 @@
 """The numbers behind a page's charts; page.js draws them."""
 
-import csv
 import math
 import statistics
 from pathlib import Path
 
 from humanseg.report.board import Board, value
+from humanseg.runs.reading import read_table
+from humanseg.runs.summary import UTMOST
 
 POINTS = 200  # epochs of a learning curve that are drawn
 DECADES = 2  # a hyperparameter that spans so many gets a logarithmic axis
@@ -14,14 +15,14 @@ APART = 0.08  # share of the axis that must lie between ticks
 
 
 def chart_data(board: Board) -> dict:
-    """Names, learning curves and hyperparameters of all runs, as plain JSON.
+    """Names, learning curves and hyperparameters of all runs, as plain JSON. Adds to the board's problems.
 
     Returns:
         `monitor`; `jobs`: their names; `curves`: for each chart its `name`, the `range` of its y axis and `jobs`, for
         each a pair of epochs and values; `parameters`: see `_parameter`.
     """
     names = list(dict.fromkeys([*filter(None, [board.monitor]), "train/loss", "val/loss"]))
-    logs = [_curves(job["folder"] / "metrics.csv", names) for job in board.jobs]
+    logs = [_curves(board, job["folder"] / "metrics.csv", names) for job in board.jobs]
     curves = [{"name": name, "jobs": [log[name] for log in logs]} for name in names]
     keys = [key for key in board.keys if key != "name"]
     return {
@@ -32,20 +33,26 @@ def chart_data(board: Board) -> dict:
     }
 
 
-def _curves(file: Path, names: list[str]) -> dict[str, tuple[list, list]]:
+def _curves(board: Board, file: Path, names: list[str]) -> dict[str, tuple[list, list]]:
     """Epochs and values of some columns of a metrics.csv; empty lists where it has none."""
+    points = {name: [] for name in names}
     try:
-        with file.open(newline="", encoding="utf-8") as opened:
-            rows = list(csv.DictReader(opened))
-    except (OSError, ValueError, csv.Error):
-        rows = []
-    curves = {}
-    for name in names:
-        points = [(_finite(row.get("epoch")), _finite(row.get(name))) for row in rows]
-        points = [(int(epoch), float(f"{y:.5g}")) for epoch, y in points if None not in (epoch, y)]
-        kept = points[:: -(len(points) // POINTS + 1)][::-1]  # counted from the last one, so that it is kept
-        curves[name] = ([epoch for epoch, _ in kept], [y for _, y in kept])
-    return curves
+        for row in read_table(file):
+            epoch = _finite(row.get("epoch"))
+            for name, found in points.items():
+                y = _finite(row.get(name))
+                if epoch is not None and y is not None:
+                    found.append((int(epoch), float(f"{y:.5g}")))
+    except FileNotFoundError:  # a test's run has none
+        pass
+    except ValueError as error:
+        board.problems.append(str(error))
+    return {name: _thinned(found) for name, found in points.items()}
+
+
+def _thinned(points: list[tuple]) -> tuple[list, list]:
+    kept = points[:: -(len(points) // POINTS + 1)][::-1]  # counted from the last one, so that it is kept
+    return [epoch for epoch, _ in kept], [y for _, y in kept]
 
 
 def _values(curve: dict) -> list[float]:
@@ -109,9 +116,9 @@ def _ticks(numbers: list[float], scale: str) -> list[float]:
 
 
 def _finite(text: str | None) -> float | None:
-    """A text as a number; None for any other text."""
+    """A text as a number; None for any other text, and for a number that can't be reckoned with."""
     try:
         found = float(text or "")
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+    return found if abs(found) <= UTMOST else None

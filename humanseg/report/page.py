@@ -1,32 +1,44 @@
 """A board as one page that opens offline: page.html, filled with tables, pictures, numbers for charts, and plotly.js.
 
-All that a user chose (names, overrides, tags, errors) is escaped here; page.html's policy lets nothing be loaded.
+All that a run's folder tells (names, overrides, tags, errors) becomes HTML in `html` alone, which escapes it. The page's
+policy lets no script run but its own, and nothing be loaded.
 """
 
 import base64
+import io
 import json
 import os
 import re
+import secrets
 import shlex
 import time
-from collections.abc import Callable
-from html import escape
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import quote
+
+from markupsafe import Markup
 
 from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, speed, sweep_command, tags, value
 from humanseg.report.charts import chart_data
 from humanseg.report.tables import duration, number, rate, spread
+from humanseg.runs.atomic import no_link
+from humanseg.terminal import visible
 
 HERE = Path(__file__).parent
 PICTURED = 3  # best runs whose photographs are shown
 PICTURES = ("best_and_worst.png", "contact_sheet.png", "test/contact_sheet.png")
 PICTURE_WIDTH = 1400  # pixels, to which wider ones are shrunk
+PICTURE_PIXELS = 50_000_000  # of a file that is opened
 OTHERS = 4  # metrics in the table beside the one that ranks; leaderboard.csv has all
 
 
+def html(form: str, *values: object) -> Markup:
+    """HTML with values in place of each `{}`. All that is no HTML is escaped, and so is what acts on a terminal."""
+    return Markup(form).format(*(one if isinstance(one, Markup) else visible(one) for one in values))
+
+
 def draw(board: Board, into: Path, plotly: str) -> str:
-    """The page's HTML.
+    """The page's HTML. Adds to the board's problems.
 
     Args:
         into: the folder that the page will lie in; its links are relative to it.
@@ -34,14 +46,16 @@ def draw(board: Board, into: Path, plotly: str) -> str:
     """
     several = len(board.sources) > 1
     data = json.dumps(chart_data(board), separators=(",", ":"))
+    pictures = _pictures(board, into)
     parts = {
-        "title": "Several folders" if several else escape("/".join(board.sources[0].resolve().parts[-2:])),
+        "nonce": secrets.token_urlsafe(16),
+        "title": html("{}", "Several folders" if several else "/".join(board.sources[0].resolve().parts[-2:])),
         "facts": _facts(board),
         "remark": _paragraph(other_monitors(board)),
         "table": _table(board, into),
         "errors": _errors(board, into),
         "seeds": _seeds(board),
-        "pictures": _pictures(board, into),
+        "pictures": pictures,
         "data": data.replace("<", "\\u003c"),  # a name must not end the script that holds it
         "plotly": plotly,
         "script": (HERE / "page.js").read_text(encoding="utf-8"),
@@ -50,27 +64,26 @@ def draw(board: Board, into: Path, plotly: str) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)  # in one pass: a name may hold {{data}}
 
 
-def _facts(board: Board) -> str:
+def _facts(board: Board) -> Markup:
     """The best run, how many runs, where they are, when this was written, their code and command."""
-    sources = "<br>".join(f"<code>{escape(str(source))}</code>" for source in board.sources)
-    states = ", ".join(f"{count} {_state(status)}" for status, count in board.states.most_common())
     best = board.jobs[0]
+    states = Markup(", ").join(html("{} {}", count, _state(status)) for status, count in board.states.most_common())
+    sources = Markup("<br>").join(html("<code>{}</code>", source) for source in board.sources)
     commits = sorted({_commit(job) for job in board.jobs} - {""})
     facts = {
-        "Runs": f"<b>{len(board.jobs)}</b> &ensp; {states}",
+        "Runs": html("<b>{}</b> &ensp; {}", len(board.jobs), states),
         "Folder" if len(board.sources) == 1 else "Folders": sources,
         "Written": time.strftime("%Y-%m-%d %H:%M"),
-        "Commit": escape(", ".join(commits)) or "unknown",
+        "Commit": ", ".join(commits) or "unknown",
     }
     if (top := value(board, best)) is not None:
-        named = f"<b>{number(top)}</b> {escape(board.monitor)}, {escape(best['job'])}"
-        facts = {"Best": named} | facts
+        facts = {"Best": html("<b>{}</b> {}, {}", number(top), board.monitor, best["job"])} | facts
     if command := sweep_command(board):
         facts["Command"] = _copied(command)
-    return "".join(f"<div><dt>{name}</dt><dd>{fact}</dd></div>" for name, fact in facts.items())
+    return _joined(html("<div><dt>{}</dt><dd>{}</dd></div>", name, fact) for name, fact in facts.items())
 
 
-def _table(board: Board, into: Path) -> str:
+def _table(board: Board, into: Path) -> Markup:
     """A row a run. Results come first, and last what it takes to repeat the run."""
     jobs = board.jobs
     metrics = [_numbers(name, [(job["values"].get(name), number) for job in jobs]) for name in board.metrics[:OTHERS]]
@@ -78,12 +91,12 @@ def _table(board: Board, into: Path) -> str:
         _numbers("rank", [(place, str) for place in range(1, len(jobs) + 1)]),
         _texts("run", [_link(job, into) for job in jobs]),
         _numbers(board.monitor or "metric", [(value(board, job), number) for job in jobs]),
-        *[_texts(key, [escape(job["settings"].get(key, "")) for job in jobs]) for key in board.keys],
+        *[_texts(key, [job["settings"].get(key, "") for job in jobs]) for key in board.keys],
         _texts("status", [_state(job["status"]) for job in jobs]),
         _numbers("epoch", [(epoch(job), str) for job in jobs]),
         _numbers("time", [(job.get("seconds"), duration) for job in jobs]),
         _numbers("images/s", [(speed(job), rate) for job in jobs]),
-        _texts("tags", [escape(tags(job)) for job in jobs]),
+        _texts("tags", [tags(job) for job in jobs]),
         *metrics,
         _texts("commit", [_code(job, into) for job in jobs]),
         _texts("command", [_copied(shlex.join(["python", "run.py", *job["overrides"]])) for job in jobs]),
@@ -91,104 +104,123 @@ def _table(board: Board, into: Path) -> str:
     return _sortable(columns, "job")
 
 
-def _errors(board: Board, into: Path) -> str:
-    wrong = [job for job in board.jobs if job.get("error")]
-    items = "".join(f"<li>{_link(job, into)}<br>{escape(job['error'])}</li>" for job in wrong)
-    return f'<section><h2>What failed</h2><ul class="errors">{items}</ul></section>' if wrong else ""
+def _errors(board: Board, into: Path) -> Markup:
+    items = [html("<li>{}<br>{}</li>", _link(job, into), job["error"]) for job in board.jobs if job["error"]]
+    items += [html("<li>{}</li>", problem) for problem in board.problems if problem not in _told(board)]
+    form = '<section><h2>What failed</h2><ul class="errors">{}</ul></section>'
+    return html(form, _joined(items)) if items else Markup()
 
 
-def _seeds(board: Board) -> str:
+def _told(board: Board) -> set[str]:
+    """The problems that stand beside their run already."""
+    return {job["problem"] for job in board.jobs}
+
+
+def _seeds(board: Board) -> Markup:
     """A row an experiment, over all its seeds; nothing where none was repeated."""
     if not board.groups:
-        return ""
+        return Markup()
     keys, groups = repeated_keys(board), board.groups
     columns = [
         _numbers("rank", [(place, str) for place in range(1, len(groups) + 1)]),
         _numbers(board.monitor, [(group["monitored"], lambda _, group=group: spread(group)) for group in groups]),
         _numbers("n", [(group["n"], str) for group in groups]),
-        *[_texts(key, [escape(group["settings"].get(key, "")) for group in groups]) for key in keys],
+        *[_texts(key, [group["settings"].get(key, "") for group in groups]) for key in keys],
     ]
     note = "Completed runs that differ by their seed alone: mean ± sample standard deviation."
-    return f"<section><h2>Over seeds</h2>{_paragraph(note)}{_sortable(columns, 'experiment')}</section>"
+    form = "<section><h2>Over seeds</h2>{}{}</section>"
+    return html(form, _paragraph(note), _sortable(columns, "experiment"))
 
 
-def _sortable(columns: list[list[str]], row: str) -> str:
+def _sortable(columns: list[list[Markup]], row: str) -> Markup:
     """A table of columns with their heads. At first it is sorted by the first column; page.js sorts it anew."""
-    columns[0][0] = columns[0][0].replace("<th", '<th aria-sort="ascending"', 1)
-    head, *cells = ("".join(cells) for cells in zip(*columns, strict=True))
-    rows = "".join(f'<tr data-{row}="{place}">{cells}</tr>' for place, cells in enumerate(cells))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    columns[0][0] = columns[0][0].replace(Markup("<th"), Markup('<th aria-sort="ascending"'), 1)
+    head, *cells = map(_joined, zip(*columns, strict=True))
+    rows = _joined(html('<tr data-{}="{}">{}</tr>', row, place, one) for place, one in enumerate(cells))
+    form = '<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    return html(form, head, rows)
 
 
-def _numbers(head: str, cells: list[tuple[float | None, Callable]]) -> list[str]:
+def _numbers(head: str, cells: list[tuple[float | None, Callable]]) -> list[Markup]:
     """A column of numbers, each with the function that shows it; the table is sorted by the number."""
-    start = f'<th scope="col" class="number"><button type="button">{escape(head)}</button></th>'
+    start = html('<th scope="col" class="number"><button type="button">{}</button></th>', head)
     values = [("", "") if one is None else (one, show(one)) for one, show in cells]
-    return [start, *(f'<td class="number" data-value="{one}">{shown}</td>' for one, shown in values)]
+    return [start, *(html('<td class="number" data-value="{}">{}</td>', one, shown) for one, shown in values)]
 
 
-def _texts(head: str, cells: list[str]) -> list[str]:
-    """A column of HTML; the table is sorted by its text."""
-    start = f'<th scope="col"><button type="button">{escape(head)}</button></th>'
-    return [start, *(f"<td>{cell}</td>" for cell in cells)]
+def _texts(head: str, cells: list[str]) -> list[Markup]:
+    """A column of texts or HTML; the table is sorted by its text."""
+    start = html('<th scope="col"><button type="button">{}</button></th>', head)
+    return [start, *(html("<td>{}</td>", cell) for cell in cells)]
 
 
-def _link(job: dict, into: Path) -> str:
-    name = f'<span class="run" title="{escape(job["job"])}">{escape(job["job"])}</span>'
-    return f'<a href="{_url(job["folder"], into)}/">{name}</a>' if job["folder"].is_dir() else name
+def _joined(parts: Iterable[Markup]) -> Markup:
+    return Markup().join(parts)
+
+
+def _link(job: dict, into: Path) -> Markup:
+    name = html('<span class="run" title="{}">{}</span>', job["job"], job["job"])
+    return html('<a href="{}/">{}</a>', _url(job["folder"], into), name) if job["folder"].is_dir() else name
 
 
 def _url(path: Path, into: Path) -> str:
-    return quote(os.path.relpath(path, into.resolve()))
+    return quote(os.fsencode(os.path.relpath(path, into.resolve())))
 
 
-def _state(status: str) -> str:
-    return f'<span class="state {escape(status)}">{escape(status)}</span>'
+def _state(status: str) -> Markup:
+    return html('<span class="state {}">{}</span>', status, status)
 
 
-def _code(job: dict, into: Path) -> str:
+def _code(job: dict, into: Path) -> Markup:
     """The commit, and what was changed on top of it."""
     patch = job["folder"] / "code.patch"
-    changed = f' <a href="{_url(patch, into)}">+ patch</a>' if patch.is_file() else ""
-    return f"<code>{escape(_commit(job))}</code>{changed}"
+    changed = html(' <a href="{}">+ patch</a>', _url(patch, into)) if patch.is_file() else ""
+    return html("<code>{}</code>{}", _commit(job), changed)
 
 
 def _commit(job: dict) -> str:
     return ((job.get("environment") or {}).get("commit") or "")[:9]
 
 
-def _copied(command: str) -> str:
-    return (
-        f'<span class="command"><button type="button" class="copy">Copy</button><code>{escape(command)}</code></span>'
-    )
+def _copied(command: str) -> Markup:
+    form = '<span class="command"><button type="button" class="copy">Copy</button><code>{}</code></span>'
+    return html(form, command)
 
 
-def _paragraph(sentence: str) -> str:
-    return f"<p>{escape(sentence)}</p>" if sentence else ""
+def _paragraph(sentence: str) -> Markup:
+    return html("<p>{}</p>", sentence) if sentence else Markup()
 
 
-def _pictures(board: Board, into: Path) -> str:
+def _pictures(board: Board, into: Path) -> Markup:
     """The best runs' pictures; a sentence where none has any."""
     figures = []
-    for place, job in enumerate(board.jobs[:PICTURED], 1):
+    best = [job for job in board.jobs[:PICTURED] if value(board, job) is not None]
+    for place, job in enumerate(best, 1):
         for file in (job["folder"] / name for name in PICTURES):
-            if (source := _embedded(file)) and value(board, job) is not None:
-                told = f"{place}. {escape(job['job'])} &ensp; {escape(board.monitor)} {number(value(board, job))}"
-                image = f'<a href="{_url(file, into)}"><img src="{source}" alt="{escape(file.stem)}"></a>'
-                figures.append(f"<figure><figcaption>{told}</figcaption>{image}</figure>")
-    return "".join(figures) or _paragraph("None of the best runs has left pictures of its best and worst photographs.")
+            if source := _embedded(board, file):
+                told = html("{}. {} &ensp; {} {}", place, job["job"], board.monitor, number(value(board, job)))
+                image = html('<a href="{}"><img src="{}" alt="{}"></a>', _url(file, into), source, file.stem)
+                figures.append(html("<figure><figcaption>{}</figcaption>{}</figure>", told, image))
+    nothing = "None of the best runs has left pictures of its best and worst photographs."
+    return _joined(figures) or _paragraph(nothing)
 
 
-def _embedded(file: Path) -> str:
-    """A picture as a JPEG in a data URI; empty where no picture can be read."""
-    import cv2  # imported here: ranking runs at a sweep's start must not load it
+def _embedded(board: Board, file: Path) -> str:
+    """A PNG as a JPEG in a data URI; empty where there is none that can be read."""
+    from PIL import Image  # imported here: ranking runs at a sweep's start need not load it
 
-    picture = cv2.imread(str(file)) if file.is_file() else None
-    if picture is None:
+    jpeg = io.BytesIO()
+    try:
+        with open(file, "rb", opener=no_link) as opened, Image.open(opened, formats=["PNG"]) as picture:
+            width, height = picture.size
+            if width * height > PICTURE_PIXELS:
+                raise ValueError(f"it has {width}x{height} pixels")
+            picture = picture.convert("RGB")
+            picture.thumbnail((PICTURE_WIDTH, height))
+            picture.save(jpeg, "JPEG", quality=85)
+    except FileNotFoundError:
         return ""
-    height, width = picture.shape[:2]
-    if width > PICTURE_WIDTH:
-        smaller = (PICTURE_WIDTH, max(round(height * PICTURE_WIDTH / width), 1))
-        picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
+    except Exception as error:  # whatever a decoder raises is this one file's problem
+        board.problems.append(f"{file} can't be read: {error}")
+        return ""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()

@@ -4,10 +4,11 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
+from humanseg import terminal
 from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, speed, tags, value
 from humanseg.runs.atomic import write_table
 
-SHOWN = 20  # rows of a table in the terminal
+SHOWN = 20  # rows of a table in the terminal, and files that can't be read
 WIDTH = 120  # characters of a line there, unless a job's name is too long for it
 CELL = 28  # characters of an override's value there
 FIRST = ("rank", "job", "status", "epoch")
@@ -49,7 +50,10 @@ def for_terminal(board: Board) -> list[str]:
             break
     states = ", ".join(f"{count} {status}" for status, count in board.states.most_common())
     more = f"; {len(board.jobs) - SHOWN} more rows in leaderboard.csv" if len(board.jobs) > SHOWN else ""
-    return [*lines, *_over_seeds(board), "", *filter(None, [other_monitors(board)]), f"runs:  {states}{more}"]
+    problems = [f"note:  {problem}" for problem in board.problems[:SHOWN]]
+    problems += [f"note:  {len(board.problems) - SHOWN} more files can't be read"] * (len(board.problems) > SHOWN)
+    notes = [*problems, *filter(None, [other_monitors(board)])]
+    return [*lines, *_over_seeds(board), "", *notes, f"runs:  {states}{more}"]
 
 
 def _ranking(board: Board, others: list[str]) -> list[str]:
@@ -61,7 +65,7 @@ def _ranking(board: Board, others: list[str]) -> list[str]:
     for place, job in enumerate(board.jobs[:SHOWN], 1):
         measured = [number(value(board, job)), *(number(job["values"].get(name)) for name in others)]
         row = [str(place), *measured, str(epoch(job) or ""), duration(job.get("seconds")), rate(speed(job))]
-        row += [job["status"]] + [tags(job)] * tagged
+        row += [job["status"]] + [_cell(tags(job))] * tagged
         table.append(row + [_cell(job["settings"].get(key, "")) for key in board.keys] + [job["job"]])
     return _aligned(table)
 
@@ -108,6 +112,7 @@ def _cell(text: str) -> str:
 
 def _aligned(table: list[list[str]]) -> list[str]:
     """Rows under a header. Columns of numbers are aligned to the right, but never the last column."""
+    table = [[terminal.visible(cell) for cell in row] for row in table]
     columns = list(zip(*table, strict=True))
     numeric = [all(not cell or cell[0].isdigit() or cell[0] == "-" for cell in column[1:]) for column in columns]
     widths = [max(map(len, column)) * (1 if right else -1) for column, right in zip(columns, numeric, strict=True)]

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -14,6 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PART = ".part"  # the end of the name of a file that is being written
+
+# Where a spreadsheet begins to read a formula: at the start of a cell, and after the semicolon that parts cells in some
+# countries. An apostrophe there makes it a text.
+_ACTS = r"(?='*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])"
+FORMULA, DEFUSED = re.compile(f"(^|;){_ACTS}"), re.compile(f"(^|;)'{_ACTS}")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 @contextmanager
@@ -52,8 +59,8 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8; errors as for `write_bytes`."""
-    write_bytes(path, text.encode())
+    """Write a text in UTF-8, a byte of a file's name that is none as `\\udc80`; errors as for `write_bytes`."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: object) -> None:
@@ -62,12 +69,19 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_table(path: Path, columns: list[str], rows: list[dict]) -> None:
-    """Write a CSV with a header; where a row has no value for a column the cell stays empty."""
+    """Write a CSV with a header; where a row has no value for a column the cell stays empty.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe. `reading.read_table` takes it away.
+    """
     text = io.StringIO()
-    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(map(_cell, columns))
+    table.writerows([_cell(row.get(name)) for name in columns] for row in rows)
     write_text(path, text.getvalue())
+
+
+def _cell(value: object) -> object:
+    return FORMULA.sub(r"\1'", value) if isinstance(value, str) and not NUMBER.fullmatch(value) else value
 
 
 def flush(path: Path) -> None:

@@ -15,7 +15,8 @@ def checkpoint(ckpt: str, out: str) -> Path:
         ValueError: nothing there.
     """
     if ckpt == "latest":
-        found = sorted(Path(out).glob("**/checkpoints/best.pt"), key=lambda path: path.stat().st_mtime)
+        found = [file for file in Path(out).glob("**/checkpoints/best.pt") if file.is_file()]
+        found.sort(key=lambda path: path.stat().st_mtime)
         if not found:
             raise ValueError(f"ckpt=latest: no run under {out} has a best.pt")
         return found[-1]

@@ -77,9 +77,11 @@ def is_held(folder: Path) -> bool:
     """Whether any process works in a folder."""
     if holds(folder):
         return True
-    if not (folder / ".lock").exists():
+    try:
+        file = open(folder / ".lock", opener=no_link)  # noqa: SIM115  it is closed below
+    except OSError:  # there is none, or it is a link or a pipe, which no process of ours holds
         return False
-    with open(folder / ".lock", opener=no_link) as file:
+    with file:
         return not _take(file, fcntl.LOCK_SH, tries=1)
 
 

@@ -1,16 +1,20 @@
 """Reading a record of a run's folder: a file of a bounded size that is no link, no pipe and no device."""
 
+import csv
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from humanseg.runs.atomic import no_link
+from humanseg.runs.atomic import DEFUSED, no_link
 from humanseg.runs.plain import refuse_other_than_plain
 
-LARGEST = 64_000_000  # bytes; sweep.json of a thousand jobs has one
+LARGEST = 16_000_000  # bytes; sweep.json of a thousand jobs has one
+ITEMS = 1_000_000  # values in a JSON record; each may take 200 bytes of memory
+EPOCHS = 1_000_000  # rows of a table
 
 
 def read_text(path: Path, most: int = LARGEST) -> str:
@@ -20,19 +24,69 @@ def read_text(path: Path, most: int = LARGEST) -> str:
         OSError: there is none, or it is a link, a pipe or a device. ValueError: it is too large, or no UTF-8.
     """
     with open(path, "rb", opener=no_link) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise ValueError(f"{path} has {size / 1e6:.0f} MB, and a record has {most / 1e6:.0f} MB at most")
+        _refuse_large(file.fileno(), most)
         return file.read(most + 1).decode()
+
+
+def _refuse_large(descriptor: int, most: int) -> None:
+    size = os.fstat(descriptor).st_size
+    if size > most:
+        raise ValueError(f"it has {size / 1e6:.0f} MB, and a record has {most / 1e6:.0f} MB at most")
+
+
+def load_json(path: Path, most: int = LARGEST) -> dict:
+    """The JSON object in a record, as plain data; a number that is not finite is None.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: it can't be read; the sentence names it.
+    """
+    try:
+        text = read_text(path, most)
+        if sum(map(text.count, ",[{")) > ITEMS:
+            raise ValueError(f"it holds more than {ITEMS} values")
+        read = json.loads(text, parse_constant=lambda _: None)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} can't be read: {error}") from error
+    if not isinstance(read, dict):
+        raise ValueError(f"{path} can't be read: it holds no JSON object")
+    refuse_other_than_plain(read, str(path), ITEMS, most, interpolations=True)
+    return read
 
 
 def read_json(path: Path) -> dict:
     """The JSON object in a record; empty where there is none that can be read."""
     try:
-        read = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError):
+        return load_json(path)
+    except (FileNotFoundError, ValueError):
         return {}
-    return read if isinstance(read, dict) else {}
+
+
+def read_table(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a table that `atomic.write_table` wrote, with the texts that were given to it.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: it can't be read; the sentence names it.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8", opener=no_link) as file:
+            _refuse_large(file.fileno(), LARGEST)
+            rows = csv.reader(file)
+            columns = [_true(cell) for cell in next(rows, [])]
+            for number, row in enumerate(rows):
+                if number == EPOCHS:
+                    raise ValueError(f"it has more than {EPOCHS} rows")
+                yield dict(zip(columns, map(_true, row), strict=False))  # a row that was cut off lacks some
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} can't be read: {error}") from error
+
+
+def _true(cell: str) -> str:
+    """A cell without the apostrophes that keep it from being a formula."""
+    return DEFUSED.sub(r"\1", cell)
 
 
 def read_config(path: Path) -> dict:
@@ -56,6 +110,29 @@ def read_yaml(path: Path) -> Any:
         ValueError: it can't be read; the sentence names it.
     """
     try:
-        return yaml.load(read_text(path, 1_000_000), yaml.CSafeLoader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        read = yaml.load(read_text(path, 1_000_000), _Loader)
+    except (OSError, ValueError, KeyError, RecursionError, yaml.YAMLError) as error:  # KeyError: by `!!bool x`
         raise ValueError(f"{path} can't be read: {str(error).splitlines()[0]}") from error
+    refuse_other_than_plain(read, str(path), interpolations=True)
+    return read
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as this suite writes it: no merged mappings, which can grow without bound, no key twice, no 1:00:00."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if "<<" in keys or len({*keys}) < len(keys):
+            raise yaml.constructor.ConstructorError(None, None, "a key is there twice, or merges", node.start_mark)
+
+    def construct_scalar(self, node: yaml.Node) -> Any:
+        scalar = super().construct_scalar(node)
+        if node.tag.endswith((":int", ":float")) and ":" in scalar:
+            raise yaml.constructor.ConstructorError(None, None, "a number to the base of 60", node.start_mark)
+        return scalar
+
+
+PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
+_Loader.yaml_constructors = {
+    tag: construct for tag, construct in _Loader.yaml_constructors.items() if tag is None or tag.split(":")[-1] in PLAIN
+}

@@ -1,11 +1,56 @@
 """summary.json and sweep.json: what a run and a sweep say of themselves, written and read."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from humanseg.runs import provenance
 from humanseg.runs.atomic import write_json, write_table, write_text
-from humanseg.runs.reading import read_json
+from humanseg.runs.reading import load_json, read_json
+
+LARGEST = 4_000_000  # bytes of a summary, which grows with each resume
+NAME = 200  # characters of a metric's name
+UTMOST = 1e100  # of a number: the square of a larger one is no number
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and abs(value) <= UTMOST)
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= NAME)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(name) and _is_number(one) for name, one in value.items())
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_environment(value: Any) -> bool:
+    texts = ("command", "commit")
+    return value is None or (
+        isinstance(value, dict) and all(isinstance(value.get(one, ""), str | None) for one in texts)
+    )
+
+
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "status": (("running", "completed", "interrupted", "failed").__contains__, "one of a run's states"),
+    "mode": (_is_text, "a name"),
+    "ranked": (lambda value: isinstance(value, bool), "true or false"),
+    "monitor": (_is_text, "a name"),
+    "monitor_mode": (("max", "min").__contains__, "max or min"),
+    **dict.fromkeys(("monitored", "seconds", "epoch", "epochs"), (_is_number, "a number")),
+    **dict.fromkeys(("best", "metrics", "speed"), (_are_numbers, "a dict of numbers")),
+    "overrides": (_are_texts, "a list of texts"),
+    "tags": (lambda value: isinstance(value, list | None), "a list"),
+    "earlier": (lambda value: isinstance(value, list), "a list"),
+    "error": (lambda value: isinstance(value, str), "a text"),
+    "environment": (_is_environment, "what a run depends on"),
+}
 
 
 class Run:
@@ -20,8 +65,7 @@ class Run:
         self.checkpoints = folder / "checkpoints"
         folder.mkdir(parents=True, exist_ok=True)
         before = read_summary(folder)
-        seconds = before.get("seconds")
-        self.started = time.monotonic() - (seconds if isinstance(seconds, int | float) else 0)
+        self.started = time.monotonic() - (before.get("seconds") or 0)
         told = {"status": "running", "folder_name": folder.name, "mode": mode, "ranked": ranked}
         self.summary = before | told | facts | {"environment": provenance.environment()}
         self.summary.pop("error", None)
@@ -50,7 +94,29 @@ def mark(folder: Path, status: str, **facts) -> None:
 
 def read_summary(folder: Path) -> dict:
     """A run's summary.json; empty where there is none that can be read."""
-    return read_json(folder / "summary.json")
+    try:
+        return load_summary(folder)
+    except ValueError:
+        return {}
+
+
+def load_summary(folder: Path) -> dict:
+    """A run's summary.json; empty where there is none.
+
+    Raises:
+        ValueError: it can't be read, or holds what no run writes.
+    """
+    file = folder / "summary.json"
+    try:
+        told = load_json(file, LARGEST)
+    except FileNotFoundError:
+        return {}
+    for key, (holds, words) in KINDS.items():
+        if key in told and not holds(told[key]):
+            raise ValueError(f"{file}: {key} is not {words}")
+    if told.get("monitored") is not None and told.get("monitor") is None:
+        raise ValueError(f"{file}: monitored is a number of nothing")
+    return told
 
 
 def read_sweep(folder: Path) -> dict:
@@ -86,7 +152,7 @@ def read_jobs(sweep: Path) -> list[dict]:
 def job_number(name: str) -> int:
     """The number that the name of a job's folder begins with; -1 where it has none."""
     first = name.split("_")[0]
-    return int(first) if first.isdigit() else -1
+    return int(first) if first.isdecimal() else -1
 
 
 def ranking(jobs: list[dict]) -> list[dict]:
@@ -94,6 +160,6 @@ def ranking(jobs: list[dict]) -> list[dict]:
 
     def key(job: dict) -> tuple:
         value = job.get("monitored")
-        return (True, 0.0) if value is None else (False, -value if job["monitor_mode"] == "max" else value)
+        return (True, 0.0) if value is None else (False, -value if job.get("monitor_mode", "max") == "max" else value)
 
     return sorted(jobs, key=key)

@@ -1,0 +1,80 @@
+"""What is shown on the terminal and in run.log: nothing in a file's name or content acts on them.
+
+A name, a value of a record, or what a decoder says may hold escape sequences, line breaks, and marks that turn text
+around. They are shown as Python writes them: ``\\x1b``, ``\\n``, ``\\u202e``.
+"""
+
+import copy
+import logging
+import sys
+import textwrap
+import traceback
+import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import TextIO
+
+ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode: control, format, half a character, ends of lines
+JOINERS = "\u200c\u200d"  # they are format characters that Persian, Hindi and emoji are written with
+
+
+class Lines(str):
+    """Lines of ours, as the rows of a table. Whatever acts was taken from each of them; see `lines`."""
+
+
+def visible(text: object) -> str:
+    """A text in one line, with escapes for the characters that act on a terminal; `Lines` as they are."""
+    if isinstance(text, Lines):
+        return text
+    text = str(text)
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(one: str) -> str:
+    acts = unicodedata.category(one) in ACTING and one not in JOINERS
+    return one.encode("unicode_escape").decode() if acts else one
+
+
+def lines(rows: Iterable[str]) -> Lines:
+    """Rows below each other."""
+    return Lines("\n".join(map(visible, rows)))
+
+
+def message(error: BaseException) -> str:
+    """What an error says, in one line unless it is made of `Lines`."""
+    first = error.args[0] if error.args else ""
+    return first if isinstance(first, Lines) else visible(" ".join(str(error).split()))
+
+
+def say(*rows: str, file: TextIO | None = None) -> None:
+    """Print rows at once; `file` is None for stdout."""
+    print(lines(rows), file=file, flush=True)
+
+
+def say_traceback(kind: type, error: BaseException, trace: object) -> None:
+    """Print the traceback of a defect of ours; for sys.excepthook."""
+    print(_block("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+
+
+class Formatter(logging.Formatter):
+    """Logs a message with all values in one line, and a traceback below it, indented: no value begins a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record = copy.copy(record)  # other handlers have formatters of their own
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_value, record.args))
+        record.msg, record.args, record.exc_text = _block(record.getMessage()), None, None
+        return super().format(record)
+
+    def formatException(self, error: tuple) -> str:  # noqa: N802  logging calls it so
+        return textwrap.indent(_block(super().formatException(error)), "  ")
+
+
+def _value(value: object) -> object:
+    """What takes a value's place in a message; numbers keep their type, for %.4f."""
+    return visible(value) if isinstance(value, str | PurePath | BaseException) else value
+
+
+def _block(text: str) -> str:
+    """A text whose line breaks are ours."""
+    return "\n".join(map(visible, text.expandtabs().split("\n")))
