@@ -7,6 +7,7 @@ from pathlib import Path
 from humanseg.report.board import Board, value
 from humanseg.runs.reading import read_table
 from humanseg.runs.summary import UTMOST
+from humanseg.terminal import visible
 
 POINTS = 200  # epochs of a learning curve that are drawn
 DECADES = 2  # a hyperparameter that spans so many gets a logarithmic axis
@@ -26,9 +27,13 @@ def chart_data(board: Board) -> dict:
     curves = [{"name": name, "jobs": [log[name] for log in logs]} for name in names]
     keys = [key for key in board.keys if key != "name"]
     return {
-        "monitor": board.monitor,
-        "jobs": [job["job"] for job in board.jobs],
-        "curves": [curve | {"range": _range(board, curve["name"], ys)} for curve in curves if (ys := _values(curve))],
+        "monitor": board.monitor and visible(board.monitor),
+        "jobs": [visible(job["job"]) for job in board.jobs],
+        "curves": [
+            curve | {"name": visible(curve["name"]), "range": _range(board, curve["name"], ys)}
+            for curve in curves
+            if (ys := _values(curve))
+        ],
         "parameters": [found for key in keys if (found := _parameter(board, key))],
     }
 
@@ -91,14 +96,14 @@ def _parameter(board: Board, key: str) -> dict | None:
         labels = [f"{tick:g}" for tick in ticks]
     medians = [(one, statistics.median(y[place] for place in x if x[place] == one)) for one in sorted(set(x.values()))]
     return {
-        "key": key,
+        "key": visible(key),
         "scale": scale,
         "jobs": list(x),
         "x": list(x.values()),
         "y": list(y.values()),
         "range": _range(board, board.monitor, list(y.values())),
         "ticks": list(ticks),
-        "labels": labels,
+        "labels": list(map(visible, labels)),
         "medians": medians,
     }
 

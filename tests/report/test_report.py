@@ -1,7 +1,6 @@
 """The report: any runs in one ranking, whatever became of them, and a page that opens offline."""
 
 import csv
-import html
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import markupsafe
 import numpy as np
 import pytest
 from conftest import TINY, the_sweep
@@ -281,10 +281,14 @@ def test_the_page_loads_nothing_and_links_the_runs(page):
 
 def test_what_a_user_typed_does_not_become_code(page):
     text = page.read_text()
-    assert "<script>alert" not in text and html.escape(INJECTION) in text
+    assert "<script>alert" not in text and str(markupsafe.escape(INJECTION)) in text
+    nonce = re.search("script-src 'nonce-([^']+)'", text)[1]
     assert [attributes for tag, attributes in Tags(text).found if tag == "script"] == [
-        {"type": "application/json", "id": "data"}, {}, {}
+        {"type": "application/json", "id": "data"}, {"nonce": nonce}, {"nonce": nonce}
     ]  # fmt: skip
+    assert not [name for _, attributes in Tags(text).found for name in attributes if name.startswith("on")]
+    report.write([page.parent], page.parent)
+    assert nonce not in page.read_text()  # nobody can know it beforehand
 
 
 def test_each_row_has_the_command_that_repeats_it(page):
@@ -295,7 +299,8 @@ def test_each_row_has_the_command_that_repeats_it(page):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page in")
 def test_a_browser_opens_the_page(page, tmp_path):
     clicked = page.with_name("clicked.html")
-    click = "<script>document.querySelectorAll('th button')[2].click()</script></body>"  # val/iou, the smallest first
+    nonce = re.search("nonce-([^']+)", page.read_text())[1]
+    click = f"<script nonce={nonce}>document.querySelectorAll('th button')[2].click()</script></body>"  # val/iou, the smallest first
     clicked.write_text(page.read_text().replace("</body>", click))
     quiet = "disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
     command = [CHROMIUM, "--headless=new", "--no-sandbox", *(f"--{flag}" for flag in quiet.split())]
