@@ -40,6 +40,12 @@ def lines(rows: Iterable[str]) -> Lines:
     return Lines("\n".join(map(visible, rows)))
 
 
+def listed(head: str, items: list[str], most: int) -> Lines:
+    """The first items below a heading, and how many there are more."""
+    more = [f"  ... and {len(items) - most} more"] * (len(items) > most)
+    return lines([head, *(f"  {item}" for item in items[:most]), *more])
+
+
 def message(error: BaseException) -> str:
     """What an error says, in one line unless it is made of `Lines`."""
     first = error.args[0] if error.args else ""
@@ -63,7 +69,9 @@ class Formatter(logging.Formatter):
         record = copy.copy(record)  # other handlers have formatters of their own
         if isinstance(record.args, tuple):
             record.args = tuple(map(_value, record.args))
-        record.msg, record.args, record.exc_text = _block(record.getMessage()), None, None
+        text = record.getMessage().expandtabs()
+        by_hydra = record.name.partition(".")[0] == "hydra"  # it puts values into its messages without arguments
+        record.msg, record.args, record.exc_text = visible(text) if by_hydra else _block(text), None, None
         return super().format(record)
 
     def formatException(self, error: tuple) -> str:  # noqa: N802  logging calls it so
@@ -77,4 +85,4 @@ def _value(value: object) -> object:
 
 def _block(text: str) -> str:
     """A text whose line breaks are ours."""
-    return "\n".join(map(visible, text.expandtabs().split("\n")))
+    return "\n".join(map(visible, text.split("\n")))

@@ -20,7 +20,7 @@ LAYERS = (
     "callbacks logs inference build checkpoint loop tally losses schedules history ema pictures compute metrics media",
     "data",
     "runs config_rules",
-    "processes",
+    "processes terminal",
 )
 KNOW_HYDRA = {"cli", "build.py", "benchmark"}
 

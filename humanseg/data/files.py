@@ -262,6 +262,5 @@ def _check(pair: tuple[str, str], mask: str | list[int]) -> str | None:
 def _refuse(problems: list[str]) -> None:
     if not problems:
         return
-    shown = [f"  {problem}" for problem in problems[:SHOWN]]
-    more = [f"  ... and {len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
-    raise ValueError(terminal.lines([f"data: {len(problems)} problem{'s' * (len(problems) > 1)}", *shown, *more]))
+    head = f"data: {len(problems)} problem{'s' * (len(problems) > 1)}"
+    raise ValueError(terminal.listed(head, problems, SHOWN))

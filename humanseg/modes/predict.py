@@ -160,10 +160,8 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
     troubles = [trouble for some in distributed.all_gather(troubles) for trouble in some]
     done = len(waiting) - len(troubles)
     if troubles:
-        shown = [f"  {trouble}" for trouble in troubles[:SHOWN]]
-        more = [f"  ... and {len(troubles) - SHOWN} more"] * (len(troubles) > SHOWN)
         head = f"{len(troubles)} of {len(waiting)} photographs failed, the others are drawn:"
-        raise ValueError(terminal.lines([head, *shown, *more]))
+        raise ValueError(terminal.listed(head, troubles, SHOWN))
     return {"photographs": done, "seconds": round(studio.clock.elapsed(), 2)}
 
 
