@@ -13,8 +13,8 @@ from humanseg.runs.atomic import DEFUSED, no_link
 from humanseg.runs.plain import refuse_other_than_plain
 
 LARGEST = 16_000_000  # bytes; sweep.json of a thousand jobs has one
-ITEMS = 1_000_000  # values in a JSON record; each may take 200 bytes of memory
-EPOCHS = 1_000_000  # rows of a table
+ITEMS = 300_000  # values in a JSON record: the overrides of 10,000 jobs
+ROWS = 100_000  # of a table
 
 
 def read_text(path: Path, most: int = LARGEST) -> str:
@@ -34,16 +34,19 @@ def _refuse_large(descriptor: int, most: int) -> None:
         raise ValueError(f"it has {size / 1e6:.0f} MB, and a record has {most / 1e6:.0f} MB at most")
 
 
-def load_json(path: Path, most: int = LARGEST) -> dict:
+def load_json(path: Path, most: int = LARGEST, items: int = ITEMS) -> dict:
     """The JSON object in a record, as plain data; a number that is not finite is None.
+
+    Args:
+        most: bytes. items: values in it.
 
     Raises:
         FileNotFoundError: there is none. ValueError: it can't be read; the sentence names it.
     """
     try:
         text = read_text(path, most)
-        if sum(map(text.count, ",[{")) > ITEMS:
-            raise ValueError(f"it holds more than {ITEMS} values")
+        if sum(map(text.count, "[{")) > items:  # before they take memory
+            raise ValueError(f"it holds more than {items} values")
         read = json.loads(text, parse_constant=lambda _: None)
     except FileNotFoundError:
         raise
@@ -51,7 +54,7 @@ def load_json(path: Path, most: int = LARGEST) -> dict:
         raise ValueError(f"{path} can't be read: {error}") from error
     if not isinstance(read, dict):
         raise ValueError(f"{path} can't be read: it holds no JSON object")
-    refuse_other_than_plain(read, str(path), ITEMS, most, interpolations=True)
+    refuse_other_than_plain(read, str(path), items, most, interpolations=True)
     return read
 
 
@@ -75,8 +78,8 @@ def read_table(path: Path) -> Iterator[dict[str, str]]:
             rows = csv.reader(file)
             columns = [_true(cell) for cell in next(rows, [])]
             for number, row in enumerate(rows):
-                if number == EPOCHS:
-                    raise ValueError(f"it has more than {EPOCHS} rows")
+                if number == ROWS:
+                    raise ValueError(f"it has more than {ROWS} rows")
                 yield dict(zip(columns, map(_true, row), strict=False))  # a row that was cut off lacks some
     except FileNotFoundError:
         raise

@@ -10,6 +10,7 @@ from humanseg.runs.atomic import write_json, write_table, write_text
 from humanseg.runs.reading import load_json, read_json
 
 LARGEST = 4_000_000  # bytes of a summary, which grows with each resume
+ITEMS = 20_000  # values in it
 NAME = 200  # characters of a metric's name
 UTMOST = 1e100  # of a number: the square of a larger one is no number
 
@@ -108,7 +109,7 @@ def load_summary(folder: Path) -> dict:
     """
     file = folder / "summary.json"
     try:
-        told = load_json(file, LARGEST)
+        told = load_json(file, LARGEST, ITEMS)
     except FileNotFoundError:
         return {}
     for key, (holds, words) in KINDS.items():
