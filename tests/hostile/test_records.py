@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -10,9 +9,7 @@ import pytest
 from conftest import rows
 
 from humanseg import report
-from humanseg.runs import find
 from humanseg.runs.atomic import write_json, write_table
-from humanseg.runs.reading import read_table
 
 GOOD = {
     "status": "completed", "mode": "train", "ranked": True, "monitor": "val/iou", "monitor_mode": "max", "monitored": 0.5,
@@ -152,7 +149,9 @@ def reported(folder: Path) -> tuple[list[str], dict[str, dict]]:
     page = (folder / "report.html").read_text()
     data = page.partition('id="data">')[2].partition("</script>")[0]
     json.loads(data, parse_constant=lambda name: pytest.fail(f"a browser reads no {name}"))
-    return [line for line in text.splitlines() if line.startswith("note: ")], {row["job"]: row for row in rows(folder, "leaderboard.csv")}
+    return [line for line in text.splitlines() if line.startswith("note: ")], {
+        row["job"]: row for row in rows(folder, "leaderboard.csv")
+    }
 
 
 @pytest.mark.parametrize("variant", SUMMARIES)
