@@ -67,8 +67,10 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record = copy.copy(record)  # other handlers have formatters of their own
-        if isinstance(record.args, tuple):
-            record.args = tuple(map(_value, record.args))
+        if isinstance(record.args, dict):  # %(name)s
+            record.args = {name: _value(value) for name, value in record.args.items()}
+        else:
+            record.args = tuple(map(_value, record.args or ()))
         text = record.getMessage().expandtabs()
         by_hydra = record.name.partition(".")[0] == "hydra"  # it puts values into its messages without arguments
         record.msg, record.args, record.exc_text = visible(text) if by_hydra else _block(text), None, None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import pytest
 from conftest import rows
 
 from humanseg import report
+from humanseg.runs import find
 from humanseg.runs.atomic import write_json, write_table
+from humanseg.runs.reading import read_table
 
 GOOD = {
     "status": "completed", "mode": "train", "ranked": True, "monitor": "val/iou", "monitor_mode": "max", "monitored": 0.5,
     "best": {"epoch": 2, "val/iou": 0.5}, "speed": {"images_per_second": 9.0}, "seconds": 3.0, "seed": 0, "tags": ["a"],
     "overrides": ["loss=dice"], "environment": {"commit": "0123", "command": "python run.py"},
 }  # fmt: skip
-ACTING = "\x1b]0;x\x07\x1b[2J\r\x9b31m\u202eevil\nerror: fake\u2028\x00\ud800"
+ACTING = "\x1b]0;x\x07\x1b[2J\r\x9b31m\u202eevil\nerror: fake\u2028\x00\ud800"  # the last two are in no file's name
 
 
 def nested(depth: int) -> str:
@@ -219,3 +222,44 @@ def test_a_yaml_that_lies_is_one_sentence(run, finished, name, variant):
     told = run(f"resume={finished}", "trainer.epochs=3", code=1).stderr
     assert told.startswith("error: ") and "Traceback" not in told and len(told) < 1000
     assert name in told or "the recorded overrides" in told or "no run or sweep is there" in told
+
+
+def test_the_newest_that_can_be_read_is_the_latest(run, sound, finished, tmp_path):
+    everything = tmp_path / "outputs" / "multirun" / "day" / "time"
+    for number, content in enumerate(SUMMARIES.values()):
+        lay(everything / f"{number}_x" / "summary.json", content)
+    lay(tmp_path / "outputs" / "multirun" / "day" / "lost" / "sweep.json", lambda file: file.symlink_to("nowhere"))
+    lay(tmp_path / "outputs" / "train" / "lost" / "checkpoints" / "best.pt", lambda file: file.symlink_to("nowhere"))
+    shutil.copytree(finished, everything / "99_good")
+    assert find.checkpoint(str(everything), "").parent.parent.name == "99_good"
+    assert find.checkpoint("latest", str(tmp_path / "outputs")).name == "best.pt"
+    waiting = shutil.copytree(sound / "0_a", tmp_path / "outputs" / "train" / "day" / "waiting")
+    write_json(waiting / "summary.json", GOOD | {"status": "interrupted"})
+    assert find.unfinished("latest", str(tmp_path / "outputs")) == waiting
+    done = run("mode=report", f"runs={tmp_path}/outputs")
+    assert done.stdout.count("note: ") == 21 and f"{len(SUMMARIES) - 20 + 1} more files can't be read" in done.stdout
+
+
+def test_what_acts_on_a_terminal_is_only_shown(run, folder, tmp_path):
+    write_json(folder / "sweep.json", {"overrides": [], "hydra": [], "jobs": None})
+    lies = GOOD | {"best": {"val/iou": 0.95, f"val/{ACTING}": 1}, "monitored": 0.95, "tags": [ACTING], "error": ACTING}
+    lay(folder / f"1_{ACTING[:-2]}" / "summary.json", json.dumps(lies | {"overrides": [f"name={ACTING}", "=1+1"]}))
+    done = run("mode=report", f"runs={folder}")
+    (log,) = (tmp_path / "outputs" / "report").glob("*/*/run.log")
+    shown = ACTING[:-2].encode("unicode_escape").decode()
+    for text in (done.stdout, log.read_text(), (folder / "report.html").read_text()):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2028]|^error: fake", text, re.MULTILINE)
+        assert shown in text
+    (row,) = [row for row in read_table(folder / "leaderboard.csv") if row["rank"] == "1"]
+    assert row["error"] == ACTING.replace("\ud800", r"\ud800")  # no file in UTF-8 can hold it
+
+
+def test_the_name_of_a_photograph_acts_on_no_terminal(run, trained_once, tmp_path):
+    name = ACTING[:-2].replace("/", "")
+    (tmp_path / "people").mkdir()
+    (tmp_path / "people" / f"{name}.png").write_bytes(b"no picture")
+    done = run("mode=predict", f"ckpt={trained_once}", f"input={tmp_path}/people", f"output={tmp_path}/drawn", code=1)
+    assert not re.search(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2028]|^error: fake", done.stdout + done.stderr, re.MULTILINE
+    )
+    assert r"\x1b[2J" in done.stderr
