@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import io
 import json
 import math
 import os
@@ -73,11 +72,16 @@ def write_table(path: Path, columns: list[str], rows: list[dict]) -> None:
 
     A text that a spreadsheet would take for a formula gets an apostrophe. `reading.read_table` takes it away.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(map(_cell, columns))
-    table.writerows([_cell(row.get(name)) for name in columns] for row in rows)
-    write_text(path, text.getvalue())
+    table = csv.writer(_Line(), lineterminator="\r\n")  # what ends a line is quoted, and \r ends one for many readers
+    cells = [columns, *([row.get(name) for name in columns] for row in rows)]
+    write_text(path, "".join(table.writerow(map(_cell, row)) for row in cells))
+
+
+class _Line:
+    """What csv writes to; `writerow` returns what `write` does."""
+
+    def write(self, line: str) -> str:
+        return line.removesuffix("\r\n") + "\n"
 
 
 def _cell(value: object) -> object:
