@@ -82,7 +82,9 @@ class Formatter(logging.Formatter):
 
 def _value(value: object) -> object:
     """What takes a value's place in a message; numbers keep their type, for %.4f."""
-    return visible(value) if isinstance(value, str | PurePath | BaseException) else value
+    if isinstance(value, BaseException):
+        return message(value)
+    return visible(value) if isinstance(value, str | PurePath) else value
 
 
 def _block(text: str) -> str:

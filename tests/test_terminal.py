@@ -32,7 +32,7 @@ def test_a_value_begins_no_line_of_a_log():
         == f"WARNING a x\\nerror: fake{terminal.visible(CLEAR)} b 2.0\n"
     )
     assert logged("%(a)s", {"a": "x\ny"}) == "WARNING x\\ny\n"
-    assert logged("%s", ValueError("x\ny")) == "WARNING x\\ny\n"
+    assert logged("%s", ValueError("x\ny")) == "WARNING x y\n"
     assert logged("%s", ["x\ny"]) == "WARNING ['x\\ny']\n"
     assert logged("\t#0 : x\ny", name="hydra.core.utils") == "WARNING         #0 : x\\ny\n"
 

@@ -189,7 +189,11 @@ def draw_video(studio: Studio, options: dict, behind: Iterator[Behind], into: di
                 name: opened.enter_context(VideoWriter(file, *size_and_rate, frames)) for name, file in into.items()
             }
             for drawn in tqdm(
-                in_order(pool, studio.draw, seen, 2 * cores()), path.name, frames.frames, leave=False, disable=None
+                in_order(pool, studio.draw, seen, 2 * cores()),
+                terminal.visible(path.name),
+                frames.frames,
+                leave=False,
+                disable=None,
             ):
                 with clock("encode"):
                     for name, writer in writers.items():

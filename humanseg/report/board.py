@@ -14,7 +14,7 @@ from pathlib import Path
 
 from humanseg.runs.locks import is_held
 from humanseg.runs.reading import read_yaml
-from humanseg.runs.summary import job_number, load_summary, ranking, read_sweep
+from humanseg.runs.summary import job_number, load_summary, numbers, ranking, read_sweep
 
 RANKED_ONCE = ("train", "test")  # the ranked modes, where the summary is too old to say it, or missing
 NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
@@ -101,7 +101,7 @@ def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
         "compared": overrides is not None,
         "problem": problem,
         "error": problem or told.get("error"),
-        "values": told.get("best") or told.get("metrics") or {},
+        "values": numbers(told.get("best") or told.get("metrics")),
         "monitor": told.get("monitor"),
         "monitor_mode": told.get("monitor_mode", "max"),
     }
@@ -210,7 +210,9 @@ def tags(job: dict) -> str:
 
 def speed(job: dict) -> float | None:
     """Images per second in training; of a run that has not ended, in its best epoch."""
-    return (job.get("speed") or job["values"]).get("images_per_second", job["values"].get("time/images_per_second"))
+    return (numbers(job.get("speed")) or job["values"]).get(
+        "images_per_second", job["values"].get("time/images_per_second")
+    )
 
 
 def other_monitors(board: Board) -> str:

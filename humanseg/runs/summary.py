@@ -23,10 +23,6 @@ def _is_text(value: Any) -> bool:
     return value is None or (isinstance(value, str) and len(value) <= NAME)
 
 
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_text(name) and _is_number(one) for name, one in value.items())
-
-
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
@@ -45,7 +41,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "monitor": (_is_text, "a name"),
     "monitor_mode": (("max", "min").__contains__, "max or min"),
     **dict.fromkeys(("monitored", "seconds", "epoch", "epochs"), (_is_number, "a number")),
-    **dict.fromkeys(("best", "metrics", "speed"), (_are_numbers, "a dict of numbers")),
+    **dict.fromkeys(("best", "metrics", "speed"), (lambda value: isinstance(value, dict | None), "a dict")),
     "overrides": (_are_texts, "a list of texts"),
     "tags": (lambda value: isinstance(value, list | None), "a list"),
     "earlier": (lambda value: isinstance(value, list), "a list"),
@@ -118,6 +114,11 @@ def load_summary(folder: Path) -> dict:
     if told.get("monitored") is not None and told.get("monitor") is None:
         raise ValueError(f"{file}: monitored is a number of nothing")
     return told
+
+
+def numbers(told: dict | None) -> dict[str, float | None]:
+    """Of a summary's metrics those that are numbers; one's own metric or callback may leave anything."""
+    return {name: value for name, value in (told or {}).items() if _is_text(name) and _is_number(value)}
 
 
 def read_sweep(folder: Path) -> dict:

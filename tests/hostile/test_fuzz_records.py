@@ -26,7 +26,7 @@ from humanseg.terminal import JOINERS
 
 WANTED = os.environ.get("HUMANSEG_FUZZ")
 fuzzed = settings(
-    max_examples=int(WANTED or 40), derandomize=not WANTED, database=None, deadline=None,
+    max_examples=int(WANTED or 25), derandomize=not WANTED, database=None, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 
