@@ -8,9 +8,10 @@ import os
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from humanseg.runs.locks import is_held
 from humanseg.runs.reading import read_yaml
@@ -52,7 +53,7 @@ def read(sources: list[Path]) -> Board:
     jobs = [job for job in every if _is_ranked(job)]
     if not jobs:
         raise ValueError(f"runs={','.join(map(str, sources))}: there is no run, nor a sweep with jobs")
-    problems += [job["problem"] for job in jobs if job["problem"]]
+    problems += [problem for job in jobs for problem in job["problems"]]
     jobs, monitor = _ranked(jobs)
     names = dict.fromkeys(name for job in jobs for name in job["values"] if name.startswith(("val/", "test/")))
     metrics = [name for name in names if name != monitor]
@@ -84,14 +85,11 @@ def _find(source: Path, problems: list[str]) -> Iterator[tuple[Path, list[str] |
 
 def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
     """A run's summary with what its folder and its sweep tell about it."""
-    told, problem = {}, None
-    try:
-        told = load_summary(folder)
-    except ValueError as error:
-        problem = str(error)
+    problems: list[str] = []
+    told = _read(load_summary, folder, problems) or {}
     overrides = told.get("overrides", planned)
     if overrides is None:
-        overrides = _recorded_overrides(folder)
+        overrides = _read(_recorded_overrides, folder, problems)
     return told | {
         "folder": folder,
         "job": folder.name if folder == base else folder.relative_to(base).as_posix(),
@@ -99,12 +97,21 @@ def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
         "overrides": overrides or [],
         "settings": settings(overrides or []),
         "compared": overrides is not None,
-        "problem": problem,
-        "error": problem or told.get("error"),
+        "problems": problems,
+        "error": "; ".join(problems) or told.get("error"),
         "values": numbers(told.get("best") or told.get("metrics")),
         "monitor": told.get("monitor"),
         "monitor_mode": told.get("monitor_mode", "max"),
     }
+
+
+def _read(read: Callable[[Path], Any], folder: Path, problems: list[str]) -> Any:
+    """What is read of a run's folder; None, and a sentence more, where it can't be."""
+    try:
+        return read(folder)
+    except ValueError as error:
+        problems.append(str(error))
+        return None
 
 
 def _is_ranked(job: dict) -> bool:
@@ -125,13 +132,18 @@ def _status(folder: Path, told: dict, planned: list[str] | None) -> str:
 
 
 def _recorded_overrides(folder: Path) -> list[str] | None:
-    """What Hydra recorded; None where it can't be read."""
-    try:
-        recorded = read_yaml(folder / ".hydra" / "overrides.yaml")
-    except ValueError:
+    """What Hydra recorded; None where it recorded nothing.
+
+    Raises:
+        ValueError: it can't be read.
+    """
+    file = folder / ".hydra" / "overrides.yaml"
+    if not os.path.lexists(file):
         return None
-    is_list = isinstance(recorded, list) and all(isinstance(item, str) for item in recorded)
-    return recorded if is_list else None
+    recorded = read_yaml(file)
+    if not isinstance(recorded, list) or not all(isinstance(item, str) for item in recorded):
+        raise ValueError(f"{file} is no list of overrides")
+    return recorded
 
 
 def settings(overrides: list[str]) -> dict[str, str]:

@@ -113,7 +113,7 @@ def _errors(board: Board, into: Path) -> Markup:
 
 def _told(board: Board) -> set[str]:
     """The problems that stand beside their run already."""
-    return {job["problem"] for job in board.jobs}
+    return {problem for job in board.jobs for problem in job["problems"]}
 
 
 def _seeds(board: Board) -> Markup:
