@@ -30,9 +30,8 @@ fuzzed = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 
-texts = st.text(st.characters(), max_size=30) | st.sampled_from(
-    [ACTING, "</script><script>", "'\"><img src=x>", "{{data}}", "=1+1", "-1"]
-)
+MARKUP = "'\"></script><script>{{data}}<img src=x onerror=alert(1)>"
+texts = st.text(st.characters(), max_size=30) | st.sampled_from([ACTING, MARKUP, "=1+1", "-1"])
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | texts
 values = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4), max_leaves=8
@@ -175,9 +174,10 @@ ATTRIBUTES = {
 @given(content=jsons)
 @example(
     content=json.dumps(
-        GOOD | {"best": {ACTING: 1.0, "=x": 2}, "tags": [ACTING], "overrides": [f"{ACTING}={ACTING}"]}
+        GOOD | {"best": {f"val/{ACTING}": 1.0, "=x": 2}, "tags": [ACTING], "overrides": [ACTING]}
     ).encode()
 )
+@example(content=json.dumps(GOOD | {"error": MARKUP, "tags": [MARKUP], "overrides": [f"{MARKUP}={MARKUP}"]}).encode())
 def test_any_summary(runs, content):
     put(runs / "1_b" / "summary.json", content)
     check(runs)
