@@ -42,14 +42,12 @@ def _curves(board: Board, file: Path, names: list[str]) -> dict[str, tuple[list,
     """Epochs and values of some columns of a metrics.csv; empty lists where it has none."""
     points = {name: [] for name in names}
     try:
-        for row in read_table(file):
+        for row in read_table(file) if file.exists() else ():  # a test's run has none
             epoch = _finite(row.get("epoch"))
             for name, found in points.items():
                 y = _finite(row.get(name))
                 if epoch is not None and y is not None:
                     found.append((int(epoch), float(f"{y:.5g}")))
-    except FileNotFoundError:  # a test's run has none
-        pass
     except ValueError as error:
         board.problems.append(str(error))
     return {name: _thinned(found) for name, found in points.items()}
