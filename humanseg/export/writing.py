@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 
 from humanseg.compute import Compute
 from humanseg.data.transforms import IGNORE, unletterbox
-from humanseg.inference import engines
+from humanseg.inference import engines, exported, known
 from humanseg.inference.convert import EndToEnd, Half, OnSquares, to_onnx, to_openvino
 from humanseg.metrics import person_probability
 from humanseg.predictor import Predictor
 from humanseg.runs import atomic
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 IOU_MAY_DIFFER = {"fp32": 0.001, "fp16": 0.003}
@@ -153,6 +156,7 @@ def export(recipe: Recipe, facts: dict[str, Any], path: Path, photographs: Itera
         with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
             written = Path(folder) / path.name
             write(recipe, model, facts, written)
+            _note(written)
             found = check(recipe, written, photographs)
             for file in sorted(written.parent.iterdir()):  # the weights (.bin) come before the .xml that needs them
                 atomic.flush(file)
@@ -160,6 +164,14 @@ def export(recipe: Recipe, facts: dict[str, Any], path: Path, photographs: Itera
     except OSError as error:
         raise ValueError(f"{path} can't be written: {error.strerror or error}") from error
     return found | {"free_size": free_size}
+
+
+def _note(path: Path) -> None:
+    """Let this user's own file run in this user's own processes."""
+    try:
+        known.note(exported.read(path))
+    except OSError as error:
+        log.warning("%s can't be written (%s): the file will run as a stranger's does", known.record(), error.strerror)
 
 
 def check(recipe: Recipe, path: Path, photographs: Iterable) -> dict[str, Any]:

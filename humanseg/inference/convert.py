@@ -1,6 +1,5 @@
 """A network with what comes before and after it as one module, and a module as an ONNX or an OpenVINO model."""
 
-import importlib.util
 import io
 import logging
 import warnings
@@ -12,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from humanseg.compute import to_input
+from humanseg.inference.packages import require
 from humanseg.metrics import person_probability
 
 if TYPE_CHECKING:
     import openvino
-
-EXTRAS = {"onnxruntime": "export", "onnxscript": "export", "onnx": "export", "openvino": "openvino"}
 
 
 class OnSquares(nn.Module):
@@ -107,22 +105,6 @@ def _bilinear(target: Tensor, targets: Tensor, source: Tensor, sources: Tensor) 
     centre = ((2 * target + 1) * sources - targets).clamp(min=0).minimum(2 * targets * (sources - 1))
     away = (centre[:, None] - 2 * targets * source).abs()
     return (2 * targets - away).clamp(min=0).float() / (2 * targets).float()
-
-
-def installed(package: str) -> bool:
-    """Whether a package can be imported. It is not imported here."""
-    return importlib.util.find_spec(package) is not None
-
-
-def require(*packages: str) -> None:
-    """Refuse packages that aren't installed.
-
-    Raises:
-        ValueError: one isn't installed; the sentence names the extra to install.
-    """
-    for package in packages:
-        if not installed(package):
-            raise ValueError(f'{package} is not installed: pip install -e ".[{EXTRAS[package]}]"')
 
 
 def to_onnx(

@@ -1,9 +1,7 @@
 """What runs a network on uint8 squares: torch, ONNX Runtime or OpenVINO, from memory or from an exported file."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from humanseg.compute import Compute, choose_precision, to_input
-from humanseg.inference.convert import OnSquares, installed, require, to_onnx, to_openvino
+from humanseg.inference import exported, known, runtimes, stranger
+from humanseg.inference.convert import OnSquares, to_onnx, to_openvino
+from humanseg.inference.packages import installed, require
+from humanseg.inference.runtimes import Run
 from humanseg.processes.hardware import choose_device
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ BACKENDS = ("torch", "onnxruntime", "openvino")
 NEEDS = {"torch": (), "onnxruntime": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 # The runtimes that read an exported file with this suffix, its own first.
 READERS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
-# The metadata of an exported file, each value as JSON, and the type of the value.
-FACTS = {"image_size": int, "pad_value": int, "mean": list, "std": list, "classes": list, "precision": str,
-         "end_to_end": bool}  # fmt: skip
-
-Run = Callable[[np.ndarray], list[np.ndarray]]  # a runtime's function: the input -> all outputs
 
 
 @dataclass
@@ -85,20 +81,18 @@ def of_file(path: Path, backend: str, device: str, precision: str) -> tuple[Engi
 
 
 def open_file(path: Path, backend: str, device: str, precision: str) -> tuple[Run, str, str, dict[str, Any]]:
-    """An exported file in a runtime.
+    """An exported file in a runtime: in this process where this user exported it, else in one of its own.
 
     Args:
         backend: auto | onnxruntime | openvino. device: auto | cpu | cuda. precision: auto | fp32 | bf16 | fp16.
 
     Returns:
-        The function that runs it, the chosen backend and precision, and the file's metadata (`FACTS`).
+        The function that runs it, the chosen backend and precision, and the file's metadata, see `exported`.
 
     Raises:
-        ValueError: there is no such file, the runtime can't read it, or mode=export didn't write it; the backend isn't
-            installed, or doesn't support the device or the precision.
+        ValueError: as for `exported` and `stranger`; the backend isn't installed, or doesn't support the device or the
+            precision.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
     readers = READERS[path.suffix]
     if backend not in ("auto", *readers):
         raise ValueError(f"backend={backend} can't run {path.name}: give {' or '.join(readers)}, or auto")
@@ -109,19 +103,12 @@ def open_file(path: Path, backend: str, device: str, precision: str) -> tuple[Ru
         faster = where.type == "cpu" and installed("openvino")
         backend = "openvino" if faster else readers[0]
     _refuse_missing(backend, where)
-    try:
-        if backend == "openvino":
-            model, told = _read_openvino(path)
-        else:
-            session = _session(str(path), where)
-            told = session.get_modelmeta().custom_metadata_map
-    except Exception as error:  # the runtimes raise errors of many types for a damaged file
-        raise ValueError(f"{path} can't be read by {backend}: {str(error).strip().splitlines()[0]}") from error
-    facts = _facts(told, path)
-    if backend == "openvino":
-        run, precision = openvino_run(model, precision)
-    else:
-        run, precision = _session_run(session, precision, facts["precision"])
+    if backend == "openvino" or precision != "auto":
+        precision = choose_precision(precision, where)
+    how = exported.How(backend, where.type == "cuda", precision, torch.get_num_threads())
+    content = exported.read(path)
+    own = known.is_known(content)
+    run, precision, facts = exported.opened(path, content, how) if own else stranger.open_apart(path, how)
     return run, backend, precision, facts
 
 
@@ -158,25 +145,8 @@ def openvino_run(model: "openvino.Model", precision: str) -> tuple[Run, str]:
     Raises:
         ValueError: this CPU doesn't support the precision.
     """
-    core = _openvino()
     precision = choose_precision(precision, torch.device("cpu"))
-    if precision.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise ValueError(f"precision={precision}: this CPU has no {precision} for openvino; give fp32 or auto")
-    settings = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision],
-        "PERFORMANCE_HINT": "LATENCY",  # all cores work on one batch; with THROUGHPUT each stream has one core
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
-    return lambda batch: [found.copy() for found in request.infer([batch], share_inputs=True).values()], precision
-
-
-@cache
-def _openvino() -> "openvino.Core":
-    """The only Core of this process. Each Core sets a stack for signals; of several, one may restore a freed stack."""
-    import openvino
-
-    return openvino.Core()
+    return runtimes.openvino_run(model, precision, torch.get_num_threads()), precision
 
 
 def onnxruntime_run(model: bytes, device: torch.device, precision: str) -> tuple[Run, str]:
@@ -185,47 +155,10 @@ def onnxruntime_run(model: bytes, device: torch.device, precision: str) -> tuple
     Raises:
         ValueError: the precision is neither fp32 nor auto.
     """
-    return _session_run(_session(model, device), precision, "fp32")
-
-
-def _session_run(session: Any, precision: str, own: str) -> tuple[Run, str]:
-    if precision not in ("auto", own):
-        raise ValueError(f"precision={precision}: onnxruntime computes in the model's own {own}; give {own} or auto")
-    name = session.get_inputs()[0].name
-    return lambda batch: session.run(None, {name: batch}), own
-
-
-def _session(model: bytes | str, device: torch.device) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # fatal errors alone; all errors are raised as well
-    providers = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-    return onnxruntime.InferenceSession(model, options, providers=[*providers, "CPUExecutionProvider"])
-
-
-def _read_openvino(path: Path) -> tuple["openvino.Model", dict[str, str]]:
-    model = _openvino().read_model(path)
-    section = "framework" if path.suffix == ".onnx" else "humanseg"  # OpenVINO has ONNX's metadata in `framework`
-    return model, {
-        name: model.get_rt_info([section, name]).value for name in FACTS if model.has_rt_info([section, name])
-    }
-
-
-def _facts(told: dict[str, str], path: Path) -> dict[str, Any]:
-    """A file's metadata, plain values of the right types. Anyone may have written it, so anything else is refused."""
-    facts = {}
-    for name, kind in FACTS.items():
-        try:
-            facts[name] = json.loads(told[name])
-        except (KeyError, ValueError):
-            facts[name] = None
-        if not isinstance(facts[name], kind):
-            raise ValueError(f"{path} was not written by mode=export: its metadata has no {name}")
-    if not (0 < facts["image_size"] <= 2**14 and all(len(facts[name]) == 3 for name in ("mean", "std"))):
-        raise ValueError(f"{path}: image_size, mean or std in its metadata are not those of a network")
-    return facts
+    if precision not in ("auto", "fp32"):
+        raise ValueError(f"precision={precision}: onnxruntime computes in the model's own fp32; give fp32 or auto")
+    read = runtimes.read_onnxruntime(model, device.type == "cuda", torch.get_num_threads())
+    return runtimes.onnxruntime_run(read), "fp32"
 
 
 def _refuse_missing(backend: str, device: torch.device) -> None:

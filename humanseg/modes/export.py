@@ -10,7 +10,7 @@ from humanseg.config_rules import SWITCH, WORD, one_of, or_null, refuse_wrong_va
 from humanseg.data.synthetic import Synthetic
 from humanseg.export import example, writing
 from humanseg.inference import engines
-from humanseg.inference.convert import require
+from humanseg.inference.packages import require
 from humanseg.predictor import class_names
 from humanseg.runs import find, recorded
 from humanseg.runs.atomic import write_text

@@ -100,7 +100,16 @@ def no_link(path: str, flags: int) -> int:
     Raises:
         OSError: it is one of these.
     """
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)  # a pipe would make it wait
+    return regular(path, flags | os.O_NOFOLLOW)
+
+
+def regular(path: str, flags: int) -> int:
+    """For the `opener` of open(): refuse what is no file, such as a pipe or a device; a link is followed.
+
+    Raises:
+        OSError: it is no file.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)  # a pipe would make it wait
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "no regular file", path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from humanseg.runs.atomic import DEFUSED, no_link
+from humanseg.runs.atomic import DEFUSED, no_link, regular
 from humanseg.runs.plain import refuse_other_than_plain
 
 LARGEST = 16_000_000  # bytes; sweep.json of a thousand jobs has one
@@ -23,15 +23,30 @@ def read_text(path: Path, most: int = LARGEST) -> str:
     Raises:
         OSError: there is none, or it is a link, a pipe or a device. ValueError: it is too large, or no UTF-8.
     """
-    with open(path, "rb", opener=no_link) as file:
-        _refuse_large(file.fileno(), most)
-        return file.read(most + 1).decode()
+    return read_bytes(path, most, follow=False).decode()
 
 
-def _refuse_large(descriptor: int, most: int) -> None:
+def read_bytes(path: Path, most: int, follow: bool = True) -> bytes:
+    """The content of a file of at most so many bytes.
+
+    A file of /proc says that it is empty, so it counts as empty.
+
+    Args:
+        follow: whether it may be a link.
+
+    Raises:
+        OSError: there is none, or it is a pipe, a device, or a link that may not be. ValueError: it is too large.
+    """
+    with open(path, "rb", opener=regular if follow else no_link) as file:
+        return file.read(_size(file.fileno(), most, f"{path} "))
+
+
+def _size(descriptor: int, most: int, what: str = "it ") -> int:
+    """The bytes of an open file, of which there may be so many."""
     size = os.fstat(descriptor).st_size
     if size > most:
-        raise ValueError(f"it has {size / 1e6:.0f} MB, and a record has {most / 1e6:.0f} MB at most")
+        raise ValueError(f"{what}has {size / 1e6:.0f} MB, and at most {most / 1e6:.0f} MB are read")
+    return size
 
 
 def load_json(path: Path, most: int = LARGEST, items: int = ITEMS) -> dict:
@@ -74,7 +89,7 @@ def read_table(path: Path) -> Iterator[dict[str, str]]:
     """
     try:
         with open(path, newline="", encoding="utf-8", opener=no_link) as file:
-            _refuse_large(file.fileno(), LARGEST)
+            _size(file.fileno(), LARGEST)
             rows = csv.reader(file)
             columns = [_true(cell) for cell in next(rows, [])]
             for number, row in enumerate(rows):

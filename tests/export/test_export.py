@@ -12,7 +12,7 @@ from conftest import ON_FILES, call_run_py, summary, write_people
 
 from humanseg.data.transforms import letterbox, unletterbox
 from humanseg.export import writing
-from humanseg.inference import convert, engines
+from humanseg.inference import engines, packages
 from humanseg.inference.convert import EndToEnd, OnSquares
 from humanseg.predictor import Predictor
 
@@ -279,7 +279,7 @@ def test_what_an_export_needs(run, suite, typed, sentence):
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_extra(run, suite, monkeypatch):
-    monkeypatch.setattr(convert, "installed", lambda package: False)
+    monkeypatch.setattr(packages, "installed", lambda package: False)
     onnx = run("mode=export", f"ckpt={suite}/run", code=1)
     assert 'onnx is not installed: pip install -e ".[export]"' in onnx.stderr
     with pytest.raises(ValueError, match=r'openvino is not installed: pip install -e "\.\[openvino\]"'):

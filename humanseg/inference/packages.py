@@ -1,0 +1,21 @@
+"""Packages that only some need: whether one is installed, and the extra that brings it."""
+
+import importlib.util
+
+EXTRAS = {"onnxruntime": "export", "onnxscript": "export", "onnx": "export", "openvino": "openvino"}
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported. It is not imported here."""
+    return importlib.util.find_spec(package) is not None
+
+
+def require(*packages: str) -> None:
+    """Refuse packages that aren't installed.
+
+    Raises:
+        ValueError: one isn't installed; the sentence names the extra to install.
+    """
+    for package in packages:
+        if not installed(package):
+            raise ValueError(f'{package} is not installed: pip install -e ".[{EXTRAS[package]}]"')
