@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -136,6 +137,15 @@ def run_into(folder: Path, *arguments: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         call_run_py(patch, f"out={folder.parent}/outputs", f"hydra.run.dir={folder}", *arguments)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory) -> Iterator[Path]:
+    """The user's folder for state, which is not that of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ Nothing here imports torch: a file that this user did not export is opened in a 
 """
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,8 +125,8 @@ def facts_of(told: dict[str, str], path: Path) -> dict[str, Any]:
             facts[name] = None
         if not rule.holds(facts[name]):
             raise ValueError(f"{path} has {name}={shown(text)} in its metadata, which is no {rule.words}")
-    if not all(map(math.isfinite, facts["mean"] + facts["std"])) or min(facts["std"]) <= 0:
-        raise ValueError(f"{path} has a mean or std in its metadata that no photograph has")
+    if not all(abs(item) <= 1000 for item in facts["mean"]) or not all(0 < item <= 1000 for item in facts["std"]):
+        raise ValueError(f"{path} has a mean or std in its metadata that no photographs have")
     return facts
 
 
@@ -192,8 +191,8 @@ def checked(run: Run, batch: np.ndarray, facts: dict[str, Any], path: Path) -> l
 
 
 def reason(error: BaseException) -> str:
-    """The first line of a runtime's error, which may quote the file, as text that a terminal can show."""
-    return shown((str(error).strip() or type(error).__name__).splitlines()[0])
+    """The last line of a runtime's error, as text that a terminal can show. OpenVINO's first ones name its sources."""
+    return shown((str(error).strip() or type(error).__name__).splitlines()[-1])
 
 
 def shown(text: str) -> str:

@@ -68,7 +68,7 @@ class _Process:
         """Run the file; shapes and types as for `Opened.run`, errors as for `open_apart`."""
         with self._lock:
             try:
-                self._pipe.send_bytes(json.dumps(batch.shape).encode())
+                _send(self._pipe, shape=batch.shape, seconds=SECONDS * len(batch))
                 self._pipe.send_bytes(memoryview(np.ascontiguousarray(batch)).cast("B"))
             except OSError:  # it has ended; the answer says why
                 pass
@@ -108,7 +108,7 @@ def _named(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def serve(pipe: Connection, path: Path, how: How, seconds: int) -> None:
+def serve(pipe: Connection, path: Path, how: How) -> None:
     """The process: open the file, try it, then run it on what comes through the pipe, until the pipe is closed.
 
     A timer of the system ends the process, whatever the runtime does.
@@ -127,11 +127,12 @@ def serve(pipe: Connection, path: Path, how: How, seconds: int) -> None:
     while True:
         signal.alarm(0)
         try:
-            batch = np.empty(json.loads(pipe.recv_bytes()), given.dtype)
+            asked = json.loads(pipe.recv_bytes())
         except EOFError:
             return
+        batch = np.empty(asked["shape"], given.dtype)
         pipe.recv_bytes_into(memoryview(batch).cast("B"))
-        signal.alarm(seconds * len(batch))
+        signal.alarm(asked["seconds"])
         try:
             (found,) = run(batch)
         except ValueError as error:
@@ -153,7 +154,7 @@ def refuse_external_data(content: bytes, path: Path) -> None:
     """
     require("onnx")
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError, Message
 
     try:
         left = [onnx.load_model_from_string(content)]
@@ -165,7 +166,7 @@ def refuse_external_data(content: bytes, path: Path) -> None:
             raise ValueError(f"{path} has weights in other files, which are not read: mode=export writes one file")
         for field, value in message.ListFields():
             if field.message_type:
-                left += value if field.is_repeated else [value]
+                left += [value] if isinstance(value, Message) else value
 
 
 def main(descriptor: str, request: str) -> None:
@@ -178,7 +179,7 @@ def main(descriptor: str, request: str) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (asked["memory"], asked["memory"]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with Connection(int(descriptor)) as pipe:
-        serve(pipe, Path(asked["path"]), How(*asked["how"]), asked["seconds"])
+        serve(pipe, Path(asked["path"]), How(*asked["how"]))
 
 
 if __name__ == "__main__":
