@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -67,23 +69,24 @@ class _Process:
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
         """Run the file; shapes and types as for `Opened.run`, errors as for `open_apart`."""
         with self._lock:
-            try:
+            with suppress(OSError):  # it has ended; the answer says why
                 _send(self._pipe, shape=batch.shape, seconds=SECONDS * len(batch))
-                self._pipe.send_bytes(memoryview(np.ascontiguousarray(batch)).cast("B"))
-            except OSError:  # it has ended; the answer says why
-                pass
+                _send_array(self._pipe, batch)
             found = np.empty(self._answer()["shape"], np.float32)
-            self._pipe.recv_bytes_into(memoryview(found).cast("B"))
+            self._hear(self._pipe.recv_bytes_into, memoryview(found).cast("B"))
         return [found]
 
     def _answer(self) -> dict[str, Any]:
-        try:
-            told = json.loads(self._pipe.recv_bytes(LONGEST))
-        except (EOFError, OSError):
-            raise ValueError(f"{self.path} {self._death()}") from None
+        told = json.loads(self._hear(self._pipe.recv_bytes, LONGEST))
         if "error" in told:
             raise ValueError(told["error"])
         return told
+
+    def _hear(self, receive: Callable, *arguments: Any) -> Any:
+        try:
+            return receive(*arguments)
+        except (EOFError, OSError):
+            raise ValueError(f"{self.path} {self._death()}") from None
 
     def _death(self) -> str:
         self._end()
@@ -139,11 +142,15 @@ def serve(pipe: Connection, path: Path, how: How) -> None:
             _send(pipe, error=str(error))
             continue
         _send(pipe, shape=found.shape)
-        pipe.send_bytes(memoryview(np.ascontiguousarray(found)).cast("B"))
+        _send_array(pipe, found)
 
 
 def _send(pipe: Connection, **told: Any) -> None:
     pipe.send_bytes(json.dumps(told).encode())
+
+
+def _send_array(pipe: Connection, array: np.ndarray) -> None:
+    pipe.send_bytes(memoryview(np.ascontiguousarray(array)).cast("B"))
 
 
 def refuse_external_data(content: bytes, path: Path) -> None:

@@ -94,7 +94,7 @@ LIES = {
     "no number": (model(**chain(helper.make_node("Log", ["mean"], ["logits"]))), "are not finite"),
     "a smaller result": (model(**chain(helper.make_node("MaxPool", ["mean"], ["logits"], kernel_shape=[2, 2]))), "and gives float32 (1, 1, 31, 31)"),
     "a batch of its own": (model(**chain(helper.make_node("Concat", ["mean", "mean"], ["logits"], axis=0))), "and gives float32 (2, 1, 32, 32)"),
-    "what fails": (model(**chain(helper.make_node("Reshape", ["mean", "two"], ["logits"]), two=helper.make_tensor("two", LONG, [4], [0, 1, 7, -1]))), "fails on 1x3x32x32"),
+    "what fails": (model(**chain(helper.make_node("Gather", ["mean", "five"], ["logits"], axis=1), five=helper.make_tensor("five", LONG, [1], [5]))), "fails on 1x3x32x32"),
     "an operator of its own": (model([helper.make_node("Evil", ["image"], ["logits"], domain="evil.so")]), "can't be read by onnxruntime"),
     "no metadata": (model(facts={}), "was not written by mode=export: its metadata has no image_size"),
 }  # fmt: skip
@@ -172,12 +172,11 @@ FILES = {
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_a_damaged_file_is_one_sentence(tmp_path, file, backend):
+def test_a_damaged_file_is_one_sentence(tmp_path, file):
     content, sentence = FILES[file]
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    how = exported.How(backend, False, "fp32", 1)
+    how = exported.How("onnxruntime", False, "fp32", 1)
     with pytest.raises(ValueError, match="model.onnx") as error:
         stranger.refuse_external_data(exported.read(path)[0], path)
         exported.opened(path, exported.read(path), how)
@@ -314,17 +313,14 @@ BOMB = "".join(f'<!ENTITY a{n + 1} "{f"&a{n};" * 10}">' for n in range(9))
         (XML.format(doctype='<!ENTITY a0 "lol">' + BOMB, name="&a9;"), b"", "can't be read|was not written"),
         (XML.format(doctype='<!ENTITY a SYSTEM "file:///etc/passwd">', name="&a;"), b"", "can't be read|was not written"),
         ("<net" * 100_000, b"", "can't be read"),
-        ("<a>" * 100_000, b"", "can't be read"),
-        ("{}", b"", "can't be read"),
         (XML.format(doctype="", name="x"), None, "model.bin: no such file; .*model.xml needs it"),
     ],
-    ids=["a bomb", "an entity", "no end", "deep", "JSON", "no weights"],
+    ids=["a bomb", "an entity", "no end", "no weights"],
 )  # fmt: skip
 def test_an_xml_is_one_sentence(tmp_path, xml, weights, sentence):
     (tmp_path / "model.xml").write_text(xml)
     if weights is not None:
         (tmp_path / "model.bin").write_bytes(weights)
-        known.note(exported.read(tmp_path / "model.xml"))
     with pytest.raises(ValueError, match=sentence) as error:
         Predictor(tmp_path / "model.xml", "cpu")
     assert "\n" not in str(error.value)
