@@ -1,6 +1,7 @@
 """Photographs and masks on disk: finding them, and checking them before training starts."""
 
 import csv
+import io
 import logging
 import os
 from collections import defaultdict
@@ -18,6 +19,7 @@ from humanseg.data.cache import Table
 from humanseg.data.names import Names
 from humanseg.data.pictures import read_mask, read_pair, to_classes, whole_size
 from humanseg.processes.hardware import cores
+from humanseg.runs.reading import read_list
 
 log = logging.getLogger(__name__)
 
@@ -182,14 +184,18 @@ def _read_pairs(key: str, file: Path) -> Found:
     if not file.is_file():
         return Found([], [], [f"{key}={file}: no such file"])
     images, masks, problems, beside = [], [], [], f"{file.parent}/"
-    with file.open(newline="", encoding="utf-8-sig") as text:
-        for number, row in enumerate(csv.reader(text, skipinitialspace=True), 1):
+    text = io.StringIO(read_list(file, lambda data: data.decode("utf-8-sig")), newline="")
+    rows = csv.reader(text, skipinitialspace=True)
+    try:
+        for number, row in enumerate(rows, 1):
             if len(row) == 2:
                 image, mask = row[0].strip(), row[1].strip()
                 images.append(image if image[:1] == "/" else beside + image)
                 masks.append(mask if mask[:1] == "/" else beside + mask)
             elif row:
-                problems.append(f"{file}, line {number}: expected `image, mask`, got {row}")
+                problems.append(f"{file}, line {number}: expected `image, mask`, got {str(row)[:200]}")
+    except csv.Error as error:
+        problems.append(f"{file}, line {rows.line_num}: {error}")
     if not images and not problems:
         problems = [f"{key}={file} holds no line `image, mask`"]
     return Found(images, masks, problems)

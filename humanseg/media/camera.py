@@ -4,10 +4,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import cv2
 import numpy as np
+
+from humanseg.media.video_reader import FILES_ALONE
 
 PATIENCE = 5.0  # seconds until a camera that gives no frame is given up
 
@@ -27,8 +29,8 @@ class Camera:
 
     def __init__(self, typed: int | str):
         self.name, self.trouble = str(typed), None
-        self._plays_file = not self.name.isdigit() and "://" not in self.name
-        with _quiet():
+        self._plays_file = not self.name.isdigit() and ("://" not in self.name or self.name.startswith("file:"))
+        with _quiet(), _files_alone() if self._plays_file else nullcontext():
             if self.name.isdigit():
                 self._capture = cv2.VideoCapture(int(self.name))
             else:
@@ -86,6 +88,20 @@ class Camera:
         with self._news:
             self._ended = True
             self._news.notify_all()
+
+
+@contextmanager
+def _files_alone():
+    """Have OpenCV's FFmpeg open a file as what it holds itself, and as nothing else."""
+    name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+    before = os.environ.get(name)
+    os.environ[name] = "|".join(f"{option};{value}" for option, value in FILES_ALONE.items())
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 @contextmanager

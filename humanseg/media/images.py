@@ -3,6 +3,7 @@
 Videos are in `video_reader` and `video_writer`, cameras in `camera`.
 """
 
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps
 from humanseg.data.files import SUFFIXES
 from humanseg.data.pictures import DECODERS, read_image
 from humanseg.runs.atomic import write_bytes
+from humanseg.runs.reading import read_list
 
 PHOTOGRAPHS = SUFFIXES | {".gif"}
 VIDEOS = {
@@ -97,10 +99,11 @@ def _absent(items: list[str]) -> str:
 def _lines(item: str | Path) -> list[Path]:
     """The paths in a list file; for anything else its own path."""
     path = Path(item).expanduser()
-    if path.suffix.lower() != ".txt" or not path.is_file():
+    if path.suffix.lower() != ".txt" or path.is_dir() or not path.exists():
         return [path]
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:  # a file's name may be any bytes
-        return [path.parent / Path(line.strip()).expanduser() for line in file if line.strip()]
+    text = read_list(path, lambda data: data.decode("utf-8-sig", "surrogateescape"))  # a file's name may be any bytes
+    lines = map(str.strip, io.StringIO(text, newline=None))
+    return [path.parent / Path(line).expanduser() for line in lines if line]
 
 
 def _named_by(item: Path) -> tuple[Path, list[Path]]:

@@ -15,6 +15,13 @@ import numpy as np
 # The rotation that makes a frame upright, in degrees counter-clockwise, as phones record it (the display matrix).
 TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 MISSED = 0.25  # seconds by which a video may be shorter than it says: containers round
+# FFmpeg's demuxers of files that hold their pictures themselves. Others, such as concat and hls, open any file or the
+# network, whatever the name of the file says.
+FILES_ALONE = {
+    "format_whitelist": "mov,matroska,avi,flv,mpegts,mpeg,mpegvideo,m4v,mxf,ogg,asf",
+    "protocol_whitelist": "file",
+}
+MOST_PIXELS = 2**26  # of a frame, as 8192x8192: a decoder keeps many, and a file of a few KB may claim any size
 
 
 class Video:
@@ -150,14 +157,20 @@ class Video:
         if self.path.is_file() and self.path.stat().st_size == 0:
             raise ValueError(f"{self.path} is empty")
         try:
-            container = av.open(str(self.path))
+            container = open_container(self.path)
         except (av.FFmpegError, OSError) as error:
-            raise ValueError(f"{self.path} can't be read as a video: {error.strerror or error}") from error
+            refused = isinstance(error, av.ArgumentError)  # FFmpeg's word for a demuxer that is not named
+            reason = "it is none of a kind that is read" if refused else error.strerror or error
+            raise ValueError(f"{self.path} can't be read as a video: {reason}") from error
         with container:
             covers = av.stream.Disposition.attached_pic  # a song's cover is a video stream, too
             stream = next((one for one in container.streams.video if not one.disposition & covers), None)
             if stream is None:
                 raise ValueError(f"{self.path} has no video, only {_kinds(container) or 'nothing'}")
+            if stream.width * stream.height > MOST_PIXELS:
+                size = f"{stream.width}x{stream.height}"
+                raise ValueError(f"{self.path} has frames of {size} pixels, and at most {MOST_PIXELS} can be read")
+            stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # a later frame may be larger
             stream.thread_type = "AUTO"
             yield container, stream
 
@@ -169,6 +182,15 @@ def looped(path: Path | str) -> Iterator[np.ndarray]:
         ValueError: there is no video that can be decoded.
     """
     return chain.from_iterable(repeat(Video(path)))
+
+
+def open_container(path: Path):
+    """A video file, opened by PyAV as what it holds itself, and as nothing else.
+
+    Raises:
+        av.FFmpegError, OSError: it can't be opened.
+    """
+    return pyav().open(f"file:{path}", options=FILES_ALONE)
 
 
 def pyav() -> ModuleType:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from humanseg.media.images import on_white
-from humanseg.media.video_reader import Video, pyav
+from humanseg.media.video_reader import Video, open_container, pyav
 from humanseg.runs.atomic import replacing
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -158,7 +158,7 @@ def _seconds(packet) -> float | Fraction:
 def _sound(source: Video, output) -> Iterator:
     """Packets of the source's main sound between its `start` and `end`, for a stream that is added to `output`."""
     av = pyav()
-    with av.open(str(source.path)) as file:
+    with open_container(source.path) as file:
         track = file.streams.best("audio")
         copied = track.codec_context.codec.canonical_name in output.supported_codecs
         if copied:

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from humanseg.runs.plain import refuse_other_than_plain
 LARGEST = 16_000_000  # bytes; sweep.json of a thousand jobs has one
 ITEMS = 300_000  # values in a JSON record: the overrides of 10,000 jobs
 ROWS = 100_000  # of a table
+LONGEST_LIST = 2**30  # bytes; a million pairs have an eighth of it
+LONGEST_LINE = 20_000  # characters; a path has 4096 bytes at most
 
 
 def read_text(path: Path, most: int = LARGEST) -> str:
@@ -71,6 +73,23 @@ def load_json(path: Path, most: int = LARGEST, items: int = ITEMS) -> dict:
         raise ValueError(f"{path} can't be read: it holds no JSON object")
     refuse_other_than_plain(read, str(path), items, most, interpolations=True)
     return read
+
+
+def read_list(path: Path, decoded: Callable[[bytes], str]) -> str:
+    """The text of a list of names of files.
+
+    Raises:
+        ValueError: it can't be read or decoded, is no file, is too large, or holds what is in no name.
+    """
+    try:
+        text = decoded(read_bytes(path, LONGEST_LIST))
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no list of files: it has bytes that are no {error.encoding}") from error
+    if "\0" in text or max(map(len, text.split("\n"))) > LONGEST_LINE:
+        raise ValueError(f"{path} is no list of files: it has lines of other things than names")
+    return text
 
 
 def read_json(path: Path) -> dict:
