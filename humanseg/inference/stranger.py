@@ -8,7 +8,6 @@ It is a new interpreter: a script that uses `Predictor` need not be written for 
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import humanseg
 from humanseg.inference import exported
 from humanseg.inference.exported import How, Opened
 from humanseg.inference.packages import require
+from humanseg.processes.limits import bound_process, memory
 
 SECONDS = 60  # for opening a file with its first run, and then for each picture
 MEMORY = 8 * 2**30  # bytes; less where this machine has less than twice as much
@@ -47,7 +47,7 @@ class _Process:
 
     def __init__(self, path: Path, how: How):
         self.path, self._lock = path, threading.Lock()
-        self._memory = min(MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+        self._memory = min(MEMORY, memory() // 2)
         request = {"path": str(path), "how": how, "seconds": SECONDS, "memory": self._memory}
         self._pipe, theirs = Pipe()
         root = str(Path(humanseg.__file__).parents[1])
@@ -179,12 +179,7 @@ def refuse_external_data(content: bytes, path: Path) -> None:
 def main(descriptor: str, request: str) -> None:
     """Bound this process, then serve."""
     asked = json.loads(request)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends the process, also where other code never comes back
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
-    signal.alarm(asked["seconds"])
-    # Not RLIMIT_AS: threads and CUDA reserve far more addresses than they use. macOS bounds neither.
-    resource.setrlimit(resource.RLIMIT_DATA, (asked["memory"], asked["memory"]))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bound_process(asked["seconds"], asked["memory"])
     with Connection(int(descriptor)) as pipe:
         serve(pipe, Path(asked["path"]), How(*asked["how"]))
 

@@ -12,6 +12,8 @@ from types import ModuleType
 import cv2
 import numpy as np
 
+from humanseg.processes.limits import bounded_growth
+
 # The rotation that makes a frame upright, in degrees counter-clockwise, as phones record it (the display matrix).
 TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 MISSED = 0.25  # seconds by which a video may be shorter than it says: containers round
@@ -21,6 +23,7 @@ FILES_ALONE = {
     "format_whitelist": "mov,matroska,avi,flv,mpegts,mpeg,mpegvideo,m4v,mxf,ogg,asf",
     "protocol_whitelist": "file",
 }
+TABLES = 2**30  # bytes that opening a video may take; ten hours of it have tables of 100 MB
 MOST_PIXELS = 2**26  # of a frame, as 8192x8192: a decoder keeps many, and a file of a few KB may claim any size
 
 
@@ -190,7 +193,8 @@ def open_container(path: Path):
     Raises:
         av.FFmpegError, OSError: it can't be opened.
     """
-    return pyav().open(f"file:{path}", options=FILES_ALONE)
+    with bounded_growth(TABLES):
+        return pyav().open(f"file:{path}", options=FILES_ALONE)
 
 
 def pyav() -> ModuleType:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import resource
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -84,6 +86,20 @@ def test_a_frame_of_absurd_size_takes_no_memory(tmp_path):
         Video(of_jpegs(tmp_path / "a.avi", (60000, 60000)))
     video = Video(of_jpegs(tmp_path / "b.avi", (64, 48), (30000, 30000), (64, 48)))
     assert {frame.shape for frame in video} == {(48, 64, 3)} and "b.avi is damaged" in video.trouble
+
+
+def test_a_table_of_frames_that_are_not_there_takes_no_memory(film):
+    """The table has one size for all frames and their number, so 12 bytes claim 10 GB."""
+    data = bytearray(film.read_bytes())
+    sizes, chunks = data.index(b"stsz"), data.index(b"stsc")
+    data[sizes + 8 : sizes + 16] = struct.pack(">II", 1, 2**28)
+    data[chunks + 16 : chunks + 20] = struct.pack(">I", 2**28)
+    film.write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="film.mp4"):
+        Video(film)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1.5e6  # kB
+    assert resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
 
 
 LISTS = {
