@@ -71,6 +71,8 @@ def read(path: Path) -> tuple[bytes, ...]:
             raise ValueError(f"{part} can't be read: {'it is a link' if link else error.strerror}") from error
         if not content[-1] and part == path:
             raise ValueError(f"{part} is empty")
+    if len(content) == 2 and not content[0].startswith((b"<?xml", b"<net")):
+        raise ValueError(f"{path} is no OpenVINO model")  # which would read an ONNX file under this name, too
     return tuple(content)
 
 

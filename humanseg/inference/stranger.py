@@ -55,7 +55,7 @@ class _Process:
             self._process = subprocess.Popen(
                 # -P: the working directory, which may hold a stranger's files, brings no modules
                 [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), json.dumps(request)],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), root])},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is this process' to handle
                 stdin=subprocess.DEVNULL,

@@ -326,6 +326,13 @@ def test_an_xml_is_one_sentence(tmp_path, xml, weights, sentence):
     assert "\n" not in str(error.value)
 
 
+def test_an_onnx_file_that_is_named_xml_is_not_read(tmp_path):
+    (tmp_path / "model.xml").write_bytes(GOOD)
+    (tmp_path / "model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match="model.xml is no OpenVINO model"):
+        Predictor(tmp_path / "model.xml", "cpu")
+
+
 def test_an_xmls_weights_are_no_link(tmp_path):
     (tmp_path / "model.xml").write_text("<net/>")
     (tmp_path / "model.bin").symlink_to("/etc/passwd")
