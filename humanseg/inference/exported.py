@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from humanseg import terminal
 from humanseg.config_rules import KEYS, SWITCH, Rule, one_of
 from humanseg.inference import runtimes
 from humanseg.inference.runtimes import Model, Port, Run
@@ -198,5 +199,5 @@ def reason(error: BaseException) -> str:
 
 
 def shown(text: str) -> str:
-    """At most 200 characters of a text, without those that steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+    """At most 200 characters of a text, as a terminal can show them."""
+    return terminal.visible(text[:200])
