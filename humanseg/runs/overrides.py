@@ -6,10 +6,11 @@ reads what has this form as the same value; tests/hostile/test_fuzz_overrides.py
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from humanseg.runs.plain import refuse_other_than_plain
+from humanseg.runs.plain import DEPTH, refuse_other_than_plain
 
 FORM = re.compile(r"(?P<sign>\+{0,2}|~)(?P<key>[^=]*)(?:=(?P<value>.*))?", re.DOTALL)
 KEY = re.compile(r"[A-Za-z_]\w*(?:[./-]\w+)*(?:@[A-Za-z_]\w*(?:\.\w+)*)?", re.ASCII)  # of the config, or GROUP@PACKAGE
@@ -65,7 +66,7 @@ class _Literal:
     """A literal value as Hydra's grammar writes it, read from the left; `at` is how far."""
 
     def __init__(self, text: str):
-        self.text, self.at = text, 0
+        self.text, self.at, self.depth = text, 0, 0
 
     def value(self) -> Any:
         """The value that begins here: a list, a dict, a quoted text or a bare word."""
@@ -79,12 +80,16 @@ class _Literal:
             return _scalar(match[0])
         raise ValueError(f"{self.text[:200]!r} is no literal value")
 
-    def _items(self, end: str, item) -> list:
+    def _items(self, end: str, item: Callable[[], Any]) -> list:
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise ValueError(f"{self.text[:200]!r} is nested more than {DEPTH} deep")
         found = []
         while not self._next(end):
             if found and not self._next(","):
                 raise ValueError(f"{self.text[:200]!r} lacks a comma or {end}")
             found.append(item())
+        self.depth -= 1
         return found
 
     def _pair(self) -> tuple[str, Any]:

@@ -6,6 +6,7 @@
 import os
 from typing import Any
 
+import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hypothesis import given, settings
@@ -56,3 +57,8 @@ def test_what_is_written_is_read_back_by_both(value):
         return  # escaped for Hydra; no record may hold it
     assert repr(plain(OverridesParser.create().parse_override(text).value())) == repr(value)
     assert repr(parse(text).value) == repr(value)
+
+
+def test_a_deep_nest_is_refused_before_it_takes_the_stack():
+    with pytest.raises(ValueError, match="nested more than"):
+        parse("a=" + "[" * 5000)
