@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from humanseg.compositing import composite
+from humanseg.compositing import composite, foreground
 from humanseg.media import images, video_reader
 
 NAMES = ("mask", "matting", "cutout", "overlay", "background", "probability")
+ELSEWHERE = {"matting", "cutout", "background"}  # they show the person without what was behind
 
 Behind = Callable[[np.ndarray, np.ndarray], np.ndarray | tuple[int, int, int]]  # (image, alpha) -> what is behind it
 
@@ -24,6 +25,7 @@ class Drawings:
     Args:
         names: of NAMES. threshold: in (0, 1). colors: the person's and the background's tint, RGB. opacity: of both.
         bits: 8 or 16, of a probability. keep_largest, fill_holes: see `composite.tidy`.
+        foreground: ``estimate`` the person's own colours along the edge, or ``keep`` the photograph's.
     """
 
     names: list[str]
@@ -33,17 +35,20 @@ class Drawings:
     bits: int
     keep_largest: bool
     fill_holes: bool
+    foreground: str = "estimate"
 
     def __call__(self, image: np.ndarray, values: np.ndarray, behind: Behind | None = None) -> dict[str, np.ndarray]:
         """uint8 HxWx3 and the person's probability HxW -> the pictures by name."""
         values = composite.tidy(values, self.threshold, self.keep_largest, self.fill_holes)
         share = composite.alpha(values, self.threshold)
+        estimates = self.foreground == "estimate" and ELSEWHERE & {*self.names}
+        person = foreground.estimated(image, share) if estimates else image
         draw = {
             "mask": lambda: composite.mask(values, self.threshold),
-            "matting": lambda: composite.matting(image, share),
-            "cutout": lambda: composite.cutout(image, share),
+            "matting": lambda: composite.matting(person, share),
+            "cutout": lambda: composite.cutout(person, share),
             "overlay": lambda: composite.overlay(image, share, self.colors, self.opacity),
-            "background": lambda: composite.blend(image, behind(image, share), share),
+            "background": lambda: composite.blend(person, behind(image, share), share),
             "probability": lambda: composite.probability(values, self.bits),
         }
         return {name: draw[name]() for name in self.names}

@@ -50,6 +50,7 @@ RULES = {
     "opacity": number(0, 1),
     "colors": Rule(lambda value: isinstance(value, list) and len(value) == 2, "two colours, as [2ecc71,20242c]"),
     "bits": one_of(8, 16),
+    "foreground": one_of("estimate", "keep"),
     "temporal": one_of("none", "ema"),
     "start": or_null(number(0)),
     "end": or_null(number(0)),
@@ -90,7 +91,7 @@ def run(config: dict, job: Job) -> None:
     predictor = _predictor(config, job.typed, ckpt, in_torch=few or len(scales) > 1)
     begun = job.begin(ckpt=str(ckpt)) if distributed.is_main() else None
     tints = [color(one) for one in config["colors"]]
-    keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes")
+    keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes", "foreground")
     drawings = Drawings(names, colors=tints, **{key: config[key] for key in keys})
     batch = config["batch"] or (16 if predictor.engine.device.type == "cuda" else 1)
     studio = Studio(predictor, drawings, scales, "flip" in views, batch, Clock())
