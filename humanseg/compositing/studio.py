@@ -13,6 +13,7 @@ from torch import Tensor
 
 from humanseg.compositing.drawings import Behind, Drawings
 from humanseg.compositing.flow import Clock
+from humanseg.compositing.results import Results
 from humanseg.media.images import Photograph
 from humanseg.predictor import Predictor
 from humanseg.processes.hardware import cores
@@ -30,6 +31,8 @@ class Picture:
     behind: Behind | None = None
     source: Photograph | None = None
     targets: dict[str, Path] = field(default_factory=dict)  # files, by drawing
+    results: Results | None = None  # where they are noted
+    fingerprint: dict | None = None  # of the photograph, for them
     trouble: str | None = None
 
 

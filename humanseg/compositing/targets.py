@@ -1,11 +1,15 @@
 """Where drawings go. This is planned before anything is computed, and refused where a file would be lost."""
 
 import logging
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from humanseg.compositing.drawings import NAMES
+from humanseg.compositing.results import Results
 from humanseg.compositing.studio import Picture
 from humanseg.media import images
+from humanseg.media.video_writer import FORMATS
 
 log = logging.getLogger(__name__)
 
@@ -20,16 +24,30 @@ def of_photographs(typed: str | list, output: Path, names: list[str], overwrite:
         typed: as `images.find_photographs` takes it. output: a file or a folder. names: of the drawings.
 
     Raises:
-        ValueError: there is no photograph, several would go to one file, or one would be overwritten.
+        ValueError: there is no photograph, several would go to one file, or one would be overwritten; or the output's
+            name has a suffix that can't be written.
     """
-    found = [one for one in images.find_photographs(typed) if not _drawn_before(one.path, output, typed)]
-    pictures = [Picture(source=one, targets=_targets(one.place, output, names, IN_PICTURES)) for one in found]
-    if output.suffix.lower() in images.WRITTEN and len(found) > 1:
+    is_file = _is_file(output, images.WRITTEN, _is_one_file(typed))
+    results = Results(output.parent if is_file else output)
+    found = images.find_photographs(typed, _result_of_before(results, output, typed))
+    if is_file and len(found) > 1:
         raise ValueError(f"output={output} is one file, and input= names {len(found)} photographs: give a folder")
+    if is_file and "cutout" in names and output.suffix.lower() not in images.WITH_ALPHA:
+        log.info("note       %s can't be transparent: the cutout is put on white", output)
+    pictures = [
+        Picture(
+            source=one, targets=_targets(one.place, output, names, None if is_file else IN_PICTURES), results=results
+        )
+        for one in found
+    ]
     _refuse_overwriting([one.path for one in found], [path for one in pictures for path in one.targets.values()])
-    waiting = [one for one in pictures if overwrite or not all(path.exists() for path in one.targets.values())]
+    if not overwrite:
+        _refuse_strange(results, pictures)
+    waiting = [one for one in pictures if overwrite or not results.finished(one.targets, one.source.path)]
     if len(waiting) < len(pictures):
         log.info("skips      %d that are finished; overwrite=true draws them anew", len(pictures) - len(waiting))
+    if anew := sum(path.exists() for one in waiting for path in one.targets.values()):
+        log.info("anew       %d results are replaced", anew)
     return waiting
 
 
@@ -37,28 +55,65 @@ def of_video(typed: str, output: Path, names: list[str], overwrite: bool) -> dic
     """A video's file for each drawing.
 
     Raises:
-        ValueError: a file exists already, or would overwrite the input.
+        ValueError: a file exists already, or would overwrite the input; or the output's name has a suffix that can't be
+            written.
     """
-    into = _targets(Path(Path(typed).stem), output, names, IN_VIDEOS)
+    is_file = _is_file(output, {*FORMATS}, one=True)
+    into = _targets(Path(Path(typed).stem), output, names, None if is_file else IN_VIDEOS)
     _refuse_overwriting([Path(typed)], list(into.values()))
     if not overwrite and (there := [str(path) for path in into.values() if path.exists()]):
         raise ValueError(f"{', '.join(there)} exists: give another output, or overwrite=true")
     return into
 
 
-def _targets(place: Path, output: Path, names: list[str], suffixes: dict[str, str]) -> dict[str, Path]:
-    """`output` itself where it is a file, else <output>/<place><suffix>; several drawings get their names added."""
-    is_file = output.suffix.lower() in images.WRITTEN | images.VIDEOS
-    whole = output.with_suffix("") if is_file else output / place
-    suffixes = dict.fromkeys(names, output.suffix) if is_file else suffixes
+def _targets(place: Path, output: Path, names: list[str], suffixes: dict[str, str] | None) -> dict[str, Path]:
+    """<output>/<place><suffix>, or `output` itself without `suffixes`; several drawings get their names added."""
+    whole = output / place if suffixes else output.with_suffix("")
+    suffixes = suffixes or dict.fromkeys(names, output.suffix)
     return {name: Path(f"{whole}{f'_{name}' * (len(names) > 1)}{suffixes[name]}") for name in names}
 
 
-def _drawn_before(path: Path, output: Path, typed: str | list) -> bool:
-    """Whether a photograph is an earlier call's result: it lies in the output, which lies within the input's folder."""
-    roots = [Path(str(one)).resolve() for one in (typed if isinstance(typed, list) else [typed])]
-    within = any(root in output.resolve().parents for root in roots)
-    return within and output.resolve() in path.resolve().parents
+def _is_file(output: Path, written: set[str], one: bool) -> bool:
+    """Whether the output is a file and no folder. Where `one` thing is drawn, an unknown suffix is a mistake."""
+    suffix = output.suffix.lower()
+    if output.is_dir() or not re.match(r"\.[a-z]", suffix):  # 2024.11 is a folder
+        return False
+    if suffix not in written and (one or suffix in images.PHOTOGRAPHS | images.VIDEOS):
+        accepted = ", ".join(sorted(written))
+        raise ValueError(f"output={output} can't be written: give a name in {accepted}, or a folder that is there")
+    return suffix in written
+
+
+def _is_one_file(typed: str | list) -> bool:
+    path = Path(str(typed)).expanduser()
+    return not isinstance(typed, list) and path.is_file() and path.suffix.lower() != ".txt"
+
+
+def _result_of_before(results: Results, output: Path, typed: str | list) -> Callable[[Path], bool]:
+    """Whether a file in the input's folder is an earlier call's result.
+
+    The output's record names it, or it lies in the output, which lies within the input's folder. A file that was typed
+    itself is a photograph.
+    """
+    roots = [Path(str(one)).expanduser().resolve() for one in (typed if isinstance(typed, list) else [typed])]
+    folder = output.resolve()
+    within = any(root in folder.parents for root in roots)
+
+    def is_result(path: Path) -> bool:
+        whole = path.resolve()
+        return whole not in roots and (results.hold(path) or (within and folder in whole.parents))
+
+    return is_result
+
+
+def _refuse_strange(results: Results, pictures: list[Picture]) -> None:
+    """A file in a result's place that is older than the photograph: of an older photograph, or none of ours."""
+    strange = [path for one in pictures for path in one.targets.values() if results.too_old(path, one.source.path)]
+    if strange:
+        raise ValueError(
+            f"{len(strange)} files in the places of results are older than their photographs, as {strange[0]}: "
+            "give another output, or overwrite=true"
+        )
 
 
 def _refuse_overwriting(sources: list[Path], results: list[Path]) -> None:

@@ -6,15 +6,18 @@ Videos are in `video_reader` and `video_writer`, cameras in `camera`.
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from glob import glob, has_magic
+from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from humanseg.data.files import SUFFIXES
 from humanseg.data.pictures import DECODERS, read_image
@@ -26,8 +29,10 @@ VIDEOS = {
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
 }
-WRITTEN = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-WITH_ALPHA = {".png", ".webp"}
+BY_PILLOW = {".tif": "TIFF", ".tiff": "TIFF"} | ({".avif": "AVIF"} if features.check("avif") else {})
+WRITTEN = {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", *BY_PILLOW}
+WITH_ALPHA = {".png", ".webp", *BY_PILLOW}
+WITH_16_BITS = {".png", ".tif", ".tiff"}
 MOST_DECODED = 500_000_000  # pixels: 2 GB as RGBA; a file of a few KB may claim a thousand times as many
 ANIMATED = {"GIF", "WEBP", "PNG"}  # other formats of several pictures, such as a phone's MPO, hold one photograph
 
@@ -63,13 +68,16 @@ def kind(typed: str | int | list) -> Literal["photographs", "video", "camera"]:
     return "video" if path.is_file() and path.suffix.lower() in VIDEOS else "photographs"
 
 
-def find_photographs(typed: str | list[str]) -> list[Photograph]:
+def find_photographs(typed: str | list[str], left_out: Callable[[Path], bool] | None = None) -> list[Photograph]:
     """Photographs of an image, a folder with all below it, a glob, a list file, or several of these.
 
     A list file (.txt) has a path a line, relative to the file. A result's place is the photograph's path below the
     folder that holds them all: the typed folder, the fixed part of the glob, else the deepest folder that they share.
     In folders and globs, names that start with a dot are skipped. A missing photograph of a list file is kept: reading
     reports it, and the others are used.
+
+    Args:
+        left_out: tells files that are no photographs, such as earlier results.
 
     Raises:
         ValueError: something typed does not exist, or no photograph was found.
@@ -86,7 +94,7 @@ def find_photographs(typed: str | list[str]) -> list[Photograph]:
     if not paths:
         accepted = " ".join(sorted(suffix[1:] for suffix in PHOTOGRAPHS))
         raise ValueError(f"input={typed} names no photograph; these are read: {accepted}")
-    return list(_placed(paths, os.path.commonpath(roots)))
+    return list(_placed([path for path in paths if not (left_out and left_out(path))], os.path.commonpath(roots)))
 
 
 def _absent(items: list[str]) -> str:
@@ -126,19 +134,32 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _placed(paths: Iterable[Path], root: str) -> Iterator[Photograph]:
-    """Each file once, at a place of its own. a.jpg and a.png of one folder get `a` and `a_png`."""
-    seen, taken = set(), set()
+    """Each file once, at a place of its own: its name without the suffix, or with it where others have the same.
+
+    Names that differ in case or in the form of their accents count as the same: some systems can't hold both.
+    """
+    files = {}
     for path in paths:
-        absolute = os.path.abspath(path)
-        if absolute in seen:
-            continue
-        seen.add(absolute)
-        plain, suffix = os.path.splitext(os.path.relpath(absolute, root))
-        named = f"{plain}_{suffix[1:]}"
-        choices = chain([plain, named], (f"{named}_{number}" for number in count(2)))
-        place = next(choice for choice in choices if choice not in taken)
-        taken.add(place)
+        files.setdefault(os.path.abspath(path), path)
+    names = {file: os.path.relpath(file, root) for file in files}
+    places = {file: os.path.splitext(name)[0] for file, name in names.items()}
+    while True:
+        claims = Counter(map(_folded, places.values()))
+        crowded = [file for file, place in places.items() if claims[_folded(place)] > 1 and place != names[file]]
+        if not crowded:
+            break
+        places |= {file: names[file] for file in crowded}
+    taken = set()
+    for file, path in files.items():
+        choices = chain([places[file]], (f"{places[file]}_{number}" for number in count(2)))
+        place = next(choice for choice in choices if _folded(choice) not in taken)
+        taken.add(_folded(place))
         yield Photograph(path, Path(place))
+
+
+def _folded(name: str) -> str:
+    """The same for names that a file system may take for the same."""
+    return unicodedata.normalize("NFC", name.lower())
 
 
 def read_photograph(path: Path | str, most_pixels: int = 50_000_000) -> tuple[np.ndarray, str | None]:
@@ -196,8 +217,8 @@ def write_image(path: Path | str, array: np.ndarray) -> None:
     """Write a picture whole or not at all, in the format that the suffix names; folders are made.
 
     Args:
-        array: uint8 HxW, HxWx3 RGB or HxWx4 RGBA, or uint16 HxW (png alone). In formats without transparency, RGBA
-            is put on white. A WebP without colours is lossless: it is a mask or a probability.
+        array: uint8 HxW, HxWx3 RGB or HxWx4 RGBA, or uint16 HxW (png and tif). In formats without transparency, RGBA
+            is put on white. A WebP or AVIF without colours is lossless: it is a mask or a probability.
 
     Raises:
         ValueError: the suffix is unknown, or the file can't be written.
@@ -215,10 +236,12 @@ def _encoded(path: Path, array: np.ndarray) -> memoryview:
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
         raise ValueError(f"{path} can't be written: an image's name ends in {', '.join(sorted(WRITTEN))}")
-    if array.dtype == np.uint16 and suffix != ".png":
-        raise ValueError(f"{path} can't be written: 16 bits need a .png")
+    if array.dtype == np.uint16 and suffix not in WITH_16_BITS:
+        raise ValueError(f"{path} can't be written: 16 bits need a .png or .tif")
     if array.ndim == 3 and array.shape[2] == 4 and suffix not in WITH_ALPHA:
         array = on_white(array)
+    if suffix in BY_PILLOW:  # OpenCV's TIFF doesn't say that its fourth channel is alpha
+        return _by_pillow(path, array, BY_PILLOW[suffix])
     if array.ndim == 3:
         array = cv2.cvtColor(array, cv2.COLOR_RGBA2BGRA if array.shape[2] == 4 else cv2.COLOR_RGB2BGR)
     quality = {**QUALITY, ".webp": (cv2.IMWRITE_WEBP_QUALITY, LOSSLESS if array.ndim == 2 else 90)}
@@ -229,3 +252,13 @@ def _encoded(path: Path, array: np.ndarray) -> memoryview:
     if not written:
         raise ValueError(f"{path} can't be written: {array.shape[1]}x{array.shape[0]} pixels are too many for {suffix}")
     return data.data
+
+
+def _by_pillow(path: Path, array: np.ndarray, format: str) -> memoryview:
+    how = {"compression": "tiff_lzw"} if format == "TIFF" else {"quality": 100 if array.ndim == 2 else 90}
+    data = BytesIO()
+    try:
+        Image.fromarray(array).save(data, format, **how)
+    except (OSError, ValueError) as error:  # for example an AVIF of more than 65536 pixels a side
+        raise ValueError(f"{path} can't be written: {array.shape[1]}x{array.shape[0]} pixels: {error}") from error
+    return data.getbuffer()

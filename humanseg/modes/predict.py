@@ -14,6 +14,7 @@ from humanseg import checkpoint, terminal
 from humanseg.compositing import targets
 from humanseg.compositing.drawings import NAMES, Behind, Drawings, backdrops, color
 from humanseg.compositing.flow import Clock, ahead, in_order
+from humanseg.compositing.results import fingerprint
 from humanseg.compositing.studio import Picture, Studio, one_thread_each
 from humanseg.config_rules import SWITCH, Rule, number, one_of, or_null, refuse_wrong_values, whole
 from humanseg.inference.temporal import Smoother
@@ -125,6 +126,7 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
     def load(picture: Picture) -> Picture:
         try:
             with studio.clock("decode"):
+                picture.fingerprint = fingerprint(picture.source.path)  # before it is read, so never of a newer one
                 picture.image, note = images.read_photograph(picture.source.path)
                 studio.prepare(picture)
             if note:
@@ -140,6 +142,7 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
                 with studio.clock("encode"):
                     for name, path in picture.targets.items():
                         images.write_image(path, drawn[name])
+                    picture.results.add(picture.fingerprint, picture.targets)
         except ValueError as error:
             picture.trouble = str(error)
         picture.image = picture.square = picture.logits = picture.behind = None
@@ -242,6 +245,9 @@ def _refuse_wrong_options(options: dict) -> None:
     drawn = _listed(options["draw"])
     if "background" in drawn and not options["background"]:
         raise ValueError("draw=background needs background=: a photograph, a video, color:00b140 or blur:25")
+    deep = options["bits"] == 16 and "probability" in drawn
+    if deep and Path(options["output"] or "").suffix.lower() in images.WRITTEN - images.WITH_16_BITS:
+        raise ValueError(f"output={options['output']} can't hold bits=16: {' or '.join(images.WITH_16_BITS)} can")
     if options["background"] and "background" not in drawn:
         raise ValueError("background= is drawn by draw=background: type both")
 
