@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from humanseg import checkpoint, terminal
@@ -140,9 +141,7 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
             if not picture.trouble:
                 drawn = studio.draw(picture)
                 with studio.clock("encode"):
-                    for name, path in picture.targets.items():
-                        images.write_image(path, drawn[name])
-                    picture.results.add(picture.fingerprint, picture.targets)
+                    _write(picture, drawn)
         except ValueError as error:
             picture.trouble = str(error)
         picture.image = picture.square = picture.logits = picture.behind = None
@@ -167,6 +166,12 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
         head = f"{len(troubles)} of {len(waiting)} photographs failed, the others are drawn:"
         raise ValueError(terminal.listed(head, troubles, SHOWN))
     return {"photographs": done, "seconds": round(studio.clock.elapsed(), 2)}
+
+
+def _write(picture: Picture, drawn: dict[str, np.ndarray]) -> None:
+    for name, path in picture.targets.items():
+        images.write_image(path, drawn[name])
+    picture.results.add(picture.fingerprint, picture.targets)
 
 
 def draw_video(studio: Studio, options: dict, behind: Iterator[Behind], into: dict[str, Path]) -> dict:
