@@ -30,7 +30,8 @@ def choose_split(data: Data, wanted: str) -> str:
     Raises:
         ValueError: an unknown split, or one without samples.
     """
-    filled = [name for name in ("test", "val", "train") if len(data.splits.get(name, ()))]
+    names = dict.fromkeys(("test", "val", "train", *data.splits))  # a data function may add others
+    filled = [name for name in names if len(data.splits.get(name, ()))]
     if wanted == "auto" and filled:
         return filled[0]
     if wanted not in filled:

@@ -12,8 +12,10 @@ def checkpoint(ckpt: str, out: str) -> Path:
     """The checkpoint that `ckpt=` means: a file, a run's best.pt, a sweep's winner, or `latest`.
 
     Raises:
-        ValueError: nothing there.
+        ValueError: nothing there, or several are named.
     """
+    if not isinstance(ckpt, str):
+        raise ValueError(f"ckpt={ckpt}: give one checkpoint; a sweep takes several in turn, as `-m ckpt=A,B`")
     if ckpt == "latest":
         found = [file for file in Path(out).glob("**/checkpoints/best.pt") if file.is_file()]
         found.sort(key=lambda path: path.stat().st_mtime)
