@@ -123,7 +123,7 @@ def folder(
         ValueError: a folder is missing or empty, or files don't match, can't be read or don't fit (all listed).
     """
     roots = {"train": ("data.root", root), "val": ("data.val_root", val_root), "test": ("data.test_root", test_root)}
-    found = {name: _match(key, Path(path)) if path else None for name, (key, path) in roots.items()}
+    found = {name: _match(key, _place(key, path)) if path else None for name, (key, path) in roots.items()}
     return _open(found, mask, classes, cache_dir)
 
 
@@ -148,8 +148,14 @@ def pairs(
         "val": ("data.val_pairs", val_pairs),
         "test": ("data.test_pairs", test_pairs),
     }
-    found = {name: _read_pairs(key, Path(path)) if path else None for name, (key, path) in files.items()}
+    found = {name: _read_pairs(key, _place(key, path)) if path else None for name, (key, path) in files.items()}
     return _open(found, mask, classes, cache_dir)
+
+
+def _place(key: str, typed: object) -> Path:
+    if not isinstance(typed, str | Path):
+        raise ValueError(f"{key}={typed}: give one path; a file for data=pairs can list photographs of several folders")
+    return Path(typed)
 
 
 def _match(key: str, root: Path) -> Found:

@@ -14,7 +14,7 @@ def checkpoint(ckpt: str, out: str) -> Path:
     Raises:
         ValueError: nothing there, or several are named.
     """
-    if not isinstance(ckpt, str):
+    if not isinstance(ckpt, str | Path):
         raise ValueError(f"ckpt={ckpt}: give one checkpoint; a sweep takes several in turn, as `-m ckpt=A,B`")
     if ckpt == "latest":
         found = [file for file in Path(out).glob("**/checkpoints/best.pt") if file.is_file()]

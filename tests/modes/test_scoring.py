@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from conftest import ON_FILES, TINY, rows, summary, write_people
 from sklearn.metrics import jaccard_score
 
+from humanseg.evaluation import choose_split
 from humanseg.predictor import Predictor
 
 
@@ -79,6 +81,8 @@ def test_metrics_can_be_others(run, trained_once):
         (["mode=test"], "mode=test needs ckpt=PATH"),
         (["mode=test", "ckpt=nowhere.pt"], "nowhere.pt: no such checkpoint"),
         (["mode=test", "ckpt=latest"], "ckpt=latest: no run under"),
+        (["mode=test", "ckpt=[A,B]"], "ckpt=['A', 'B']: give one checkpoint"),
+        (["mode=predict", "input=run.py", "ckpt=[A,B]"], "ckpt=['A', 'B']: give one checkpoint"),
         (["split=val"], "split belongs to mode=test"),
     ],
 )
@@ -94,3 +98,10 @@ def test_what_does_not_fit_a_checkpoint(run, trained_once):
         ("data.test_root=nowhere", "nowhere/images does not exist"),
     ):
         assert sentence in run("mode=test", f"ckpt={trained_once}", typed, code=1).stderr, typed
+
+
+def test_a_split_that_a_data_function_adds_is_scored_when_it_is_named():
+    data = SimpleNamespace(splits={"train": [1], "val": [1], "night": [1, 2], "empty": []})
+    assert choose_split(data, "auto") == "val" and choose_split(data, "night") == "night"
+    with pytest.raises(ValueError, match="split=empty: there are samples in val, train, night"):
+        choose_split(data, "empty")
