@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from humanseg.runs.atomic import no_link
+from humanseg.runs.reading import LONGEST_LIST, read_text
 
 NAME = ".drawn.jsonl"  # hidden: it lies among pictures
 
@@ -78,20 +79,19 @@ class Results:
 
     def _lines(self) -> Iterator[tuple[dict, dict]]:
         try:
-            with open(self.path, "rb", opener=no_link) as file:
-                lines = file.read().splitlines()
+            text = read_text(self.path, LONGEST_LIST)
         except FileNotFoundError:
             return
-        except OSError as error:
-            raise ValueError(f"{self.path} can't be read: {error.strerror or error}") from error
-        for line in lines:
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.path} can't be read: {error}") from error
+        for line in text.splitlines():
             try:
                 parts = json.loads(line)
-            except ValueError:  # a full disk has cut it off
+            except (ValueError, RecursionError):  # a full disk has cut it off, or it is none of ours
                 continue
             match parts:
                 case {"photograph": dict(photograph), "drawings": dict(drawings)}:
-                    yield photograph, drawings
+                    yield photograph, {drawing: str(name) for drawing, name in drawings.items()}
 
 
 def fingerprint(photograph: Path) -> dict:

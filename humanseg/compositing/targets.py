@@ -27,20 +27,18 @@ def of_photographs(typed: str | list, output: Path, names: list[str], overwrite:
         ValueError: there is no photograph, several would go to one file, or one would be overwritten; or the output's
             name has a suffix that can't be written.
     """
-    is_file = _is_file(output, images.WRITTEN, _is_one_file(typed))
-    results = Results(output.parent if is_file else output)
+    alone = is_file(output, images.WRITTEN, _is_one_file(typed))
+    results = Results(output.parent if alone else output)
     found = images.find_photographs(typed, _result_of_before(results, output, typed))
-    if is_file and len(found) > 1:
+    if alone and len(found) > 1:
         raise ValueError(f"output={output} is one file, and input= names {len(found)} photographs: give a folder")
-    if is_file and "cutout" in names and output.suffix.lower() not in images.WITH_ALPHA:
+    if alone and "cutout" in names and output.suffix.lower() not in images.WITH_ALPHA:
         log.info("note       %s can't be transparent: the cutout is put on white", output)
     pictures = [
-        Picture(
-            source=one, targets=_targets(one.place, output, names, None if is_file else IN_PICTURES), results=results
-        )
+        Picture(source=one, targets=named(one.place, output, names, None if alone else IN_PICTURES), results=results)
         for one in found
     ]
-    _refuse_overwriting([one.path for one in found], [path for one in pictures for path in one.targets.values()])
+    refuse_overwriting([one.path for one in found], [path for one in pictures for path in one.targets.values()])
     if not overwrite:
         _refuse_strange(results, pictures)
     waiting = [one for one in pictures if overwrite or not results.finished(one.targets, one.source.path)]
@@ -58,22 +56,22 @@ def of_video(typed: str, output: Path, names: list[str], overwrite: bool) -> dic
         ValueError: a file exists already, or would overwrite the input; or the output's name has a suffix that can't be
             written.
     """
-    is_file = _is_file(output, {*FORMATS}, one=True)
-    into = _targets(Path(Path(typed).stem), output, names, None if is_file else IN_VIDEOS)
-    _refuse_overwriting([Path(typed)], list(into.values()))
+    alone = is_file(output, {*FORMATS}, one=True)
+    into = named(Path(Path(typed).stem), output, names, None if alone else IN_VIDEOS)
+    refuse_overwriting([Path(typed)], list(into.values()))
     if not overwrite and (there := [str(path) for path in into.values() if path.exists()]):
         raise ValueError(f"{', '.join(there)} exists: give another output, or overwrite=true")
     return into
 
 
-def _targets(place: Path, output: Path, names: list[str], suffixes: dict[str, str] | None) -> dict[str, Path]:
+def named(place: Path, output: Path, names: list[str], suffixes: dict[str, str] | None) -> dict[str, Path]:
     """<output>/<place><suffix>, or `output` itself without `suffixes`; several drawings get their names added."""
     whole = output / place if suffixes else output.with_suffix("")
     suffixes = suffixes or dict.fromkeys(names, output.suffix)
     return {name: Path(f"{whole}{f'_{name}' * (len(names) > 1)}{suffixes[name]}") for name in names}
 
 
-def _is_file(output: Path, written: set[str], one: bool) -> bool:
+def is_file(output: Path, written: set[str], one: bool) -> bool:
     """Whether the output is a file and no folder. Where `one` thing is drawn, an unknown suffix is a mistake."""
     suffix = output.suffix.lower()
     if output.is_dir() or not re.match(r"\.[a-z]", suffix):  # 2024.11 is a folder
@@ -116,7 +114,7 @@ def _refuse_strange(results: Results, pictures: list[Picture]) -> None:
         )
 
 
-def _refuse_overwriting(sources: list[Path], results: list[Path]) -> None:
+def refuse_overwriting(sources: list[Path], results: list[Path]) -> None:
     inputs = {path.resolve() for path in sources}
     if lost := [str(path) for path in results if path.resolve() in inputs]:
         raise ValueError(f"output= would overwrite its input {lost[0]}: give another file or folder")

@@ -108,7 +108,12 @@ def test_a_record_that_is_cut_off_or_strange_is_read_as_far_as_it_goes_and_a_lin
         photograph(tmp_path / "in" / f"{name}.png")
     draw(tmp_path / "in", tmp_path / "out")
     record = tmp_path / "out" / NAME
-    record.write_text('[1]\n{"photograph": 3}\n' + record.read_text()[:-20])
+    record.write_text(
+        '[1]\n{"photograph": 3}\n{"photograph": {}, "drawings": {"mask": [1]}}\n'
+        + "[" * 9**5
+        + "\n"
+        + record.read_text()[:-20]
+    )
     assert Results(tmp_path / "out").hold(tmp_path / "out" / "a.png")
     assert draw(tmp_path / "in", tmp_path / "out") == []
     record.rename(tmp_path / "elsewhere")
