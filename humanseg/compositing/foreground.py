@@ -31,10 +31,10 @@ def estimated(image: np.ndarray, share: np.ndarray) -> np.ndarray:
     scale = min(COARSE / max(height, width), 1)
     small = max(round(width * scale), 1), max(round(height * scale), 1)
     coarse = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.float32)
-    wide = _means(coarse, coarse, cv2.resize(share, small, interpolation=cv2.INTER_AREA)[..., None], WIDE)
+    wide = _means(coarse, coarse, _planes(cv2.resize(share, small, interpolation=cv2.INTER_AREA)), WIDE)
     found = image.copy()
     for tile, inner in _tiles(share):
-        part, whole = share[tile][..., None], image[tile].astype(np.float32)
+        part, whole = _planes(share[tile]), image[tile].astype(np.float32)
         near = (_enlarged(colours, tile, share.shape) for colours in wide)
         near = _means(*_mixing(whole, part, *near), part, NARROW)
         person, _ = _mixing(whole, part, *near)
@@ -42,12 +42,17 @@ def estimated(image: np.ndarray, share: np.ndarray) -> np.ndarray:
     return found
 
 
+def _planes(share: np.ndarray) -> np.ndarray:
+    """HxW -> HxWx3: arithmetic on arrays of one shape is twice as fast."""
+    return cv2.merge([share, share, share])
+
+
 def _means(person: np.ndarray, behind: np.ndarray, share: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Both colours in a window around each pixel."""
 
     def mean(colours: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        whole = cv2.blur(weight, (side, side)).reshape(weight.shape)
-        return (cv2.blur(colours * weight, (side, side)) + NOTHING * colours) / (whole + NOTHING)
+        summed, weights = (cv2.blur(plane, (side, side)) for plane in (colours * weight, weight))
+        return (summed + NOTHING * colours) / (weights + NOTHING)
 
     return mean(person, share), mean(behind, 1 - share)
 
