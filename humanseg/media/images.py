@@ -10,7 +10,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from glob import glob, has_magic
-from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -256,7 +255,7 @@ def _encoded(path: Path, array: np.ndarray) -> memoryview:
 
 def _by_pillow(path: Path, array: np.ndarray, format: str) -> memoryview:
     how = {"compression": "tiff_lzw"} if format == "TIFF" else {"quality": 100 if array.ndim == 2 else 90}
-    data = BytesIO()
+    data = io.BytesIO()
     try:
         Image.fromarray(array).save(data, format, **how)
     except (OSError, ValueError) as error:  # for example an AVIF of more than 65536 pixels a side

@@ -15,6 +15,7 @@ from conftest import ON_FILES, ROOT, rows, run_into, saved, summary, write_peopl
 from killing import CONTEXT, start
 
 from humanseg import build, checkpoint, metrics, tally
+from humanseg.compositing.results import Results
 from humanseg.metrics import Counts
 from humanseg.modes import PRELOAD
 from humanseg.processes import distributed, elastic
@@ -135,8 +136,9 @@ def test_test_and_predict_give_what_one_process_gives(run, runs, by_two, tmp_pat
     for count in (1, 2):
         arguments = [f"input={photographs}", f"output={tmp_path}/{count}", f"trainer.devices={count}", "backend=torch"]
         run("mode=predict", f"ckpt={by_two}", *arguments)
-        drawn.append({path.name: path.read_bytes() for path in (tmp_path / str(count)).iterdir()})
+        drawn.append({path.name: path.read_bytes() for path in (tmp_path / str(count)).glob("*.png")})
     assert len(drawn[0]) == 25 and drawn[0] == drawn[1]
+    assert all(Results(tmp_path / "2").hold(tmp_path / "2" / name) for name in drawn[1])
 
 
 def test_a_photograph_that_one_of_two_can_not_read_stops_no_other(run, by_two, tmp_path):
@@ -144,7 +146,7 @@ def test_a_photograph_that_one_of_two_can_not_read_stops_no_other(run, by_two, t
     (people / "broken.png").write_bytes(b"")
     told = run("mode=predict", f"ckpt={by_two}", f"input={people}", f"output={tmp_path}/drawn", TWO, code=1).stderr
     assert "1 of 5 photographs failed" in told and "broken.png is empty" in told and "Traceback" not in told
-    assert len(list((tmp_path / "drawn").iterdir())) == 4
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 4
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
