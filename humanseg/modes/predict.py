@@ -252,7 +252,9 @@ def _refuse_wrong_options(options: dict) -> None:
         raise ValueError("draw=background needs background=: a photograph, a video, color:00b140 or blur:25")
     deep = options["bits"] == 16 and "probability" in drawn
     if deep and Path(options["output"] or "").suffix.lower() in images.WRITTEN - images.WITH_16_BITS:
-        raise ValueError(f"output={options['output']} can't hold bits=16: {' or '.join(images.WITH_16_BITS)} can")
+        raise ValueError(
+            f"output={options['output']} can't hold bits=16: {' or '.join(sorted(images.WITH_16_BITS))} can"
+        )
     if options["background"] and "background" not in drawn:
         raise ValueError("background= is drawn by draw=background: type both")
 
