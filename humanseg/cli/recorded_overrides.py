@@ -130,7 +130,7 @@ def _is_known(override: Override) -> bool:
     if package or any(part[:1] == "_" for part in (root, *path)):
         return False
     if root == "metrics":
-        return isinstance(value, list) and all("." not in str(name) or name in conf.metrics() for name in value)
+        return not trust.strange_metrics(value)
     if root in trust.GROUPS:
         return not trust.strange_at(value, root, path)
     return not _has_target(value)

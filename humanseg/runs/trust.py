@@ -49,13 +49,17 @@ def refuse_strange(config: dict, parts: tuple[str, ...], what: str = "the config
     for group in parts:
         if group in config:
             problems += _strange(config[group], conf.shape(group), group, ())
-    known = config.get("metrics", [])
-    if isinstance(known, list):
-        problems += [f"metrics: {name}" for name in known if "." in str(name) and name not in conf.metrics()]
+    problems += [f"metrics: {name}"[:200] for name in strange_metrics(config.get("metrics", []))]
     if problems:
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise ValueError(f"{what} holds what no YAML of conf/ has: {', '.join(problems[:SHOWN])}{more}. {OWN_CODE}")
     config_rules.refuse_wrong_values(config, complete=False)
+
+
+def strange_metrics(names: Any) -> list:
+    """Of recorded metrics those that are functions which no YAML of conf/ names, or no names at all."""
+    names = names if isinstance(names, list) else [names]
+    return [name for name in names if not isinstance(name, str) or ("." in name and name not in conf.metrics())]
 
 
 def strange_at(node: Any, group: str, path: list[str]) -> list[str]:
