@@ -4,6 +4,7 @@ Each epoch decodes the photographs, shrinks them, augments them by the run's own
 them to float on the CPU. The network runs in float32 and its default memory format, and each loss is read.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -40,8 +41,8 @@ class Photographs(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image_path, mask_path = self.paths[index]
-        image = cv2.cvtColor(cv2.imread(str(image_path)), cv2.COLOR_BGR2RGB)
-        mask = (cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE) > 0).astype("uint8")
+        image = cv2.cvtColor(cv2.imread(os.fsencode(image_path)), cv2.COLOR_BGR2RGB)
+        mask = (cv2.imread(os.fsencode(mask_path), cv2.IMREAD_GRAYSCALE) > 0).astype("uint8")
         sample = {"image": image, "mask": mask}
         for transform in (self.shrink, self.augment, self.finish):
             sample = transform(**sample)

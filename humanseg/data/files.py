@@ -1,43 +1,31 @@
 """Photographs and masks on disk: finding them, and checking them before training starts."""
 
-import csv
-import io
 import logging
 import os
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from humanseg import terminal
+from humanseg.data import listing
 from humanseg.data.cache import Table
+from humanseg.data.listing import Found
 from humanseg.data.names import Names
 from humanseg.data.pictures import read_mask, read_pair, to_classes, whole_size
 from humanseg.processes.hardware import cores
-from humanseg.runs.reading import read_list
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SHOWN = 20  # problems listed in one error
 RESIZED = "resized"  # a mask of another size than its photograph
 FINE = (None, RESIZED)
 CHECKED = np.dtype([("key", "<u8"), ("resized", "?")])  # a pair that was fine
 KEYED_AT_ONCE = 50_000  # pairs that a process looks up in one go, which takes a third of a second
 CHUNK = 4096  # pairs that are checked before the results are recorded
-
-
-class Found(NamedTuple):
-    """Paths of images and of their masks, and what is wrong with the rest."""
-
-    images: list[str]
-    masks: list[str]
-    problems: list[str]
 
 
 class FilePairs:
@@ -113,17 +101,24 @@ def folder(
     mask: str | list[int] = "nonzero",
     classes: int = 1,
     cache_dir: str | None = None,
+    mask_suffix: str = "",
 ) -> dict[str, FilePairs | None]:
-    """Sources from folders with ``images/`` and ``masks/`` matched by stem; keys ``train``, ``val``, ``test``.
+    """Sources from folders with ``images/`` and ``masks/``; keys ``train``, ``val``, ``test``.
+
+    A mask has its photograph's name and, in sub-folders, its path, whatever their suffixes are.
 
     Args:
+        mask_suffix: what a mask's name has more, as ``_mask`` in ``NAME_mask.png``.
         cache_dir: where the files that were fine are recorded. They are not opened again until they change.
 
     Raises:
         ValueError: a folder is missing or empty, or files don't match, can't be read or don't fit (all listed).
     """
     roots = {"train": ("data.root", root), "val": ("data.val_root", val_root), "test": ("data.test_root", test_root)}
-    found = {name: _match(key, _place(key, path)) if path else None for name, (key, path) in roots.items()}
+    found = {
+        name: listing.matched(key, _place(key, path), mask_suffix) if path else None
+        for name, (key, path) in roots.items()
+    }
     return _open(found, mask, classes, cache_dir)
 
 
@@ -148,63 +143,14 @@ def pairs(
         "val": ("data.val_pairs", val_pairs),
         "test": ("data.test_pairs", test_pairs),
     }
-    found = {name: _read_pairs(key, _place(key, path)) if path else None for name, (key, path) in files.items()}
+    found = {name: listing.pairs_of(key, _place(key, path)) if path else None for name, (key, path) in files.items()}
     return _open(found, mask, classes, cache_dir)
 
 
-def _place(key: str, typed: object) -> Path:
+def _place(key: str, typed: object) -> str:
     if not isinstance(typed, str | Path):
         raise ValueError(f"{key}={typed}: give one path; a file for data=pairs can list photographs of several folders")
-    return Path(typed)
-
-
-def _match(key: str, root: Path) -> Found:
-    if missing := [
-        f"{key}: {root / part} does not exist" for part in ("images", "masks") if not (root / part).is_dir()
-    ]:
-        return Found([], [], missing)
-    images, masks = _by_stem(root / "images"), _by_stem(root / "masks")
-    if not images:
-        return Found([], [], [f"{key}: {root / 'images'} holds no photograph ({', '.join(sorted(SUFFIXES))})"])
-    problems = [f"{path} shares its stem with another file" for found in (images, masks) for path in _doubles(found)]
-    problems += [f"{images[stem][0]} has no mask" for stem in sorted(images.keys() - masks.keys())]
-    problems += [f"{masks[stem][0]} has no image" for stem in sorted(masks.keys() - images.keys())]
-    matched = sorted(images.keys() & masks.keys())
-    return Found([images[stem][0] for stem in matched], [masks[stem][0] for stem in matched], problems)
-
-
-def _by_stem(directory: Path) -> dict[str, list[str]]:
-    found = defaultdict(list)
-    for name in sorted(os.listdir(directory)):
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in SUFFIXES:
-            found[stem].append(f"{directory}/{name}")
-    return found
-
-
-def _doubles(found: dict[str, list[str]]) -> list[str]:
-    return [path for paths in found.values() for path in paths[1:]]
-
-
-def _read_pairs(key: str, file: Path) -> Found:
-    if not file.is_file():
-        return Found([], [], [f"{key}={file}: no such file"])
-    images, masks, problems, beside = [], [], [], f"{file.parent}/"
-    text = io.StringIO(read_list(file, lambda data: data.decode("utf-8-sig")), newline="")
-    rows = csv.reader(text, skipinitialspace=True)
-    try:
-        for number, row in enumerate(rows, 1):
-            if len(row) == 2:
-                image, mask = row[0].strip(), row[1].strip()
-                images.append(image if image[:1] == "/" else beside + image)
-                masks.append(mask if mask[:1] == "/" else beside + mask)
-            elif row:
-                problems.append(f"{file}, line {number}: expected `image, mask`, got {str(row)[:200]}")
-    except csv.Error as error:
-        problems.append(f"{file}, line {rows.line_num}: {error}")
-    if not images and not problems:
-        problems = [f"{key}={file} holds no line `image, mask`"]
-    return Found(images, masks, problems)
+    return str(typed)
 
 
 def _open(

@@ -29,7 +29,7 @@ class Split:
         everything = list(self.source.names) if len(self) else []
         names = [everything[index] for index in self.indices]
         files = "\n".join([name[name.rfind("/") + 1 :] for name in names])
-        return hashlib.sha256(files.encode()).hexdigest()[:16]
+        return hashlib.sha256(files.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

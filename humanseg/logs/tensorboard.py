@@ -89,4 +89,4 @@ def _number(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
-        return text
+        return text.encode(errors="backslashreplace").decode()  # a file's name may hold bytes that are no UTF-8

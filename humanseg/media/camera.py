@@ -36,7 +36,7 @@ class Camera:
             else:
                 patience = int(PATIENCE * 1000)
                 limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, patience, cv2.CAP_PROP_READ_TIMEOUT_MSEC, patience]
-                self._capture = cv2.VideoCapture(self.name, cv2.CAP_FFMPEG, limits)
+                self._capture = cv2.VideoCapture(os.fsencode(self.name), cv2.CAP_FFMPEG, limits)
             there, first = self._capture.read()
         if not there:
             self._capture.release()

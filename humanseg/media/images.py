@@ -3,13 +3,12 @@
 Videos are in `video_reader` and `video_writer`, cameras in `camera`.
 """
 
-import io
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from glob import glob, has_magic
+from glob import has_magic
 from itertools import chain, count
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,10 +17,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, features
 
-from humanseg.data.files import SUFFIXES
+from humanseg.data import listing
+from humanseg.data.listing import SUFFIXES
 from humanseg.data.pictures import DECODERS, read_image
 from humanseg.runs.atomic import write_bytes
-from humanseg.runs.reading import read_list
 
 PHOTOGRAPHS = SUFFIXES | {".gif"}
 VIDEOS = {
@@ -51,19 +50,19 @@ class Photograph(NamedTuple):
 
 
 def kind(typed: str | int | list) -> Literal["photographs", "video", "camera"]:
-    """What ``input=`` names. A number or a stream's URL is a camera; the suffix tells what a file is.
+    """What ``input=`` names. A number or a stream's URL that is no file is a camera; the suffix tells what a file is.
 
     Raises:
         ValueError: there is no such file.
     """
     if isinstance(typed, (list, tuple)):
         return "photographs"
-    text = str(typed)
-    if text.isdigit() or re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
+    path = listing.on_disk(typed)
+    is_stream = re.match(r"[a-z][a-z0-9+.-]*://", str(typed), re.IGNORECASE)
+    if not path.exists() and (is_stream or str(typed).isdigit()):
         return "camera"
-    path = Path(text).expanduser()
-    if not text or not (path.exists() or has_magic(text)):
-        raise ValueError(_absent([text]))
+    if not str(typed) or not (path.exists() or has_magic(str(typed))):
+        raise ValueError(_absent([str(typed)]))
     return "video" if path.is_file() and path.suffix.lower() in VIDEOS else "photographs"
 
 
@@ -82,11 +81,11 @@ def find_photographs(typed: str | list[str], left_out: Callable[[Path], bool] | 
         ValueError: something typed does not exist, or no photograph was found.
     """
     items = [typed] if isinstance(typed, (str, Path)) else list(typed)
-    absent = [str(item) for item in items if not (Path(item).expanduser().exists() or has_magic(str(item)))]
+    absent = [str(item) for item in items if not (listing.on_disk(item).exists() or has_magic(str(item)))]
     if absent:
         raise ValueError(_absent(absent))
     paths, roots = [], []
-    for item in chain.from_iterable(map(_lines, items)):
+    for item in chain.from_iterable(map(listing.items, items)):
         root, files = _named_by(item)
         paths += files
         roots.append(os.path.abspath(root))
@@ -103,33 +102,12 @@ def _absent(items: list[str]) -> str:
     )
 
 
-def _lines(item: str | Path) -> list[Path]:
-    """The paths in a list file; for anything else its own path."""
-    path = Path(item).expanduser()
-    if path.suffix.lower() != ".txt" or path.is_dir() or not path.exists():
-        return [path]
-    text = read_list(path, lambda data: data.decode("utf-8-sig", "surrogateescape"))  # a file's name may be any bytes
-    lines = map(str.strip, io.StringIO(text, newline=None))
-    return [path.parent / Path(line).expanduser() for line in lines if line]
-
-
 def _named_by(item: Path) -> tuple[Path, list[Path]]:
     """(folder that places are relative to, photographs) of an image, a folder or a glob."""
-    if item.is_dir():
-        return item, sorted(_below(item))
-    if item.exists() or not has_magic(str(item)):
-        return item.parent, [item]
-    fixed = next(parent for parent in item.parents if not has_magic(str(parent)))
-    matches = map(Path, glob(str(item), recursive=True))
-    return fixed, sorted(path for path in matches if path.suffix.lower() in PHOTOGRAPHS and path.is_file())
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in PHOTOGRAPHS:
-                yield Path(parent, name)
+    folder, files = listing.named(item)
+    if files != [item]:  # a file that is named itself is read whatever its suffix is
+        files = sorted(path for path in files if os.path.splitext(path)[1].lower() in PHOTOGRAPHS)
+    return folder, files
 
 
 def _placed(paths: Iterable[Path], root: str) -> Iterator[Photograph]:

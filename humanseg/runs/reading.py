@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,11 @@ def is_config(config: Any) -> bool:
     return isinstance(config, dict) and all(isinstance(config.get(one), dict) for one in ("model", "data", "trainer"))
 
 
+# A byte of a name that is no UTF-8 is half a character to Python, which libyaml refuses: it is read as one that no name has.
+BYTE = re.compile(r"(?<!\\)((?:\\\\)*)\\uDC([89A-F][0-9A-F])")
+AS_BYTES = {0x10DC00 + byte: 0xDC00 + byte for byte in range(0x80, 0x100)}
+
+
 def read_yaml(path: Path) -> Any:
     """The YAML in a record, as plain data.
 
@@ -147,7 +153,7 @@ def read_yaml(path: Path) -> Any:
         ValueError: it can't be read; the sentence names it.
     """
     try:
-        read = yaml.load(read_text(path, 1_000_000), _Loader)
+        read = yaml.load(BYTE.sub(r"\1\\U0010DC\2", read_text(path, 1_000_000)), _Loader)
     except (OSError, ValueError, KeyError, RecursionError, yaml.YAMLError) as error:  # KeyError: by `!!bool x`
         raise ValueError(f"{path} can't be read: {str(error).splitlines()[0]}") from error
     refuse_other_than_plain(read, str(path), interpolations=True)
@@ -166,7 +172,7 @@ class _Loader(yaml.CSafeLoader):
         scalar = super().construct_scalar(node)
         if node.tag.endswith((":int", ":float")) and ":" in scalar:
             raise yaml.constructor.ConstructorError(None, None, "a number to the base of 60", node.start_mark)
-        return scalar
+        return scalar.translate(AS_BYTES)
 
 
 PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")

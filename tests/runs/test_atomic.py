@@ -4,8 +4,10 @@ import errno
 import os
 
 import pytest
+import yaml
 
 from humanseg.runs import atomic
+from humanseg.runs.reading import read_yaml
 
 
 def names(folder) -> list[str]:
@@ -54,3 +56,9 @@ def test_copies_are_there_before_and_the_one_before_is_kept(tmp_path, monkeypatc
 def test_numbers_that_json_has_no_name_for_become_null(tmp_path):
     atomic.write_json(tmp_path / "a.json", {"x": float("nan"), "y": [1.5, float("inf")]})
     assert (tmp_path / "a.json").read_text() == '{\n  "x": null,\n  "y": [\n    1.5,\n    null\n  ]\n}\n'
+
+
+def test_a_path_of_any_bytes_comes_back_from_a_record(tmp_path):
+    told = {"root": os.fsdecode(b"/r\xe9 \xff\\\x80"), "other": "é\\"}
+    atomic.write_text(tmp_path / "config.yaml", yaml.safe_dump(told))
+    assert read_yaml(tmp_path / "config.yaml") == told

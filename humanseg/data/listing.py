@@ -1,0 +1,242 @@
+"""Which files a folder or a list names, as cameras, editors and other systems have named them.
+
+A name may hold any bytes but NUL. A Mac writes an accent as a character of its own, where others write the accented letter.
+Lists come from editors that save UTF-8, UTF-16 or Latin-1.
+"""
+
+import codecs
+import csv
+import io
+import logging
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from glob import glob, has_magic
+from pathlib import Path
+from typing import NamedTuple
+
+from humanseg.runs.reading import read_list
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+SHOWN = 200  # characters of a line in a sentence
+MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+class Found(NamedTuple):
+    """Paths of images and of their masks, and what is wrong with the rest."""
+
+    images: list[str]
+    masks: list[str]
+    problems: list[str]
+
+
+def below(folder: str | Path) -> Iterator[str]:
+    """The files in a folder and below it, by their paths within it; none that is hidden, or in a hidden folder.
+
+    Links to folders are followed. No folder is looked into twice, so they make no loop. One that can't be read is left out,
+    which is said.
+    """
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_leave_out):
+        state = os.stat(parent)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        folders.sort(key=lambda name: os.path.islink(os.path.join(parent, name)))  # a folder itself before links to it
+        place = os.path.relpath(parent, folder)
+        yield from (name if place == "." else f"{place}/{name}" for name in sorted(names) if name[0] != ".")
+
+
+def _leave_out(error: OSError) -> None:
+    log.warning("%s can't be read (%s) and is left out", error.filename, error.strerror)
+
+
+def spelled(path: str | Path, beside: str | Path = "") -> str | None:
+    """The path as the disk spells it: each part as it is, or with its accents in another form; None where there is none.
+
+    Args:
+        beside: the folder that a relative path is relative to.
+    """
+    found = str(beside)
+    for part in Path(path).parts:
+        forms = dict.fromkeys([part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))])
+        there = (os.path.join(found, form) for form in forms)
+        found = next((whole for whole in there if os.path.lexists(whole)), None)
+        if found is None:
+            return None
+    return found
+
+
+def on_disk(typed: str | int | Path) -> Path:
+    """A typed path, in the home folder for `~/x`, and as the disk spells it."""
+    path = Path(str(typed)).expanduser()
+    return Path(spelled(path) or path)
+
+
+def named(item: Path) -> tuple[Path, list[Path]]:
+    """(the folder that places are relative to, the files) of a file, a folder or a pattern.
+
+    A folder that exists is no part of a pattern, whatever its name is. Of ``**`` no folder is looked into twice.
+    """
+    if item.is_dir():
+        return item, [item / name for name in below(item)]
+    if item.exists() or not has_magic(str(item)):
+        return item.parent, [item]
+    fixed = next(parent for parent in item.parents if spelled(parent) is not None)
+    folder, parts = Path(spelled(fixed)), item.relative_to(fixed).parts
+    if "**" not in parts:
+        files = (folder / name for name in glob(os.path.join(*parts), root_dir=folder))
+        return folder, [file for file in files if file.is_file()]
+    first = parts.index("**")
+    heads = glob(os.path.join(*parts[:first]), root_dir=folder) if first else [""]
+    inside = ((folder / head, name) for head in heads for name in below(folder / head))
+    return folder, [head / name for head, name in inside if _fits(name.split("/"), parts[first:])]
+
+
+def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path are those of a pattern, of which ``**`` stands for any number."""
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return any(_fits(names[start:], pattern[1:]) for start in range(len(names) + 1))
+    return bool(names) and fnmatchcase(names[0], pattern[0]) and _fits(names[1:], pattern[1:])
+
+
+def items(typed: str | Path) -> list[Path]:
+    """The paths in a list file (.txt), each in a line; for anything else its own path.
+
+    Raises:
+        ValueError: a line can't be read.
+    """
+    path = on_disk(typed)
+    if path.suffix.lower() != ".txt" or path.is_dir() or not path.exists():
+        return [path]
+    found = []
+    for number, line in enumerate(io.StringIO(read_list(path, decoded), newline=None), 1):
+        if line.strip():
+            place = listed(line.strip(), str(path.parent))
+            if place is None:
+                raise ValueError(_unreadable(path, number, line.strip()))
+            found.append(Path(place))
+    return found
+
+
+def decoded(data: bytes) -> str:
+    """The text of a list: UTF-8 or UTF-16, with a mark or without. Bytes that are neither stay, as in names of files."""
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
+    if encoding is None and b"\0" in data:
+        encoding = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+    return data.decode(encoding or "utf-8", "surrogateescape" if encoding in (None, "utf-8-sig") else "replace")
+
+
+def listed(text: str, beside: str) -> str | None:
+    """The path that a list names, relative to a folder; None where its bytes are no UTF-8 and nothing tells what they are.
+
+    Such bytes are the name itself, or Latin-1 (Windows' variant of it), whichever names a file.
+    """
+    text = os.path.expanduser(text)
+    whole = os.path.join(beside, text)
+    if text.isascii():
+        return whole
+    readings = [text]
+    if not _is_unicode(text):
+        readings += [os.fsencode(text).decode(encoding, "replace") for encoding in ("cp1252", "latin-1")]
+    named = next(filter(None, (spelled(reading, beside) for reading in readings)), None)
+    return named or (whole if len(readings) == 1 else None)
+
+
+def _unreadable(file: Path, number: int, text: str) -> str:
+    """The sentence for a line that `listed` can't read."""
+    shown = text[:SHOWN].encode(errors="surrogateescape").decode(errors="replace")
+    return f"{file}, line {number}: {shown!r} is no UTF-8, and read as Latin-1 it names no file: save the list as UTF-8"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def matched(key: str, root: str, mask_suffix: str) -> Found:
+    """The photographs of ``images/`` and the masks of ``masks/`` that have the same path without its suffix."""
+    root = spelled(root) or root
+    if missing := [
+        f"{key}: {root}/{part} does not exist" for part in ("images", "masks") if not os.path.isdir(f"{root}/{part}")
+    ]:
+        return Found([], [], missing)
+    images, problems = _by_stem(f"{root}/images")
+    masks, unnamed = _by_stem(f"{root}/masks", mask_suffix)
+    if not images:
+        return Found([], [], [f"{key}: {root}/images holds no photograph ({', '.join(sorted(SUFFIXES))})"])
+    pairs = {stem: stem for stem in images.keys() & masks.keys()}
+    left = {_composed(stem): stem for stem in masks.keys() - pairs.keys()}
+    others = {stem: left[_composed(stem)] for stem in images.keys() - pairs.keys() if _composed(stem) in left}
+    pairs |= others
+    if not pairs and not mask_suffix and (suffix := _common_suffix(images.keys(), masks.keys())):
+        return Found(
+            [], [], [f"{key}: the masks in {root}/masks are called NAME{suffix}: type data.mask_suffix={suffix}"]
+        )
+    problems += unnamed
+    problems += [f"{images[stem]} has no mask" for stem in sorted(images.keys() - pairs.keys())]
+    problems += [f"{masks[stem]} has no image" for stem in sorted(masks.keys() - {*pairs.values()})]
+    stems = sorted(pairs)
+    return Found([images[stem] for stem in stems], [masks[pairs[stem]] for stem in stems], problems)
+
+
+def _by_stem(folder: str, ending: str = "") -> tuple[dict[str, str], list[str]]:
+    """The pictures below a folder by their path without suffix and ending, and what is wrong with the names of others."""
+    found, problems = {}, []
+    for name in below(folder):
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() not in SUFFIXES:
+            continue
+        if not stem.endswith(ending):
+            problems.append(f"{folder}/{name} does not end in data.mask_suffix={ending}")
+        elif (stem := stem.removesuffix(ending)) in found:
+            problems.append(f"{folder}/{name} shares its stem with another file")
+        else:
+            found[stem] = f"{folder}/{name}"
+    return found, problems
+
+
+def _composed(stem: str) -> str:
+    return unicodedata.normalize("NFC", stem)
+
+
+def _common_suffix(images: set[str], masks: set[str]) -> str | None:
+    """What the names of masks have more than those of their photographs, where it is the same for all."""
+    first = min(images)
+    longer = (mask.removeprefix(first) for mask in masks if mask.startswith(first))
+    return next((suffix for suffix in longer if all(f"{image}{suffix}" in masks for image in images)), None)
+
+
+def pairs_of(key: str, path: str) -> Found:
+    """The pairs that a text file names in lines ``image, mask``."""
+    file = Path(spelled(path) or path)
+    if not file.is_file():
+        return Found([], [], [f"{key}={path}: no such file"])
+    images, masks, problems = [], [], []
+    rows = csv.reader(io.StringIO(read_list(file, decoded), newline=""), skipinitialspace=True)
+    try:
+        for row in filter(None, rows):
+            names = [name.strip() for name in row]
+            paths = [listed(name, str(file.parent)) for name in names]
+            if len(row) != 2:
+                problems.append(f"{file}, line {rows.line_num}: expected `image, mask`, got {str(row)[:SHOWN]}")
+            elif None in paths:
+                problems.append(_unreadable(file, rows.line_num, names[paths.index(None)]))
+            else:
+                images.append(paths[0])
+                masks.append(paths[1])
+    except csv.Error as error:
+        problems.append(f"{file}, line {rows.line_num}: {error}")
+    if not images and not problems:
+        problems = [f"{key}={file} holds no line `image, mask`"]
+    return Found(images, masks, problems)
