@@ -6,7 +6,6 @@ gets another key, so what is in the cache stays valid. A checksum shows damage w
 """
 
 import contextlib
-import fcntl
 import logging
 import mmap
 import shutil
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from humanseg.processes.hardware import cores
 from humanseg.runs.atomic import no_link
+from humanseg.runs.locks import wait_for
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +72,7 @@ class Table:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with open(self.path.with_suffix(".lock"), "a", opener=no_link) as lock:
-                try:
-                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    log.info("cache      waits for another process that fills %s", self.path)
-                    fcntl.lockf(lock, fcntl.LOCK_EX)
+                wait_for(lock, lambda: log.info("cache      waits for another process that fills %s", self.path))
                 with open(
                     self.path, "ab", opener=no_link
                 ) as file:  # half a record, left by a kill, would shift all that follow

@@ -1,14 +1,20 @@
 """Locks on folders: one process at a time works in a run's or a sweep's folder."""
 
-import fcntl
 import io
 import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from humanseg.runs.atomic import no_link, remove_leftovers
+
+try:
+    import fcntl
+except ImportError as error:
+    told = f"humanseg runs on Linux and macOS: {sys.platform} has no fcntl, with which folders are locked"
+    raise ImportError(told, name="fcntl") from error
 
 _held: set[Path] = set()  # the folders that this process has locked
 
@@ -51,6 +57,15 @@ def take(path: Path, tries: int = 1) -> io.TextIOBase | None:
         return file
     file.close()
     return None
+
+
+def wait_for(file: io.IOBase, before: Callable[[], None]) -> None:
+    """Lock a file, until it is closed; where another process has it, call `before` and wait."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        before()
+        fcntl.lockf(file, fcntl.LOCK_EX)
 
 
 def refuse_links(folder: Path) -> None:
