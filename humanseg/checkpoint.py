@@ -236,6 +236,7 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
     Raises:
         ValueError: it is not.
     """
+    refuse_other_than_plain(payload.get("config_dirs"), f"{path}: config_dirs")
     for name in ("config", "choices", "architecture", "epoch", "step", "versions", "machine", "samples", "history"):
         refuse_other_than_plain(payload.get(name), f"{path}: {name}", HISTORY if name == "history" else ITEMS)
     groups, history = is_config(payload["config"]), payload.get("history", [])

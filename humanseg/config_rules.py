@@ -1,4 +1,4 @@
-"""One table of the config's keys: what each may be, and when it may change.
+"""One table of the config's keys: what each may be, when it may change, and which of them are paths.
 
 A key that the table does not name may have any value, and is fixed.
 """
@@ -96,13 +96,17 @@ class Key(NamedTuple):
 
     `change` says when it may change: a ``fixed`` key never, for the weights, the order of the samples or best.pt would no
     longer be one run's; a ``free`` one when a run goes on; a ``machine`` one when a run or a sweep goes on, for it says how
-    this machine does the work and not what is done. An `optional` one need not be there.
+    this machine does the work and not what is done. An `optional` one need not be there. The value of a `path` is the
+    name of a file or folder, which may hold any character.
     """
 
     rule: Rule = ANYTHING
     change: Literal["fixed", "free", "machine"] = "fixed"
     optional: bool = False
+    path: bool = False
 
+
+PLACES = ("data.*root", "data.*pairs")  # where the data lies, not what is in it
 
 # Keys may be patterns; of several that match, the longest counts.
 KEYS = {
@@ -110,8 +114,11 @@ KEYS = {
     "name": Key(ANYTHING, "free"),
     "tags": Key(ANYTHING, "free"),
     "metrics": Key(WORDS, "free"),
-    "out": Key(ANYTHING, "machine"),
+    "out": Key(ANYTHING, "machine", path=True),
+    **dict.fromkeys(("ckpt", "resume"), Key(path=True)),
+    **dict.fromkeys(("input", "output", "background", "runs"), Key(optional=True, path=True)),  # options of modes
     "hydra*": Key(ANYTHING, "machine"),
+    **dict.fromkeys(("hydra.run.dir", "hydra.sweep.dir"), Key(ANYTHING, "machine", optional=True, path=True)),
     "sweep*": Key(ANYTHING, "machine"),
     "sweep.max_failures": Key(or_null(whole(1)), "machine"),
     "sweep.gpus": Key(or_null(or_auto(GPUS)), "machine"),
@@ -122,7 +129,7 @@ KEYS = {
     "model.upsampling": Key(whole(1, 32), optional=True),
     "model.encoder_name": Key(ENCODER, optional=True),
     **dict.fromkeys(("model.decoder_*", "model.encoder_output_*", "model.psp_*"), Key(SMALL, optional=True)),
-    "model.encoder_weights": Key(ANYTHING, "free"),  # a run that goes on has its own weights
+    "model.encoder_weights": Key(ANYTHING, "free", path=True),  # a run that goes on has its own weights
     "data": Key(GROUP),
     "data.image_size": Key(SIZE),
     "data.samples": Key(whole(1, 10**6), optional=True),
@@ -130,11 +137,12 @@ KEYS = {
     "data.val_batch_size": Key(whole(1, 2**16), "machine"),
     "data.num_workers": Key(or_auto(whole(0, 2**14)), "machine"),
     "data.cache": Key(SWITCH, "machine"),
-    "data.cache_dir": Key(WORD, "machine"),
+    "data.cache_dir": Key(WORD, "machine", path=True),
+    "data.mask_suffix": Key(WORD, "free", optional=True),
     "data.pad_value": Key(whole(0, 255)),
     "data.mean": Key(COLOUR),
     "data.std": Key(COLOUR),
-    **dict.fromkeys(("data.*root", "data.*pairs"), Key(ANYTHING, "free")),  # where the data lies, not what is in it
+    **dict.fromkeys(PLACES, Key(ANYTHING, "free", path=True)),
     "augment": Key(or_null(GROUP), "free"),
     "augment.*": Key(ANYTHING, "free"),
     "loss": Key(GROUP, "free"),
@@ -188,9 +196,14 @@ def has_rule(name: str) -> bool:
     return key(name).rule is not ANYTHING
 
 
+def is_place(name: str) -> bool:
+    """Whether a key says where the data lies."""
+    return any(fnmatchcase(name, pattern) for pattern in PLACES)
+
+
 def of_machine() -> list[str]:
     """The keys of the table, and patterns, that say how this machine does the work."""
-    return [name for name, known in KEYS.items() if known.change == "machine"]
+    return [name for name, known in KEYS.items() if known.change == "machine" and not known.optional]
 
 
 def refuse_wrong_values(config: dict, complete: bool = True, rules: dict[str, Rule] | None = None) -> None:

@@ -19,7 +19,7 @@ from humanseg.inference import engines
 from humanseg.inference.edges import refined
 from humanseg.inference.engines import Engine
 from humanseg.metrics import person_probability
-from humanseg.runs import find, recorded
+from humanseg.runs import conf, find, recorded
 
 
 class Predictor:
@@ -34,6 +34,7 @@ class Predictor:
         device: auto | cpu | cuda | cuda:1 | mps.
         precision: auto | fp32 | bf16 | fp16.
         backend: auto | torch | onnxruntime | openvino; auto takes the fastest that is installed for the device.
+        config_dir: a folder of your own YAMLs that counts like conf/, as `--config-dir` does; your classes are named there.
         refine: edges follow the photograph's own, see `inference.edges`; without it the logits are only enlarged.
 
     Raises:
@@ -48,9 +49,14 @@ class Predictor:
         precision: str = "auto",
         backend: str = "auto",
         refine: bool = True,
+        config_dir: str | Path | None = None,
     ):
         self.refine = refine
-        path = find.checkpoint(str(ckpt), "outputs")
+        with conf.used(config_dir):
+            self._open(ckpt, device, precision, backend)
+
+    def _open(self, ckpt: str | Path, device: str, precision: str, backend: str) -> None:
+        path = find.checkpoint(str(ckpt), conf.place_of_runs() if ckpt == "latest" else "")
         if find.is_exported(path):
             engine, facts = engines.of_file(path, backend, device, precision)
             self._use(engine, facts["image_size"], facts["pad_value"], facts["classes"])

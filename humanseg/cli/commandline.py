@@ -3,33 +3,35 @@
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from humanseg import terminal
-from humanseg.cli import hydra_private, launch, launchers, resume, typed
+from humanseg.cli import grammar, hydra_private, launch, launchers, resume, typed
+from humanseg.cli.composing import composed, place_of_runs
 from humanseg.processes import signals
-from humanseg.runs import find, trust
+from humanseg.runs import conf, find, trust
 from humanseg.runs.conf import CONF
 from humanseg.runs.locks import lock
-from humanseg.runs.overrides import literal
+from humanseg.runs.overrides import key_of, literal
 
 
 def run(main: Callable[[], None]) -> None:
     """Call the function that `hydra.main` decorated; a mistake on the command line becomes one sentence and exit code 1."""
-    # Hydra can't read overrides on both sides of a flag.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: not re.fullmatch("-m|--multirun|--[a-z-]+=.*", argument))
+    typed_now = grammar.in_order(sys.argv[1:])
     wants_traceback = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
+    conf.use(grammar.config_dirs(typed_now))
     sys.excepthook = terminal.say_traceback
-    typed.remember(sys.argv[1:])
     try:
+        sys.argv[1:] = grammar.with_paths_as_typed(typed_now)
+        typed.remember(sys.argv[1:])
         with signals.raised(), launch.met(sys.argv[1:]) as main_process, ExitStack() as held:
             if not main_process:
                 launch.follow()
@@ -57,11 +59,10 @@ def run(main: Callable[[], None]) -> None:
 
 def with_latest_named(arguments: list[str]) -> list[str]:
     """Replace ckpt=latest by the path: all jobs of a sweep, and a run that is resumed, have to mean the same file."""
-    if "ckpt=latest" not in arguments:
+    if grammar.read(typed.values(arguments).get("ckpt", "")) != "latest":
         return arguments
-    out = typed.values(arguments).get("out", "outputs")
-    named = f"ckpt={literal(str(find.checkpoint('latest', out)))}"
-    return [named if argument == "ckpt=latest" else argument for argument in arguments]
+    named = f"ckpt={literal(str(find.checkpoint('latest', place_of_runs(arguments))))}"
+    return [named if key_of(argument) == "ckpt" else argument for argument in arguments]
 
 
 def with_checkpoint_groups(arguments: list[str]) -> list[str]:
@@ -72,17 +73,17 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
     given = typed.values(arguments)
     if given.get("mode", "train") == "train" or not given.get("ckpt"):
         return arguments
-    path = OverridesParser.create().parse_override(f"ckpt={given['ckpt']}").value()
+    path = grammar.read(given["ckpt"])
     if not isinstance(path, str):  # a sweep over checkpoints, which share no choices
         return arguments
-    found = find.checkpoint(path, given.get("out", "outputs"))
+    found = find.checkpoint(path, "")
     if find.is_exported(found):  # it brings no config
         return arguments
     from humanseg import checkpoint
 
     choices = trust.safe_choices(checkpoint.load(found)["choices"])
     known = [f"{group}={choice}" for group, choice in choices.items()]
-    return [override for override in known if override.split("=")[0] not in given] + arguments
+    return grammar.in_order([override for override in known if override.split("=")[0] not in given] + arguments)
 
 
 def explain(error: Exception, arguments: list[str]) -> str:
@@ -112,16 +113,16 @@ def _explain_grammar(error: OverrideParseException) -> str:
     key, _, value = error.override.partition("=")
     return (
         f"{error.override}: Hydra's grammar can't read the value; quote it twice, once for the shell and once for Hydra: "
-        f"'{key}=\"{value}\"'"
+        + shlex.quote(f"{key}={grammar.suggested(value)}")
     )
 
 
 def _explain_key(key: str, arguments: list[str]) -> str:
     for file in sorted((CONF / "mode").glob("*.yaml")):
         if key in OmegaConf.load(file):
-            return f"{key} belongs to mode={file.stem}: add it, as in `python run.py mode={file.stem} {key}=...`"
-    groups = [item for item in arguments if (CONF / item.split("=")[0].lstrip("+")).is_dir() and "=" in item]
-    known = _keys(OmegaConf.to_container(resume.composed(groups)))
+            return f"{key} belongs to mode={file.stem}: add it, as in `{conf.PROGRAM} mode={file.stem} {key}=...`"
+    groups = [item for item in arguments if conf.has_group(key_of(item)) and "=" in item]
+    known = _keys(OmegaConf.to_container(composed(groups)))
     known += [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in known]
     parent = key.rpartition(".")[0]
     beside = sorted(name for name in known if name.rpartition(".")[0] == parent)

@@ -61,7 +61,9 @@ def planned_jobs(config: DictConfig) -> list[list[str]] | None:
         return sys.modules[RECORDED.rpartition(".")[0]].Recorded.recorded
     if not sweeper._target_.endswith(BasicSweeper.__name__):
         return None
-    given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + list(config.hydra.overrides.task)
+    given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + OmegaConf.to_container(
+        config.hydra.overrides.task
+    )
     return jobs_of(given, GlobalHydra.instance().config_loader())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from humanseg.runs import conf, overrides, trust
 from humanseg.runs.overrides import Override, key_of
 from humanseg.runs.plain import refuse_other_than_plain
+from humanseg.runs.summary import read_summary, read_sweep
 
 CHOICE = re.compile(r"[\w-]+")
 SETTING = re.compile(r"[\w.,:|-]{1,200}")  # of a launcher: a partition, a constraint, a number
@@ -82,6 +83,7 @@ def usable(recorded: Any, typed: list[str], folder: Path) -> list[str]:
     if strange:
         raise ValueError(
             f"the recorded overrides hold what a record may not bring: {'; '.join(strange)[:1000]}. {trust.OWN_CODE}"
+            + conf.missing((read_summary(folder) or read_sweep(folder)).get("config_dirs"))
         )
     return [text for text in kept if text not in read or not _is_elsewhere(read[text], folder)]
 
@@ -119,7 +121,7 @@ def _is_known(override: Override) -> bool:
     """Whether an override is a choice of conf/, or gives a key of the config what conf/ has there."""
     key, value = override.key, override.value
     group, _, package = key.partition("@")
-    if (conf.CONF / group).is_dir():
+    if conf.has_group(group):
         names = value if isinstance(value, list) else [value]
         return all(_is_choice(group, name, package) for name in names) and (group != "mode" or {*names} <= {*MODES})
     if key in PROCESSES and isinstance(value, int) and value > MOST_PROCESSES:

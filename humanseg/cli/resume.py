@@ -8,15 +8,13 @@ is started again with the list of jobs that it recorded; what was swept is not r
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from humanseg import config_rules
 from humanseg.cli import hydra_private, recorded_overrides, typed
+from humanseg.cli.composing import composed, place_of_runs
 from humanseg.cli.recorded_overrides import usable
 from humanseg.runs import find, recorded, trust
-from humanseg.runs.conf import CONF
 from humanseg.runs.locks import refuse_links
 from humanseg.runs.overrides import key_of, literal
 from humanseg.runs.reading import read_config, read_yaml
@@ -40,7 +38,8 @@ def plan(arguments: list[str]) -> Continuation:
     """
     flags = [argument for argument in arguments if argument.startswith("-") and argument not in ("-m", "--multirun")]
     given = typed.values(arguments)
-    folder = find.unfinished(given["resume"].strip("'\""), given.get("out", "outputs"))
+    named = given["resume"].strip("'\"")
+    folder = find.unfinished(named, place_of_runs(arguments) if named == "latest" else "")
     own = [argument for argument in arguments if not argument.startswith(("-", "resume="))]
     if mode := given.get("mode"):
         raise ValueError(f"mode={mode}: resume= goes on with {folder} in the mode it was started in")
@@ -127,10 +126,3 @@ def _decisive(overrides: list[str]) -> list[str]:
     """The overrides that make a job what it is, sorted, each in one form."""
     decisive = (item for item in overrides if config_rules.key(key_of(item)).change != "machine")
     return sorted(recorded_overrides.in_one_form(item) for item in decisive)
-
-
-def composed(overrides: list[str]) -> DictConfig:
-    """The config of overrides, before Hydra has begun a run."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides)

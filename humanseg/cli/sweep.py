@@ -1,6 +1,7 @@
 """What a sweep is: a folder with a plan of its jobs, from its start to the leaderboard. Hydra calls `Runs`."""
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from humanseg.cli import hydra_private, launchers, resume, typed
 from humanseg.cli.job import say_how_to_go_on
 from humanseg.cli.recorded_overrides import literal_keys, resolved
 from humanseg.processes import signals
-from humanseg.runs import locks, provenance
+from humanseg.runs import conf, locks, provenance
 from humanseg.runs.atomic import write_json
 from humanseg.runs.overrides import key_of, literal
 from humanseg.runs.summary import mark, read_jobs, read_sweep
@@ -62,7 +63,9 @@ class Runs(Callback):
         if not done:
             missing = len(sweep["jobs"] or jobs) - len(jobs)
             stopped = f"{config.sweep.max_failures} jobs in a row failed, {missing} were not started; " * bool(missing)
-            sys.exit(terminal.visible(f"{stopped}mend what failed, then: python run.py resume={folder}"))
+            sys.exit(
+                terminal.visible(f"{stopped}mend what failed, then: {conf.PROGRAM} resume={shlex.quote(str(folder))}")
+            )
 
 
 @contextmanager
@@ -107,6 +110,7 @@ def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]
         "overrides": before.get("overrides", given["task"]),
         "hydra": [item for item in given["hydra"] if not item.startswith(SET_ANEW)],
         "jobs": jobs,
+        "config_dirs": conf.own_folders(),
         "constant": constant,
         "started": time.time(),
         "ended_before": ended,

@@ -15,7 +15,7 @@ from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
-from humanseg.runs import find, provenance, recorded
+from humanseg.runs import conf, find, provenance, recorded
 from humanseg.runs.job import Job
 from humanseg.runs.plain import refuse_other_than_plain
 
@@ -154,7 +154,8 @@ def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:
     }
     samples = {name: part.fingerprint() for name, part in setup.data.splits.items() if name != "test"}
     versions = provenance.versions()
-    return {"config": cfg, "choices": job.choices, "versions": versions, "machine": machine, "samples": samples}
+    own = {"config_dirs": conf.own_folders()}
+    return own | {"config": cfg, "choices": job.choices, "versions": versions, "machine": machine, "samples": samples}
 
 
 def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> None:

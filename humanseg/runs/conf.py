@@ -1,11 +1,16 @@
 """What the YAMLs of conf/ name: for each group the classes and functions, at which places, with which keys.
 
-A recorded config is held against it. Nothing of Hydra is used: a YAML is read as data, and of its defaults list only
-the choices that it takes in (``bce@terms.bce``, ``/data_base@_here_``) are followed.
+A recorded config is held against it. The config folders that a user names beside conf/, on this command line or to a
+Predictor, count like conf/. Nothing of Hydra is used: a YAML is read as data, and of its defaults list only the choices
+that it takes in (``bce@terms.bce``, ``/data_base@_here_``) are followed.
 """
 
+import json
+import os
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,7 +18,11 @@ from typing import Any
 
 import yaml
 
-CONF = Path(__file__).parents[2] / "conf"
+# An installed package has conf/ in itself; in a checkout it lies beside humanseg/.
+_PACKED = Path(__file__).parents[1] / "conf"
+CONF = _PACKED if _PACKED.is_dir() else Path(__file__).parents[2] / "conf"
+PROGRAM = "humanseg" if CONF == _PACKED else "python run.py"  # how the suite is called here
+VARIABLE = "HUMANSEG_CONFIG_DIRS"  # tells the processes that this one starts
 ANY = "*"  # in a place: any item of a list, or any name in a dict of nodes
 SPECIAL = ("_partial_", "_args_", "_recursive_", "_convert_")  # what instantiate reads beside `_target_`
 
@@ -53,37 +62,121 @@ class Shape:
             self.add(item, (*place, ANY if place in self.open else key))
 
 
-@cache
+def use(folders: list[str]) -> None:
+    """From now on these config folders, absolute paths, count like conf/."""
+    os.environ[VARIABLE] = json.dumps(folders)
+
+
+@contextmanager
+def used(folder: str | Path | None) -> Iterator[None]:
+    """In the context one more config folder counts like conf/."""
+    before = os.environ.get(VARIABLE, "[]")
+    if folder:
+        use([*json.loads(before), os.path.abspath(os.path.expanduser(folder))])
+    try:
+        yield
+    finally:
+        os.environ[VARIABLE] = before
+
+
+def own_folders() -> list[str]:
+    """The config folders that count beside conf/."""
+    return json.loads(os.environ.get(VARIABLE, "[]"))
+
+
+def missing(recorded: object) -> str:
+    """What a record needs beside conf/, for the end of a sentence; empty where that is typed, or where it needs nothing.
+
+    Args:
+        recorded: the `config_dirs` of a run.
+    """
+    named = [folder for folder in recorded if isinstance(folder, str)] if isinstance(recorded, list) else []
+    if not set(named) - set(own_folders()):
+        return ""
+    several = f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in named)}]"
+    needed = f"--config-dir={named[0]}" if len(named) == 1 else several
+    return f"; it was begun with {shlex.quote(needed)}, which counts where it is typed again"
+
+
+def roots() -> tuple[Path, ...]:
+    """conf/ and the folders that count like it."""
+    return (CONF, *map(Path, own_folders()))
+
+
 def shape(group: str) -> Shape:
     """What the YAMLs of a group, and the experiments for it, name."""
+    return _shape(group, roots())
+
+
+@cache
+def _shape(group: str, folders: tuple[Path, ...]) -> Shape:
     found = Shape()
-    for file in sorted((CONF / group).glob("*.yaml")):
-        found.add(read_choice(file))
-    for file in sorted((CONF / "experiment").glob("*.yaml")):
-        found.add(read_choice(file).get(group))
+    for folder in folders:
+        for file in sorted((folder / group).glob("*.yaml")):
+            found.add(read_choice(file))
+        for file in sorted((folder / "experiment").glob("*.yaml")):
+            found.add(read_choice(file).get(group))
     return found
 
 
-@cache
 def metrics() -> set[str]:
     """The metrics that a YAML names."""
-    named = (read_choice(file).get("metrics") for file in sorted(CONF.rglob("*.yaml")))
+    return _metrics(roots())
+
+
+@cache
+def _metrics(folders: tuple[Path, ...]) -> set[str]:
+    files = sorted(folders[0].rglob("*.yaml"))
+    files += [file for folder in folders[1:] for file in sorted((folder / "experiment").glob("*.yaml"))]
+    named = (read_choice(file).get("metrics") for file in files)
     return {name for names in named if isinstance(names, list) for name in names}
 
 
+def place_of_runs() -> str:
+    """Where `latest` looks, outside of a run: `out` of conf/local/default.yaml, or of conf/config.yaml.
+
+    Raises:
+        ValueError: it is computed, which Hydra alone can do.
+    """
+    local = file_of("local", "default")
+    own = (read_choice(local) if local else {}).get("out")
+    out = str(own or read_choice(CONF / "config.yaml")["out"])
+    if "${" in out:
+        raise ValueError(f"latest: {local} computes `out` ({out}): give the path of a run")
+    return out
+
+
+def file_of(group: str, choice: str) -> Path | None:
+    """The YAML of a group's choice."""
+    files = (folder / group / f"{choice}.yaml" for folder in roots())
+    return next((file for file in files if file.is_file()), None)
+
+
 def has_choice(group: str, choice: str) -> bool:
-    """Whether conf/ has a choice of a group."""
-    return (CONF / group / f"{choice}.yaml").is_file()
+    """Whether there is such a choice of a group."""
+    return file_of(group, choice) is not None
+
+
+def has_group(group: str) -> bool:
+    """Whether there is such a group."""
+    return any((folder / group).is_dir() for folder in roots())
 
 
 def choice(group: str, name: str) -> dict:
-    """The YAML of a group's choice."""
-    return read_choice(CONF / group / f"{name}.yaml")
+    """What the YAML of a group's choice has."""
+    return read_choice(file_of(group, name))
 
 
 def read_choice(file: Path) -> dict:
-    """A YAML with the choices that its defaults list takes in, as far as they are files of conf/."""
-    own = yaml.safe_load(file.read_text(encoding="utf-8"))
+    """A YAML with the choices that its defaults list takes in, as far as they are files of a config folder.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    try:
+        own = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} can't be read: {str(error).splitlines()[0]}") from error
     if not isinstance(own, dict):
         return {}
     merged: dict = {}
@@ -97,8 +190,9 @@ def _taken_in(defaults: list, file: Path) -> Iterator[tuple[Path, Place]]:
         if not isinstance(entry, str) or entry == "_self_":
             continue  # a group's choice: its own group is read for itself
         name, _, package = entry.partition("@")
-        beside = (CONF if name[:1] == "/" else file.parent) / f"{name.lstrip('/')}.yaml"
-        if beside.is_file():
+        own_group = "" if name[:1] == "/" or file.parent in roots() else file.parent.name
+        group, _, own = f"{own_group}/{name.lstrip('/')}".strip("/").rpartition("/")
+        if beside := file_of(group, own):
             yield beside, () if package in ("", "_here_") else tuple(package.split("."))
 
 

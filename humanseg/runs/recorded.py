@@ -1,10 +1,11 @@
 """A config that a checkpoint or a run's folder recorded: it is held against conf/, and overrides change it."""
 
 import copy
+import os
 from typing import Any
 
 from humanseg import config_rules
-from humanseg.runs import trust
+from humanseg.runs import conf, trust
 from humanseg.runs.overrides import key_of
 
 
@@ -20,7 +21,10 @@ def checkpoint_config(payload: dict, composed: dict, typed: list[str], parts: tu
     """
     if any(override.startswith("experiment=") for override in typed):
         raise ValueError("experiment= can't be typed beside ckpt=, which brings its own: type the keys to change")
-    merged = with_overrides(payload["config"], payload["choices"], composed, typed, parts)
+    try:
+        merged = with_overrides(payload["config"], payload["choices"], composed, typed, parts)
+    except trust.Strange as error:
+        raise ValueError(f"{error}{conf.missing(payload.get('config_dirs'))}") from error
     merged["model"]["encoder_weights"] = None
     return merged
 
@@ -29,6 +33,16 @@ def of_this_machine(composed: dict, group: str) -> dict[str, Any]:
     """The keys of a group that say how this machine does the work, which no record decides."""
     own = composed.get(group) or {}
     return {name: value for name, value in own.items() if config_rules.key(f"{group}.{name}").change == "machine"}
+
+
+def _places_of_this_machine(data: dict, composed: dict) -> dict[str, Any]:
+    """Data folders that this machine's own settings have in the place of recorded ones that are not here."""
+    gone = [
+        name
+        for name, place in data.items()
+        if config_rules.is_place(f"data.{name}") and isinstance(place, str) and not os.path.exists(place)
+    ]
+    return {name: composed[name] for name in gone if composed.get(name)}
 
 
 def in_todays_names(config: dict) -> dict:
@@ -71,6 +85,7 @@ def with_overrides(
             merged["data"] |= sizes
     for group in ("data", "trainer"):
         merged[group] |= of_this_machine(composed, group)
+    merged["data"] |= _places_of_this_machine(merged["data"], composed.get("data") or {})
     config_rules.refuse_wrong_values(merged, complete=False)
     return merged
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from humanseg.runs import provenance
+from humanseg.runs import conf, provenance
 from humanseg.runs.atomic import write_json, write_table, write_text
 from humanseg.runs.reading import load_json, read_json
 
@@ -64,6 +64,7 @@ class Run:
         before = read_summary(folder)
         self.started = time.monotonic() - (before.get("seconds") or 0)
         told = {"status": "running", "folder_name": folder.name, "mode": mode, "ranked": ranked}
+        told["config_dirs"] = conf.own_folders()
         self.summary = before | told | facts | {"environment": provenance.environment()}
         self.summary.pop("error", None)
         if before:

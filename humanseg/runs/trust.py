@@ -15,6 +15,10 @@ SHOWN = 8  # problems in one sentence
 OWN_CODE = "Where it is your own, name it in a YAML of conf/ or type its override again"
 
 
+class Strange(ValueError):
+    """A record names code that neither conf/ nor this command line names."""
+
+
 def safe_choices(choices: Any) -> dict[str, str]:
     """Of recorded choices those that conf/ has; a choice that is gone is left out, its config tells what it was.
 
@@ -52,7 +56,7 @@ def refuse_strange(config: dict, parts: tuple[str, ...], what: str = "the config
     problems += [f"metrics: {name}"[:200] for name in strange_metrics(config.get("metrics", []))]
     if problems:
         more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise ValueError(f"{what} holds what no YAML of conf/ has: {', '.join(problems[:SHOWN])}{more}. {OWN_CODE}")
+        raise Strange(f"{what} holds what no YAML of conf/ has: {', '.join(problems[:SHOWN])}{more}. {OWN_CODE}")
     config_rules.refuse_wrong_values(config, complete=False)
 
 
