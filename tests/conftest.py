@@ -30,6 +30,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from humanseg.cli import commandline  # noqa: F401  registers the resolvers that the YAMLs use
 from humanseg.media.video_writer import VideoWriter
+from humanseg.runs import conf
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "eg1800"
@@ -117,6 +118,7 @@ def call_run_py(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     """``python run.py`` in this process."""
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # an earlier call's
+    monkeypatch.setenv(conf.VARIABLE, "[]")  # what this call leaves there ends with the test
     GlobalHydra.instance().clear()
     try:
         runpy.run_path(str(ROOT / "run.py"), run_name="__main__")

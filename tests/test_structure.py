@@ -14,10 +14,11 @@ PACKAGE = ROOT / "humanseg"
 # A part imports parts of the layers below its own; within a layer too, but in no circle. A part is a package, or a module
 # at the root of humanseg/.
 LAYERS = (
+    "__main__",
     "cli",
     "modes",
     "report benchmark export evaluation compositing predictor",
-    "callbacks logs inference build checkpoint loop tally losses schedules history ema pictures compute metrics media",
+    "callbacks logs inference build checkpoint loop tally losses schedules history ema pictures compute metrics media normalisation",
     "data",
     "runs config_rules",
     "processes terminal",

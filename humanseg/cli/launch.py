@@ -17,11 +17,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from humanseg import config_rules, modes
-from humanseg.cli import hydra_private, typed
+from humanseg.cli import hydra_private, places, typed
 from humanseg.cli.recorded_overrides import resolved
 from humanseg.processes import slurm
 from humanseg.runs.atomic import write_text
+from humanseg.runs.conf import PROGRAM
 from humanseg.runs.job import Job
+from humanseg.runs.overrides import key_of
 from humanseg.runs.trust import GROUPS
 
 log = logging.getLogger(__name__)
@@ -36,8 +38,10 @@ def run(config: DictConfig) -> float | None:
         ValueError: there are fewer devices, or others than processes were started.
     """
     plain = OmegaConf.to_container(config, resolve=True)
-    trainer, mode = plain.get("trainer"), modes.find(plain["mode"])
+    mode = modes.find(plain["mode"])
     job = this_job(config, mode.RANKED)
+    plain = places.on_this_machine(plain, job.choices, [*map(key_of, job.overrides)], [*map(key_of, job.typed)])
+    trainer = plain.get("trainer")
     work = (plain, job, hydra_private.logging_settings(), sys.orig_argv)
     if joined():
         return _run_among_joined(mode.SHARED, work)
@@ -72,7 +76,7 @@ def _run_among_joined(shared: bool, work: tuple) -> float | None:
     config, job = work[:2]
     name, trainer = config["mode"], config["trainer"]
     if not shared:
-        raise ValueError(f"mode={name} is for one process to start: python run.py mode={name}")
+        raise ValueError(f"mode={name} is for one process to start: {PROGRAM} mode={name}")
     hardware.refuse_one_device(trainer["device"])
     if trainer["devices"] not in (1, "all", distributed.world_size()):
         raise ValueError(
@@ -140,7 +144,7 @@ def _wrong_start(given: list[list[str]]) -> str | None:
             "start all with the same"
         )
     if {"-m", "--multirun"} & {*given[0]}:
-        return "a sweep starts processes for each job itself: python run.py -m trainer.devices=N"
+        return f"a sweep starts processes for each job itself: {PROGRAM} -m trainer.devices=N"
     return None
 
 

@@ -1,10 +1,12 @@
 """What the YAMLs of conf/ compute: names of folders, and values that follow from others."""
 
+import os
 import re
 
 from omegaconf import OmegaConf
 
-from humanseg.runs.conf import CONF
+from humanseg.normalisation import of_encoder
+from humanseg.runs.conf import CONF, PROGRAM
 
 LONGEST_FOLDER = 80
 
@@ -35,7 +37,10 @@ def modes() -> str:
     return "\n".join(lines)
 
 
+OmegaConf.register_new_resolver("program", lambda: PROGRAM)
 OmegaConf.register_new_resolver("modes", modes)
+OmegaConf.register_new_resolver("of_encoder", lambda what, encoder, weights: of_encoder(encoder, weights)[what])
+OmegaConf.register_new_resolver("home", lambda path: os.path.expanduser(str(path)))
 OmegaConf.register_new_resolver("job_folder", job_folder)
 OmegaConf.register_new_resolver("name_suffix", name_suffix)
 OmegaConf.register_new_resolver("console_level", console_level)

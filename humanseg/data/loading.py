@@ -210,9 +210,26 @@ class Samples(Dataset):
             self.augment.set_random_state(np.random.default_rng(seed), random.Random(str(seed)))
             augmented = self.augment(image=image, mask=mask)
             image, mask = augmented["image"], augmented["mask"]
+            _refuse_other_than_pictures(image, mask)
         if mask.shape != labels.shape:
             image, mask = letterbox(image, mask, self.image_size, self.pad_value)
         square[:], labels[:] = image, mask
+
+
+def _refuse_other_than_pictures(image: object, mask: object) -> None:
+    """A recipe gives a photograph and its mask back, as it got them.
+
+    Raises:
+        ValueError: it gives something else.
+    """
+    for what, given, shape in (("image", image, "HxWx3"), ("mask", mask, "HxW")):
+        kind, sides = getattr(given, "dtype", type(given).__name__), getattr(given, "shape", ())
+        fits = isinstance(given, np.ndarray) and kind == np.uint8 and len(sides) == shape.count("x") + 1
+        if not fits or (what == "image" and sides[2] != 3) or sides[:2] != image.shape[:2]:
+            raise ValueError(
+                f"augment leaves the {what} as {kind} {'x'.join(map(str, sides))}, where uint8 {shape} is wanted: leave out "
+                "what belongs after it, as Normalize (data.mean and data.std do that) and ToTensorV2"
+            )
 
 
 def _empty(*shape: int) -> Tensor:
