@@ -24,6 +24,7 @@ from humanseg.processes import distributed, elastic
 from humanseg.processes.hardware import be_deterministic, choose_devices, cores, describe_device
 from humanseg.runs import provenance
 from humanseg.runs.conf import CONF
+from humanseg.runs.overrides import literal
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +218,7 @@ def _train_together(cfg: dict, overrides: list[str], seconds: float, folder: Pat
 def _start(bench: Bench) -> list[Figure]:
     overrides = [item for item in bench.overrides if item.lstrip("+").split("=")[0] not in OPTIONS]
     if "cache_dir" in bench.cfg["data"]:
-        overrides.append(f"data.cache_dir='{bench.cfg['data']['cache_dir']}'")
+        overrides.append(f"data.cache_dir={literal(str(bench.cfg['data']['cache_dir']))}")
     return start.measure(overrides, bench.folder / "start")
 
 

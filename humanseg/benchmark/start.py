@@ -1,14 +1,17 @@
 """How long the suite takes before and beside training: its command line, its first step, each job of a sweep."""
 
 import csv
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from humanseg.benchmark.figures import ROUNDS, Figure, figure, in_turn
+from humanseg.runs.overrides import literal
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[2]  # where this package lies
+SUITE = ["-m", "humanseg"]  # for Python
 BETWEEN_EPOCHS = "an epoch's checkpoint, logs and previews"
 PERIOD = 5  # epochs, in which conf/callbacks draws histograms once
 JOBS = 4  # of the sweep; the first one starts the process and does not count
@@ -36,7 +39,7 @@ def measure(overrides: list[str], folder: Path) -> list[Figure]:
     (folder / "bare" / "conf").mkdir(parents=True)
     (folder / "bare" / "conf" / "config.yaml").write_text("answer: 42\n")
     (folder / "bare" / "app.py").write_text(BARE_APP)
-    commands = {"--cfg job": PROJECT / "run.py", "--cfg job of a bare Hydra app": folder / "bare" / "app.py"}
+    commands = {"--cfg job": SUITE, "--cfg job of a bare Hydra app": [folder / "bare" / "app.py"]}
     for app in commands.values():
         _seconds(app, ["--cfg", "job"])  # a warm-up, which reads the files from the disk
     peers = {name: lambda app=app: _seconds(app, ["--cfg", "job"]) for name, app in commands.items()}
@@ -44,7 +47,7 @@ def measure(overrides: list[str], folder: Path) -> list[Figure]:
     found = [figure("start", name, "s", seconds) for name, seconds in turns.items()]
     beyond = [ours - bare for ours, bare in zip(*turns.values(), strict=True)]
     found.append(figure("start", "--cfg job beyond a bare Hydra app", "s", beyond))
-    one_step = [*overrides, f"out='{folder}'", "trainer.steps_per_epoch=1", "trainer.accumulate=1"]
+    one_step = [*overrides, f"out={literal(str(folder))}", "trainer.steps_per_epoch=1", "trainer.accumulate=1"]
     found.append(figure("start", "to the end of the first step, saved", "s", _first_step(one_step)))
     found.append(figure("start", BETWEEN_EPOCHS, "s", _between_epochs([*one_step, "data.val_split=8"], folder / "run")))
     sweep = [*one_step, "trainer.epochs=1", "-m", "seed=" + ",".join(map(str, range(JOBS)))]
@@ -54,9 +57,9 @@ def measure(overrides: list[str], folder: Path) -> list[Figure]:
     ]
 
 
-def _seconds(app: Path, arguments: list[str]) -> float:
+def _seconds(app: list, arguments: list[str]) -> float:
     started = time.perf_counter()
-    subprocess.run([sys.executable, app, *arguments], capture_output=True, check=True)
+    subprocess.run([sys.executable, *app, *arguments], capture_output=True, check=True, env=_environment())
     return time.perf_counter() - started
 
 
@@ -75,7 +78,7 @@ def _first_step(arguments: list[str]) -> list[float]:
 def _between_epochs(arguments: list[str], folder: Path) -> list[float]:
     """Two means over PERIOD epochs: the seconds from one epoch's end to the next's, minus the next one's `_trained`."""
     epochs, ends = 1 + 2 * PERIOD, []
-    with _started([*arguments, f"trainer.epochs={epochs}", f"hydra.run.dir='{folder}'"]) as run:
+    with _started([*arguments, f"trainer.epochs={epochs}", f"hydra.run.dir={literal(str(folder))}"]) as run:
         for number in range(1, epochs + 1):
             _await_line(run, f"epoch {number:>{len(str(epochs))}}/{epochs}")
             ends.append(time.perf_counter())
@@ -87,7 +90,7 @@ def _between_epochs(arguments: list[str], folder: Path) -> list[float]:
 def _between_jobs(arguments: list[str], folder: Path) -> list[float]:
     """The seconds from one job's end to the next's, minus the training and validation that the next one's log has."""
     ends = []
-    with _started([*arguments, f"hydra.sweep.dir='{folder}'"]) as sweep:
+    with _started([*arguments, f"hydra.sweep.dir={literal(str(folder))}"]) as sweep:
         for number in range(JOBS):
             _await_line(sweep, f"job {number} done")
             ends.append(time.perf_counter())
@@ -103,8 +106,13 @@ def _trained(run: Path) -> list[float]:
 
 
 def _started(arguments: list[str]) -> subprocess.Popen:
-    command = [sys.executable, PROJECT / "run.py", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [sys.executable, *SUITE, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment())
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, and where its children find this package."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
 
 
 def _await_line(run: subprocess.Popen, beginning: str) -> str:

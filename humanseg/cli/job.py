@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from humanseg import terminal
 from humanseg.cli import launch, launchers
 from humanseg.processes import signals
+from humanseg.runs.conf import PROGRAM
 from humanseg.runs.locks import lock
 from humanseg.runs.summary import job_number, mark, read_jobs, read_summary, read_sweep
 
@@ -85,14 +86,14 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
             log.error("%s can't be written: %s", folder / "summary.json", full)
         if resumable == folder and (isinstance(error, ValueError | OSError) or _hint(str(error))):
             kept = (folder / "checkpoints" / "last.pt").exists()
-            how = f"python run.py resume={shlex.quote(str(folder))} goes on from the last checkpoint"
+            how = f"{PROGRAM} resume={shlex.quote(str(folder))} goes on from the last checkpoint"
             sys.exit("\n".join([f"error: {one_sentence(error)}", *[terminal.visible(how)] * kept]))
         raise
 
 
 def say_how_to_go_on(folder: Path) -> None:
     """Print the command that goes on with a run or sweep."""
-    terminal.say(f"interrupted: python run.py resume={shlex.quote(str(folder))} goes on")
+    terminal.say(f"interrupted: {PROGRAM} resume={shlex.quote(str(folder))} goes on")
 
 
 def progress(job: Path) -> str:

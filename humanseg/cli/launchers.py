@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from humanseg.processes import signals
 from humanseg.runs import locks
+from humanseg.runs.conf import PROGRAM
 
 # Hydra warns that the YAMLs of conf/hydra/launcher replace the plugins' own of the same names, as they are meant to.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
@@ -146,5 +147,5 @@ def explain(error: RuntimeError) -> str:
     """One sentence for what submitit or joblib raise where a job has died or there is no SLURM; empty for other errors."""
     text = str(error)
     if type(error).__module__.startswith(("submitit.", "joblib.")):
-        return f"a job has died ({text.splitlines()[0]}); python run.py resume=latest goes on with its sweep"
+        return f"a job has died ({text.splitlines()[0]}); {PROGRAM} resume=latest goes on with its sweep"
     return f"hydra/launcher: {text}" if text.startswith("Could not detect") else ""  # srun, says submitit

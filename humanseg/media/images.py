@@ -3,6 +3,7 @@
 Videos are in `video_reader` and `video_writer`, cameras in `camera`.
 """
 
+import io
 import os
 import re
 import unicodedata

@@ -11,6 +11,7 @@ from humanseg.data.synthetic import synthetic
 from humanseg.runs import find, recorded, trust
 from humanseg.runs.atomic import write_json
 from humanseg.runs.job import Job
+from humanseg.runs.overrides import literal
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def on_files(config: dict, job: Job, saved: dict | None) -> tuple[dict, list[str
     if cfg["data"]["_target_"] == SYNTHETIC:
         root = people.draw(job.folder / "people", config["people"], config["seed"])
         overrides = [item for item in overrides if not item.startswith(("data=", "data.samples="))]
-        overrides += ["data=folder", f"data.root='{root}'"]
+        overrides += ["data=folder", f"data.root={literal(str(root))}"]
         if not any(item.startswith(("augment", "experiment=")) for item in overrides):
             overrides.append("augment=portrait")
         config = composed(overrides)

@@ -1,6 +1,7 @@
 """``mode=export``: a checkpoint as an ONNX or OpenVINO file, checked, with an example that uses it without this project."""
 
 import logging
+import shlex
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from humanseg.inference.packages import require
 from humanseg.predictor import class_names
 from humanseg.runs import find, recorded
 from humanseg.runs.atomic import write_text
+from humanseg.runs.conf import PROGRAM
 from humanseg.runs.job import Job
 
 log = logging.getLogger(__name__)
@@ -119,4 +121,4 @@ def _close(recipe: writing.Recipe, found: dict, what: str, written: list[str], s
     megabytes = sum(Path(file).stat().st_size for file in written) / 1e6
     log.info("file       %s (%.1f MB)", " and ".join(written), megabytes)
     log.info("next       python %s photo.jpg mask.png", shown)
-    log.info("           python run.py mode=predict ckpt=%s input=photo.jpg", written[0])
+    log.info("           %s mode=predict ckpt=%s input=photo.jpg", PROGRAM, shlex.quote(str(written[0])))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from humanseg.runs.conf import PROGRAM
 from humanseg.runs.locks import is_held
 from humanseg.runs.reading import read_yaml
 from humanseg.runs.summary import job_number, load_summary, numbers, ranking, read_sweep
@@ -237,4 +238,4 @@ def other_monitors(board: Board) -> str:
 def sweep_command(board: Board) -> str:
     """The command that starts the sweep again; empty where the runs are no single sweep."""
     sweep = read_sweep(board.sources[0]) if len(board.sources) == 1 else {}
-    return shlex.join(["python", "run.py", "-m", *sweep["overrides"], *sweep["hydra"]]) if "hydra" in sweep else ""
+    return shlex.join([*PROGRAM.split(), "-m", *sweep["overrides"], *sweep["hydra"]]) if "hydra" in sweep else ""

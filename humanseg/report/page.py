@@ -22,6 +22,7 @@ from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, s
 from humanseg.report.charts import chart_data
 from humanseg.report.tables import duration, number, rate, spread
 from humanseg.runs.atomic import no_link
+from humanseg.runs.conf import PROGRAM
 from humanseg.terminal import visible
 
 HERE = Path(__file__).parent
@@ -99,7 +100,7 @@ def _table(board: Board, into: Path) -> Markup:
         _texts("tags", [tags(job) for job in jobs]),
         *metrics,
         _texts("commit", [_code(job, into) for job in jobs]),
-        _texts("command", [_copied(shlex.join(["python", "run.py", *job["overrides"]])) for job in jobs]),
+        _texts("command", [_copied(shlex.join([*PROGRAM.split(), *job["overrides"]])) for job in jobs]),
     ]
     return _sortable(columns, "job")
 
