@@ -59,6 +59,18 @@ def test_what_is_written_is_read_back_by_both(value):
     assert repr(parse(text).value) == repr(value)
 
 
+@pytest.mark.parametrize(
+    "text", ["~loss.classes", "~augment", "+a.b=1", "++a=[x,{b:1}]", r"name=a\ b", "a=", "a/b@a.c=x"]
+)
+def test_what_is_recorded_of_honest_overrides_is_read(text):
+    override = OverridesParser.create().parse_override(text)
+    read = parse(text)
+    assert read.sign + read.key == override.get_key_element() and plain(override.value()) == (
+        read.value or override.value()
+    )
+    assert parse(write(read)) == read
+
+
 def test_a_deep_nest_is_refused_before_it_takes_the_stack():
     with pytest.raises(ValueError, match="nested more than"):
         parse("a=" + "[" * 5000)
