@@ -187,7 +187,7 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
     with distributed.main_first():  # the main process checks the files; the other processes find that done
         sources = build(source, "data", **{key: value for key, value in context.items() if key in asked})
     pipeline = build(augment, "augment") if augment else None
-    splits = split(sources, SplitConfig(**divided), seed)
+    splits = split(sources, SplitConfig(**divided))
     return Data(splits, LoaderConfig(**loader), seed, pipeline, distributed.share())
 
 

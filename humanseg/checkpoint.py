@@ -239,10 +239,10 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
     refuse_other_than_plain(payload.get("config_dirs"), f"{path}: config_dirs")
     for name in ("config", "choices", "architecture", "epoch", "step", "versions", "machine", "samples", "history"):
         refuse_other_than_plain(payload.get(name), f"{path}: {name}", HISTORY if name == "history" else ITEMS)
-    groups, history = is_config(payload["config"]), payload.get("history", [])
-    epochs = isinstance(history, list) and all(isinstance(log, dict) for log in history)
+    groups, samples, history = is_config(payload["config"]), payload.get("samples", {}), payload.get("history", [])
+    epochs = isinstance(history, list) and all(isinstance(log, dict) for log in [samples, *history])
     if not (groups and epochs and type(payload["epoch"]) is int and isinstance(payload["architecture"], str)):
-        raise ValueError(f"{path} is no checkpoint of humanseg: its config, history or epoch is none of a run")
+        raise ValueError(f"{path} is no checkpoint of humanseg: its config, history, samples or epoch is none of a run")
 
 
 def _refuse_bomb(archive: zipfile.ZipFile, path: Path) -> None:

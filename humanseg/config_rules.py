@@ -132,6 +132,8 @@ KEYS = {
     "model.encoder_weights": Key(ANYTHING, "free", path=True),  # a run that goes on has its own weights
     "data": Key(GROUP),
     "data.image_size": Key(SIZE),
+    "data.split_seed": Key(whole(0, 2**63 - 1)),
+    "data.duplicates": Key(one_of("together", "ignore")),
     "data.samples": Key(whole(1, 10**6), optional=True),
     "data.batch_size": Key(whole(1, 2**16)),
     "data.val_batch_size": Key(whole(1, 2**16), "machine"),

@@ -33,7 +33,7 @@ class Source(list):
 
 
 def data(batch_size: int = 2, samples: list | None = None, val_split: int = 4, val_batch_size: int = 3) -> Data:
-    splits = split({"train": Source(samples or squares())}, SplitConfig(val_split), seed=0)
+    splits = split({"train": Source(samples or squares())}, SplitConfig(val_split))
     return Data(splits, LoaderConfig(32, batch_size, val_batch_size))
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from humanseg import terminal
 from humanseg.data import listing
 from humanseg.data.cache import Table
+from humanseg.data.duplicates import digest
 from humanseg.data.listing import Found
 from humanseg.data.names import Names
 from humanseg.data.pictures import read_mask, read_pair, to_classes, whole_size
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 SHOWN = 20  # problems listed in one error
 RESIZED = "resized"  # a mask of another size than its photograph
 FINE = (None, RESIZED)
-CHECKED = np.dtype([("key", "<u8"), ("resized", "?")])  # a pair that was fine
+CHECKED = np.dtype([("key", "<u8"), ("content", "<u8"), ("resized", "?")])  # a pair that was fine
+CHECKED_NAME = "checked_v2.index"  # another version of CHECKED begins another file
 KEYED_AT_ONCE = 50_000  # pairs that a process looks up in one go, which takes a third of a second
 CHUNK = 4096  # pairs that are checked before the results are recorded
 
@@ -35,12 +37,14 @@ class FilePairs:
         images, masks: their paths.
         mask: ``nonzero``, ``half`` or a list of ids, see `to_classes`.
 
-    Indexing gives uint8 HxWx3 RGB and uint8 HxW class ids.
+    Indexing gives uint8 HxWx3 RGB and uint8 HxW class ids. `content` has a number for each photograph, which equal ones
+    share; the check fills it in.
     """
 
     def __init__(self, images: list[str], masks: list[str], mask: str | list[int]):
         self.names, self.masks, self.mask = Names(images), Names(masks), mask
         self.keys, self.absent = _all_keys(images, masks, mask)
+        self.content = np.zeros(len(images), np.uint64)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -163,7 +167,7 @@ def _open(
         )
     problems = [problem for one in found.values() if one for problem in one.problems]
     sources = {name: FilePairs(one.images, one.masks, mask) if one else None for name, one in found.items()}
-    checked = Table(Path(cache_dir) / "checked.index", CHECKED) if cache_dir else None
+    checked = Table(Path(cache_dir) / CHECKED_NAME, CHECKED) if cache_dir else None
     resized = 0
     for source in filter(None, sources.values()):
         wrong, odd = _check_all(source, checked)
@@ -179,6 +183,7 @@ def _check_all(source: FilePairs, checked: Table | None) -> tuple[list[str], int
     problems = [f"{path} {why}" for path, why in source.absent.items()]
     known = checked.find(source.keys) if checked else np.zeros(len(source), CHECKED)
     unknown, resized = np.flatnonzero(known["key"] == 0), int(known["resized"].sum())
+    source.content[:] = known["content"]
     with ThreadPoolExecutor() as pool, tqdm(total=len(unknown), desc="check", leave=False, disable=None) as bar:
         for start in range(0, len(unknown), CHUNK):
             chunk = unknown[start : start + CHUNK]
@@ -186,18 +191,20 @@ def _check_all(source: FilePairs, checked: Table | None) -> tuple[list[str], int
             here = [pair for pair in pairs_ if not source.absent.keys() & set(pair)]
             results = dict(zip(here, pool.map(lambda pair: _check(pair, source.mask), here), strict=True))
             problems += [result for result in results.values() if result not in FINE]
-            fine = [results.get(pair, "") in FINE for pair in pairs_]
-            marks = [results.get(pair) == RESIZED for pair in pairs_]
-            resized += sum(marks)
-            if checked and any(fine):
-                _note(checked, source.keys[chunk][fine], np.array(marks)[fine])
+            fine = chunk[[results.get(pair, "") in FINE for pair in pairs_]]
+            marks = np.array([results[pair] == RESIZED for pair in pairs_ if results.get(pair, "") in FINE], bool)
+            names = [source.names[index] for index in fine.tolist()]
+            source.content[fine] = np.fromiter(pool.map(digest, names), np.uint64, len(fine))
+            resized += int(marks.sum())
+            if checked and len(fine):
+                _note(checked, source, fine, marks)
             bar.update(len(chunk))
     return problems, resized
 
 
-def _note(checked: Table, keys: np.ndarray, resized: np.ndarray) -> None:
-    records = np.zeros(len(keys), CHECKED)
-    records["key"], records["resized"] = keys, resized
+def _note(checked: Table, source: FilePairs, fine: np.ndarray, resized: np.ndarray) -> None:
+    records = np.zeros(len(fine), CHECKED)
+    records["key"], records["content"], records["resized"] = source.keys[fine], source.content[fine], resized
     with checked.alone():
         checked.add(records)
 

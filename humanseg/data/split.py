@@ -1,17 +1,23 @@
-"""Which samples train, validate and test. The same seed gives the same samples."""
+"""Which samples train, validate and test. The same seed gives the same samples, and equal photographs share a side."""
 
 import hashlib
+import logging
 from array import array
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
+
+from humanseg.data.duplicates import hold_back, repeated
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Split:
     """A source of samples and which of them belong to this split."""
 
-    source: object  # len(), [i] -> (image, mask), names[i]
+    source: object  # len(), [i] -> (image, mask), names[i]; content[i], which equal photographs share, where it has one
     indices: array  # 64-bit integers: a worker that reads a Python list copies it, as reference counts change
 
     def __len__(self) -> int:
@@ -40,21 +46,26 @@ class SplitConfig:
         val_split: an int counts samples, a float in [0, 1) is a share, ``train`` validates on the training samples.
         test_split: an int or a float as above; held out first.
         limit: None, or a count or a share in (0, 1]: train on a subset. A larger subset contains the smaller ones.
+        split_seed: decides which samples are held out, and the subset.
+        duplicates: ``together``: photographs of equal content stay on one side. ``ignore``: they fall as they may.
     """
 
     val_split: int | float | str = 0
     test_split: int | float = 0
     limit: int | float | None = None
+    split_seed: int = 0
+    duplicates: str = "together"
 
 
-def split(sources: dict, config: SplitConfig, seed: int) -> dict[str, Split]:
+def split(sources: dict, config: SplitConfig) -> dict[str, Split]:
     """Divide sources into ``train``, ``val`` and ``test``.
 
     Args:
         sources: ``train``, and ``val`` and ``test`` where they have data of their own. A value may be None.
 
     Raises:
-        ValueError: a rule is not one of these, or no sample is left to train on.
+        ValueError: a rule is not one of these, no sample is left to train on or to hold back, or sources of their own share
+            photographs.
     """
     whole = {
         name: Split(source, array("q", range(len(source)))) for name, source in sources.items() if source is not None
@@ -63,24 +74,67 @@ def split(sources: dict, config: SplitConfig, seed: int) -> dict[str, Split]:
         return whole
     val_split, test_split, limit = config.val_split, config.test_split, config.limit
     source, count = sources["train"], len(sources["train"])
-    order = np.random.default_rng([seed, 0x5917]).permutation(count)
+    order = np.random.default_rng([config.split_seed, 0x5917]).permutation(count)
     tested = 0 if "test" in whole else _count("data.test_split", test_split, count)
     validated = 0 if "val" in whole or val_split == "train" else _count("data.val_split", val_split, count)
-    rest = order[tested + validated :]
+    test, val, rest = hold_back(order, _content(source, config, tested + validated), (tested, validated))
     if not len(rest):
         raise ValueError(
             f"nothing is left to train on: {count} samples, of which data.test_split={test_split} takes {tested} "
             f"and data.val_split={val_split} takes {validated}"
         )
+    if (validated and not len(val)) or (tested and not len(test)):
+        raise ValueError(
+            f"data.val_split={val_split}, data.test_split={test_split}: copies of a photograph stay on one side, and there "
+            f"are more of each of the {count}: give a larger number, or list each photograph once"
+        )
     kept = len(rest) if limit is None else min(max(_count("data.limit", limit, len(rest)), 1), len(rest))
     trained = rest[:kept]
-    shares = {
-        "train": trained,
-        "val": trained if val_split == "train" else order[tested:][:validated],
-        "test": order[:tested],
-    }
+    shares = {"train": trained, "val": trained if val_split == "train" else val, "test": test}
     splits = {name: Split(source, array("q", share.tobytes())) for name, share in shares.items()}
-    return splits | {name: own for name, own in whole.items() if name != "train"}
+    splits |= {name: own for name, own in whole.items() if name != "train"}
+    _refuse_leaks({name: part for name, part in splits.items() if name != "val" or val_split != "train"}, config)
+    return splits
+
+
+def _content(source: object, config: SplitConfig, held: int) -> np.ndarray | None:
+    """A number for each sample, by which equal ones stay together, and a line that says so; None where all differ."""
+    content = getattr(source, "content", None)
+    if content is None or config.duplicates == "ignore" or not held or not len(copies := repeated(content)):
+        return None
+    first, second = (source.names[index] for index in copies[:2])
+    log.info("split      %d photographs are there more than once, as %s and %s: equal ones stay on one side",
+             len(copies), first, second)  # fmt: skip
+    return content
+
+
+def _refuse_leaks(splits: dict[str, Split], config: SplitConfig) -> None:
+    """Hold sides against each other.
+
+    Raises:
+        ValueError: photographs of equal content stand on two sides, and `config` does not let them.
+    """
+    told = []
+    for (name, part), (later, other) in combinations(splits.items(), 2):
+        if part.source is other.source and config.duplicates == "together":
+            continue  # they were drawn so
+        if any(getattr(one.source, "content", None) is None for one in (part, other)):
+            continue
+        here, there = (np.asarray(one.source.content)[one.indices] for one in (part, other))
+        again = np.flatnonzero(np.isin(there, here))
+        if len(again):
+            first = int(np.flatnonzero(here == there[again[0]])[0])
+            pair = " and ".join(dict.fromkeys((part.name(first), other.name(int(again[0])))))
+            told.append(f"{len(again)} of the {len(there)} {later} photographs are {name} photographs too, as {pair}")
+    if not told:
+        return
+    if config.duplicates == "ignore":
+        log.warning("split      %s (data.duplicates=ignore)", "; ".join(told))
+        return
+    raise ValueError(
+        f"{'; '.join(told)}: take them out of one side (data.val_root, data.val_pairs and their like), or let them count "
+        "by data.duplicates=ignore"
+    )
 
 
 def _count(key: str, rule: int | float | str, total: int) -> int:

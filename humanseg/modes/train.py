@@ -5,9 +5,8 @@ import math
 import random
 
 import torch
-from torch import nn
 
-from humanseg import build, checkpoint, evaluation, loop, metrics
+from humanseg import build, checkpoint, evaluation, finetune, loop, metrics
 from humanseg.checkpoint import Checkpoints, SafePoint
 from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data.loading import Data
@@ -15,7 +14,7 @@ from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
-from humanseg.runs import conf, find, provenance, recorded
+from humanseg.runs import conf, provenance, recorded
 from humanseg.runs.job import Job
 from humanseg.runs.plain import refuse_other_than_plain
 
@@ -28,13 +27,16 @@ WORST = 10  # photographs of trainer.test in the table of the worst
 def run(config: dict, job: Job) -> float:
     """Train, or go on where the run's folder holds a checkpoint; returns the best monitored value."""
     saved = distributed.made_by_main(lambda: checkpoint.load_newest(job.folder / "checkpoints"))
-    cfg = _config(config, job, saved)
+    before = finetune.origin(config["ckpt"], config["out"]) if config["ckpt"] and not saved else None
+    cfg = _config(config, job, saved, before)
     _seed(cfg)
     setup = _setup(cfg)
-    state = _state(cfg, job, setup, saved)
+    state = _state(cfg, job, setup, saved, before)
     facts = _facts(cfg, job, setup)
     if saved:
         _go_on(state, saved, facts, setup)
+    if before:
+        finetune.tell_split(cfg["data"], facts["samples"], before)
     checkpoints = Checkpoints(job.folder / "checkpoints", cfg["trainer"]["save_minutes"], facts)
     journal = Journal(job, facts, setup, checkpoints, build.callbacks(cfg["callbacks"]))
     journal.open(state, resumed=bool(saved))
@@ -54,8 +56,11 @@ def run(config: dict, job: Job) -> float:
     return best.get(setup.settings.monitor, math.nan)
 
 
-def _config(composed: dict, job: Job, saved: dict | None) -> dict:
+def _config(composed: dict, job: Job, saved: dict | None, before: finetune.Origin | None) -> dict:
     """The config that Hydra composed; to go on from a checkpoint, its config with the overrides.
+
+    Args:
+        saved: the run's own checkpoint. before: the one that it starts from.
 
     Raises:
         ValueError: wrong values; or the config would make another run of it, or names strange code.
@@ -69,6 +74,8 @@ def _config(composed: dict, job: Job, saved: dict | None) -> dict:
         saved["config"]["trainer"] = composed["trainer"] | saved["config"]["trainer"]  # an older version had fewer keys
         cfg = recorded.with_overrides(saved["config"], saved["choices"], composed, overrides)
         refuse_other_run(saved["config"], cfg)
+    if before:
+        cfg = composed | {"data": finetune.keep_split(composed["data"], before, job.overrides)}
     refuse_wrong_values(cfg)
     return cfg
 
@@ -116,31 +123,15 @@ def _known_values(cfg: dict) -> set[str]:
     return train | {f"val/{name}" for name in ("loss", *terms, *names)}
 
 
-def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None) -> loop.State:
+def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None, before: finetune.Origin | None) -> loop.State:
     """A network and all that trains it; a fresh one has the encoder's weights, or those of `ckpt`."""
     if saved:
         network = build.model_of(saved, cfg["model"], job.folder / "checkpoints" / "last.pt")
     else:
         network = build.model(cfg["model"])
-    if cfg["ckpt"] and not saved:
-        start_from(network, cfg["ckpt"], cfg["out"])
+    if before:
+        finetune.load_weights(network, before)
     return build.state(network, setup.compute, cfg, setup.settings.epochs * setup.settings.steps)
-
-
-def start_from(network: nn.Module, ckpt: str, out: str) -> None:
-    """Fine-tuning: begin with a checkpoint's weights; a head with other classes begins anew and is named.
-
-    Raises:
-        ValueError: anything but the head differs.
-    """
-    path = find.checkpoint(ckpt, out)
-    payload = checkpoint.load(path)
-    weights, own = payload["ema"] or payload["model"], network.state_dict()
-    head = [key for key in weights if key.startswith("segmentation_head.") and key in own]
-    renewed = [key for key in head if weights[key].shape != own[key].shape]
-    payload["model"] = weights | {key: own[key] for key in renewed}
-    checkpoint.load_weights(network, payload | {"ema": None}, path)
-    log.info("starts from the weights of %s%s", path, f"; anew: {', '.join(renewed)}" if renewed else "")
 
 
 def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:

@@ -46,11 +46,18 @@ def _places_of_this_machine(data: dict, composed: dict) -> dict[str, Any]:
 
 
 def in_todays_names(config: dict) -> dict:
-    """A recorded config of an older version, with what has another name by now."""
-    augment = config.get("augment")
+    """A recorded config of an older version, with what has another name by now, and with the split that its seed gave."""
+    augment, data = config.get("augment"), config["data"]
     if isinstance(augment, dict) and augment.get("_target_") == "humanseg.data.augment.compose":
-        return config | {"augment": {"_target_": "albumentations.Compose", "transforms": augment.get("transforms")}}
+        config = config | {"augment": {"_target_": "albumentations.Compose", "transforms": augment.get("transforms")}}
+    if "split_seed" not in data:
+        config = config | {"data": data | drawn_by_seed(config)}
     return config
+
+
+def drawn_by_seed(config: dict) -> dict[str, Any]:
+    """The keys of `data` by which the samples are divided as they were before `data.split_seed`."""
+    return {"split_seed": config.get("seed", 0), "duplicates": "ignore"}
 
 
 def with_overrides(

@@ -38,7 +38,9 @@ def note_all(file: Path, cache_dir: Path) -> None:
     """The first scan's result."""
     found = files._read_pairs("data.pairs", file)
     source = files.FilePairs(found.images, found.masks, "nonzero")
-    files._note(Table(cache_dir / "checked.index", files.CHECKED), source.keys, np.zeros(len(source), bool))
+    source.content[:] = np.random.default_rng(0).permutation(len(source))  # a million photographs of their own
+    every = np.arange(len(source))
+    files._note(Table(cache_dir / files.CHECKED_NAME, files.CHECKED), source, every, np.zeros(len(source), bool))
 
 
 def start(file: Path, cache_dir: Path):
@@ -46,7 +48,7 @@ def start(file: Path, cache_dir: Path):
     began = time.perf_counter()
     sources = files.pairs(str(file), cache_dir=str(cache_dir))
     config = LoaderConfig(image_size=32, batch_size=1000, num_workers=1)
-    data = Data(split(sources, SplitConfig(val_split=0.1), seed=0), config)
+    data = Data(split(sources, SplitConfig(val_split=0.1)), config)
     marks = [part.fingerprint() for part in data.splits.values()]
     print(
         f"start: {time.perf_counter() - began:.1f} s, samples {marks}, main process {private_mb():.0f} MB", flush=True
@@ -61,10 +63,11 @@ def private_mb(process: str = "self") -> float:
 
 
 def index_mb(data) -> float:
-    """Names, keys and which sample is where."""
+    """Names, keys, contents and which sample is where."""
     source = data.splits["train"].source
     names = [len(names.buffer) + names.ends.nbytes for names in (source.names, source.masks)]
-    return (sum(names) + source.keys.nbytes + sum(8 * len(part) for part in data.splits.values())) / 1e6
+    numbers = source.keys.nbytes + source.content.nbytes
+    return (sum(names) + numbers + sum(8 * len(part) for part in data.splits.values())) / 1e6
 
 
 def watch(data) -> None:

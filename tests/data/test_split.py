@@ -17,7 +17,7 @@ class Source:
 
 
 def indices(val=0, test=0, limit=None, seed=0) -> dict[str, list[int]]:
-    found = split({"train": Source(100), "val": None}, SplitConfig(val, test, limit), seed)
+    found = split({"train": Source(100), "val": None}, SplitConfig(val, test, limit, seed))
     return {name: part.indices for name, part in found.items()}
 
 
@@ -50,7 +50,7 @@ def test_limits_are_nested_and_leave_validation_alone():
 
 
 def test_sources_of_their_own_are_not_split():
-    own = split({"train": Source(10), "val": Source(4), "test": Source(3)}, SplitConfig(0.2, 0.1), 0)
+    own = split({"train": Source(10), "val": Source(4), "test": Source(3)}, SplitConfig(0.2, 0.1))
     assert [len(own[name]) for name in ("train", "val", "test")] == [10, 4, 3]
     assert own["val"].name(2) == "2.jpg" and own["val"][2] == 2
 
