@@ -48,6 +48,8 @@ def keep_split(data: dict[str, Any], before: Origin, overrides: list[str]) -> di
     kept = {key: before.data[key] for key in HELD_BACK if key in before.data and f"data.{key}" not in typed}
     if "train" in (data["val_split"], kept.get("val_split")):
         kept.pop("val_split", None)
+    if len(kept) < len(HELD_BACK):  # what is drawn anew does not part copies, as earlier versions did
+        kept.pop("duplicates", None)
     return data | kept
 
 

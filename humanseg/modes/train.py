@@ -35,7 +35,7 @@ def run(config: dict, job: Job) -> float:
     facts = _facts(cfg, job, setup)
     if saved:
         _go_on(state, saved, facts, setup)
-    if before:
+    if before and setup.data.splits["val"]:
         finetune.tell_split(cfg["data"], facts["samples"], before)
     checkpoints = Checkpoints(job.folder / "checkpoints", cfg["trainer"]["save_minutes"], facts)
     journal = Journal(job, facts, setup, checkpoints, build.callbacks(cfg["callbacks"]))

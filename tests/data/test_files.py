@@ -200,3 +200,13 @@ def test_long_lists_are_looked_at_by_processes_to_the_same_end(people, monkeypat
     parted = files.FilePairs(images, masks, "nonzero")
     assert parted.keys.tolist() == whole.keys.tolist() and len(set(whole.keys.tolist())) == 13
     assert parted.absent == whole.absent == {str(people / "gone.png"): "does not exist"}
+
+
+def test_equal_photographs_are_known_by_their_content_and_it_is_remembered(people, tmp_path, monkeypatch):
+    shutil.copy(people / "images" / "002.png", people / "images" / "copy.png")
+    shutil.copy(people / "masks" / "001.png", people / "masks" / "copy.png")
+    first = folder(str(people), cache_dir=str(tmp_path / "cache"))["train"]
+    assert first.content[2] == first.content[-1] and len({*first.content.tolist()}) == 12
+    monkeypatch.setattr(files, "digest", lambda path: pytest.fail("it is read again"))
+    again = folder(str(people), cache_dir=str(tmp_path / "cache"))["train"]
+    assert again.content.tolist() == first.content.tolist()

@@ -1,11 +1,13 @@
 """A config that an earlier version recorded is used as it was meant."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import composed
+from conftest import composed, write_people
 
 from humanseg import build
 from humanseg.config_rules import refuse_other_run
@@ -28,6 +30,18 @@ def test_its_names_are_known_and_the_run_is_the_same_one(before):
     after = recorded.with_overrides(config, before["choices"], composed(*OVERRIDES), OVERRIDES)
     refuse_other_run(config, after)
     assert after["augment"] == composed("augment=classic")["augment"] and after["loss"] == config["loss"]
+
+
+def test_its_split_is_the_one_that_its_seed_gave(before, tmp_path):
+    config = recorded.in_todays_names(before["config"] | {"seed": 3})
+    people = write_people(tmp_path / "people", 20)
+    for copy in range(1, 6):
+        shutil.copy(people / "images" / "000.png", people / "images" / f"{copy:03d}.png")
+    own = config["data"] | {"root": str(people), "cache": False, "image_size": 32, "batch_size": 2, "val_split": 8}
+    order = np.random.default_rng([3, 0x5917]).permutation(20).tolist()  # as it was drawn before data.split_seed
+    for seed in (3, 4):  # one that is typed does not change it
+        splits = build.data(own, None, 1, seed).splits
+        assert splits["val"].indices.tolist() == order[:8] and splits["train"].indices.tolist() == order[8:]
 
 
 def test_it_builds(before):
