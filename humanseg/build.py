@@ -24,7 +24,10 @@ from humanseg.data.split import SplitConfig, split
 from humanseg.ema import average
 from humanseg.processes import distributed, hardware
 from humanseg.processes.torch_private import NORMS
+from humanseg.runs import recorded
 from humanseg.schedules import Schedule
+
+SMP = "segmentation_models_pytorch."
 
 
 def build(node: dict, what: str, **arguments) -> Any:
@@ -40,20 +43,20 @@ def build(node: dict, what: str, **arguments) -> Any:
 
 
 def model(config: dict) -> nn.Module:
-    """The network of a `model` config, with its encoder's weights.
+    """The network of a `model` config, with its encoder's weights where the config has them.
 
     Raises:
         ValueError: there is no such encoder, or its weights don't fit or can't be downloaded.
     """
-    weights = config.get("encoder_weights")
+    weights, what = config.get("encoder_weights"), f"model ({_network_name(config)})"
     if weights is None or not _is_path(weights):
         try:
-            return build(config, f"model ({config['encoder_name']})")
+            return build(config, what)
         except ValueError as error:
             if isinstance(error.__cause__.__cause__, OSError):
                 raise _no_download(config, error.__cause__.__cause__) from error
             raise
-    network = build(config | {"encoder_weights": None}, f"model ({config['encoder_name']})")
+    network = build(config | {"encoder_weights": None}, what)
     load_encoder(network.encoder, Path(weights))
     return network
 
@@ -67,8 +70,9 @@ def model_of(payload: dict, config: dict, path: Path) -> nn.Module:
     Raises:
         ValueError: no such encoder, or the weights don't fit.
     """
-    config = config | {"encoder_weights": None}
-    _refuse_foreign_encoder(config.get("encoder_name"))
+    config = recorded.without_encoder_weights(config)
+    if config["_target_"].startswith(SMP):  # a class of your own knows its own encoders
+        _refuse_foreign_encoder(config.get("encoder_name"))
     with contextlib.suppress(RuntimeError, NotImplementedError), torch.device("meta"):  # segformer reads a value there
         checkpoint.refuse_mismatch(model(config), payload, path)
     network = model(config)
@@ -257,6 +261,10 @@ def _refused(what: str, error: Exception) -> ValueError:
     return ValueError(f"{what}: " + text.split("\n")[0])
 
 
+def _network_name(config: dict) -> str:
+    return config.get("encoder_name") or config["_target_"].rpartition(".")[2]
+
+
 def _parts(network: nn.Module) -> list[str]:
     return [name for name, _ in network.named_children()]
 
@@ -267,6 +275,6 @@ def _is_path(weights: str) -> bool:
 
 def _no_download(config: dict, error: Exception) -> ValueError:
     return ValueError(
-        f"the weights `{config['encoder_weights']}` of {config['encoder_name']} can't be downloaded, as without a connection "
+        f"the weights `{config['encoder_weights']}` of {_network_name(config)} can't be downloaded, as without a connection "
         f"({type(error).__name__}): give model.encoder_weights=null or the path of a local state dict"
     )

@@ -114,14 +114,14 @@ def broken_off(folder: Path) -> Path:
     return folder
 
 
-def call_run_py(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    """``python run.py`` in this process."""
+def call_run_py(monkeypatch: pytest.MonkeyPatch, *arguments: str, root: Path = ROOT) -> None:
+    """``python run.py`` of the suite, or of a copy of it, in this process."""
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # an earlier call's
     monkeypatch.setenv(conf.VARIABLE, "[]")  # what this call leaves there ends with the test
     GlobalHydra.instance().clear()
     try:
-        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+        runpy.run_path(str(root / "run.py"), run_name="__main__")
     finally:
         _close_run_log()
 

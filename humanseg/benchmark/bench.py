@@ -63,7 +63,8 @@ class Bench:
 
     def name(self) -> str:
         """The network and its encoder."""
-        return f"{type(self.network).__name__} ({self.cfg['model']['encoder_name']})"
+        encoder = self.cfg["model"].get("encoder_name")  # a network of one's own has its own
+        return type(self.network).__name__ + (f" ({encoder})" if encoder else "")
 
     def measured(self) -> dict:
         """The conditions of the figures, which mean nothing without them."""

@@ -25,8 +25,13 @@ def checkpoint_config(payload: dict, composed: dict, typed: list[str], parts: tu
         merged = with_overrides(payload["config"], payload["choices"], composed, typed, parts)
     except trust.Strange as error:
         raise ValueError(f"{error}{conf.missing(payload.get('config_dirs'))}") from error
-    merged["model"]["encoder_weights"] = None
+    merged["model"] = without_encoder_weights(merged["model"])
     return merged
+
+
+def without_encoder_weights(model: dict) -> dict:
+    """A `model` config whose network loads none; a class of one's own need not know the key."""
+    return model | ({"encoder_weights": None} if "encoder_weights" in model else {})
 
 
 def of_this_machine(composed: dict, group: str) -> dict[str, Any]:
