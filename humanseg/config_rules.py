@@ -120,6 +120,7 @@ KEYS = {
     "hydra*": Key(ANYTHING, "machine"),
     **dict.fromkeys(("hydra.run.dir", "hydra.sweep.dir"), Key(ANYTHING, "machine", optional=True, path=True)),
     "sweep*": Key(ANYTHING, "machine"),
+    "sweep.changed": Key(one_of("refuse", "keep"), "machine"),
     "sweep.max_failures": Key(or_null(whole(1)), "machine"),
     "sweep.gpus": Key(or_null(or_auto(GPUS)), "machine"),
     "model": Key(GROUP),

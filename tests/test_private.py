@@ -28,6 +28,11 @@ from humanseg.runs.conf import CONF
         ("humanseg/processes/elastic.py", "torch.distributed.elastic.multiprocessing.errors", "ProcessFailure"),
         ("humanseg/cli/hydra_private.py", "hydra._internal.core_plugins.basic_sweeper:BasicSweeper", "split_arguments"),
         ("humanseg/cli/hydra_private.py", "hydra.core.global_hydra:GlobalHydra", "config_loader"),
+        (
+            "humanseg/cli/hydra_private.py",
+            "hydra._internal.config_loader_impl:ConfigLoaderImpl",
+            "_apply_overrides_to_config",
+        ),
         ("humanseg/cli/hydra_private.py", "hydra.core.utils", "configure_log"),
         ("humanseg/cli/launchers.py", "submitit.core.job_environment:SignalHandler", launchers.REQUEUE),
     ],

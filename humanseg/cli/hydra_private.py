@@ -3,13 +3,15 @@
 tests/test_private.py says in one sentence which of them another version has not.
 """
 
+import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -17,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, setup_globals
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 UNKNOWN_KEY = r"Could not override '([^']+)'"
 KNOWN_KEY = r"Could not append to config. An item is already at '([^']+)'"
@@ -91,6 +93,36 @@ def value_in(config: DictConfig, choices: DictConfig, key: str) -> Any:
     """The value of a key in a composed config, or the choice of a group."""
     value = choices[key] if key in choices else OmegaConf.select(config, key)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def composed_jobs(config: DictConfig, jobs: list[list[str]]) -> Iterator[tuple[DictConfig, DictConfig]]:
+    """The config of each job of a sweep, without Hydra's own part, and its choices.
+
+    Jobs that choose the same are composed once, and each puts its values on a copy: 7 ms instead of 108 ms a job.
+
+    Args:
+        config: the sweep's. jobs: their overrides.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    parser = OverridesParser.create(config_loader=loader)
+
+    @cache
+    def composed(*chosen: str) -> tuple[DictConfig, DictConfig]:
+        whole = loader.load_sweep_config(config, [*chosen])
+        choices = whole.hydra.runtime.choices
+        with open_dict(whole):
+            del whole["hydra"]
+        return whole, choices
+
+    for job in jobs:
+        chosen, values = [], []
+        for override in parser.parse_overrides(job):
+            of_group = loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+            (chosen if of_group else values).append(override)
+        base, choices = composed(*(override.input_line for override in chosen))
+        copied = copy.deepcopy(base)
+        ConfigLoaderImpl._apply_overrides_to_config(values, copied)
+        yield copied, choices
 
 
 def logging_settings() -> tuple[dict, bool | str]:

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from humanseg import terminal
-from humanseg.cli import launch, launchers
+from humanseg.cli import launch, launchers, planned
 from humanseg.processes import signals
 from humanseg.runs.conf import PROGRAM
 from humanseg.runs.locks import lock
@@ -48,6 +48,7 @@ def run(config: DictConfig) -> float | None:
     if launchers.stopped() or gives_up(folder.parent, config.sweep.max_failures):
         return math.nan
     try:
+        config = planned.as_planned(config, folder.parent, hydra.job.num, list(hydra.overrides.task))
         with lock(folder), launchers.share(config, hydra, folder.parent, sweep):
             result = _run(config, folder, folder.parent)
     except signals.Interrupted as stop:

@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from humanseg import report, terminal
-from humanseg.cli import hydra_private, launchers, resume, typed
+from humanseg.cli import hydra_private, launchers, planned, resume, typed
 from humanseg.cli.job import say_how_to_go_on
 from humanseg.cli.recorded_overrides import literal_keys, resolved
 from humanseg.processes import signals
@@ -44,7 +44,8 @@ class Runs(Callback):
             folder, jobs = Path(config.hydra.sweep.dir), hydra_private.planned_jobs(config)
             if jobs:
                 jobs = [resolved(job, hydra_private.value_in_job(config, job)) for job in jobs]
-            constant = _plan(folder, jobs, given)
+            plans = planned.plan(config, jobs)
+            constant = _plan(folder, jobs, given, plans, keep=config.sweep.changed == "keep")
         _for_all_jobs(config, f"hydra.job.config.override_dirname.exclude_keys={literal(constant)}")
         launchers.pass_signals_on(config.hydra, jobs)
 
@@ -79,19 +80,22 @@ def _refusals(folder: str | Path) -> Iterator[None]:
         sys.exit(f"error: {terminal.message(error)}")
 
 
-def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]]) -> list[str]:
+def _plan(
+    folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]], plans: list[planned.Plan], keep: bool
+) -> list[str]:
     """Write what a sweep is made of; one that goes on is first compared with what it was.
 
     Returns:
         the keys that all jobs share, which the names of their folders leave out.
 
     Raises:
-        ValueError: a job's folder in it is another job's.
+        ValueError: a job's folder in it is another job's, or conf/ gives jobs that are left another config.
     """
     ended, before = 0, {}
     if locks.holds(folder):
         before = read_sweep(folder)
         resume.refuse_other_jobs(folder, jobs)
+        planned.refuse_changed(folder, plans, keep)
         for job in read_jobs(folder):
             ended += job.get("status") == "completed"
             if job.get("status") == "failed":
@@ -99,6 +103,7 @@ def _plan(folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]
         terminal.say(f"goes on    {ended} of {len(jobs)} jobs are completed")
     else:
         _sweep_lock.enter_context(locks.lock(folder))
+        planned.write(folder, plans)
     if before:
         known = {key_of(override) for job in before["jobs"] for override in job}
         added = {*map(key_of, typed.overrides())} - known

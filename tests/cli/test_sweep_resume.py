@@ -10,6 +10,7 @@ from pathlib import Path
 
 import conftest
 import pytest
+import yaml
 from conftest import TINY, jobs, the_sweep
 from killing import finish, kill_at
 
@@ -159,6 +160,50 @@ def test_what_does_not_fit_is_told_and_nothing_is_touched(run, sweep):
     assert "5_seed-1 is no job of this sweep" in refused()
     (folder / "5_seed-1").rename(folder / "2_seed-1")
     assert "2_seed-1 is no job of this sweep, or was renamed" in refused()
+
+
+def as_if_changed(folder: Path, key: str, value: object) -> None:
+    """Make a sweep's plan look as if a YAML had another value since."""
+    told = json.loads((folder / "planned.json").read_text())
+    group, _, name = key.partition(".")
+    for job in told["jobs"]:
+        job["config"][group][name] = value
+    (folder / "planned.json").write_text(json.dumps(told))
+
+
+def config(folder: Path, job: int) -> dict:
+    (file,) = folder.glob(f"{job}_*/config.yaml")
+    return yaml.safe_load(file.read_text())
+
+
+def test_the_plan_of_a_sweep_is_what_its_jobs_train(over_seeds):
+    plans = json.loads((over_seeds / "planned.json").read_text())["jobs"]
+    assert [plan["config"] for plan in plans] == [config(over_seeds, number) for number in range(3)]
+
+
+def test_a_config_that_has_changed_since_is_refused_by_name_or_kept(run, sweep):
+    as_if_changed(sweep, "data.num_workers", 1)  # this machine's own
+    as_if_changed(sweep, "optimizer.momentum", 0.5)
+    told = run(f"resume={sweep}", code=1).stderr
+    assert "since this sweep began: optimizer.momentum (0.5 -> 0.9). " in told and "sweep.changed=keep" in told
+    assert len(summaries(sweep)) == 2
+    done = run(f"resume={sweep}", "sweep.changed=keep")
+    assert "keeps      what was planned at the start: optimizer.momentum (0.5 -> 0.9)" in done.stdout
+    assert config(sweep, 2)["optimizer"]["momentum"] == 0.5 and config(sweep, 2)["data"]["num_workers"] == 0
+    assert config(sweep, 2)["seed"] == 2 and status(sweep) == "completed"
+
+
+def test_jobs_that_have_begun_go_on_as_they_were_whatever_has_changed(run, sweep):
+    run(f"resume={sweep}")
+    as_if_changed(broken_off(sweep, running=(2,)), "optimizer.momentum", 0.5)
+    run(f"resume={sweep}")
+    assert status(sweep) == "completed"
+
+
+def test_a_sweep_of_an_earlier_version_divides_by_its_seed(run, sweep):
+    (sweep / "planned.json").unlink()
+    run(f"resume={sweep}")
+    assert config(sweep, 2)["data"] | {"split_seed": 2, "duplicates": "ignore"} == config(sweep, 2)["data"]
 
 
 def test_a_sweep_in_another_place_goes_on_there(run, sweep, tmp_path):

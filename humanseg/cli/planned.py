@@ -1,0 +1,122 @@
+"""The configs that the jobs of a sweep had at its start, in planned.json beside sweep.json.
+
+conf/ may change before a sweep goes on. Its jobs that had not begun would then train another config than the others, in
+the same ranking.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from humanseg.cli import hydra_private
+from humanseg.config_rules import flat, key
+from humanseg.runs import recorded
+from humanseg.runs.atomic import write_json
+from humanseg.runs.reading import is_config, read_json
+from humanseg.runs.summary import job_number, read_jobs
+from humanseg.runs.trust import GROUPS
+
+FILE = "planned.json"
+SHOWN = 8  # differences in one sentence
+PLACES = ("mode", "out", "ckpt", "resume", "sweep")  # what is done where, which no record decides
+
+
+class Plan(NamedTuple):
+    """A job's resolved config, and the choice of each of its groups."""
+
+    config: dict[str, Any]
+    choices: dict[str, str]
+
+
+def plan(config: DictConfig, jobs: list[list[str]] | None) -> list[Plan]:
+    """The plan of each job of a sweep; none where its sweeper chooses them as it goes, or where one can't be composed.
+
+    Hydra tells why it can't when the job's turn comes.
+    """
+    try:
+        return [Plan(*_plain(*one)) for one in hydra_private.composed_jobs(config, jobs or [])]
+    except (HydraException, OmegaConfBaseException):
+        return []
+
+
+def _plain(config: DictConfig, choices: DictConfig) -> tuple[dict, dict]:
+    chosen = {group: choices[group] for group in GROUPS if isinstance(choices.get(group), str)}
+    return json.loads(json.dumps(OmegaConf.to_container(config, resolve=True))), chosen
+
+
+def write(folder: Path, plans: list[Plan]) -> None:
+    """Keep the plans of a sweep that begins."""
+    write_json(folder / FILE, {"jobs": [one._asdict() for one in plans]})
+
+
+def read(folder: Path) -> list[Plan] | None:
+    """The plans that a sweep began with; None where an earlier version began it.
+
+    Raises:
+        ValueError: they can't be read.
+    """
+    if not (folder / FILE).exists():
+        return None
+    jobs = read_json(folder / FILE).get("jobs")
+    whole = isinstance(jobs, list) and all(isinstance(job, dict) and job.keys() == {*Plan._fields} for job in jobs)
+    if not whole or not all(is_config(job["config"]) and isinstance(job["choices"], dict) for job in jobs):
+        raise ValueError(
+            f"{folder / FILE} can't be read; each job that has begun can be continued: resume={folder}/JOB"
+        )
+    return [Plan(**job) for job in jobs]
+
+
+def refuse_changed(folder: Path, plans: list[Plan], keep: bool) -> None:
+    """Compare what conf/ gives now with what it gave at the start to jobs that have not begun.
+
+    Args:
+        plans: what it gives now. keep: these jobs train what was planned, which is said.
+
+    Raises:
+        ValueError: it differs, and is not to be kept.
+    """
+    begun = {job_number(file.parents[1].name) for file in folder.glob("*/checkpoints/last.pt")}
+    begun |= {job_number(job["folder"].name) for job in read_jobs(folder) if job.get("status") == "completed"}
+    found = {}
+    for number, (before, now) in enumerate(zip(read(folder) or [], plans, strict=False)):
+        if number not in begun:
+            found = _differences(before.config, now.config) | found
+    if not found:
+        return
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    told = ", ".join([*found.values()][:SHOWN]) + more
+    if not keep:
+        raise ValueError(
+            f"{folder}: conf/ has changed since this sweep began: {told}. Change it back, or type sweep.changed=keep: "
+            "the jobs that are left then train what was planned"
+        )
+    print(f"keeps      what was planned at the start: {told}", flush=True)
+
+
+def _differences(before: dict, now: dict) -> dict[str, str]:
+    """The keys that differ, each with its value before and now. What this machine decides may differ."""
+    old, new = flat(before), flat(now)
+    differ = [name for name in {**old, **new} if old.get(name) != new.get(name) and key(name).change != "machine"]
+    return {name: f"{name} ({old.get(name)} -> {new.get(name)})" for name in differ}
+
+
+def as_planned(config: DictConfig, folder: Path, number: int, overrides: list[str]) -> DictConfig:
+    """The config of a job of a sweep that goes on: the composed one, or what was planned where that is to be kept.
+
+    Raises:
+        ValueError: the plan names what conf/ does not have.
+    """
+    older = not (folder / FILE).exists()
+    if not older and config.sweep.changed == "refuse":
+        return config
+    now, plans = OmegaConf.to_container(config, resolve=True), read(folder)
+    if older:  # the jobs before this one were divided by their seed
+        return OmegaConf.create(now | {"data": now["data"] | recorded.drawn_by_seed(now)})
+    if not plans:
+        return config
+    before = {name: value for name, value in plans[number].config.items() if name not in PLACES}
+    return OmegaConf.create(recorded.with_overrides(now | before, plans[number].choices, now, overrides))
