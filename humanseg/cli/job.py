@@ -48,7 +48,6 @@ def run(config: DictConfig) -> float | None:
     if launchers.stopped() or gives_up(folder.parent, config.sweep.max_failures):
         return math.nan
     try:
-        config = planned.as_planned(config, folder.parent, hydra.job.num, list(hydra.overrides.task))
         with lock(folder), launchers.share(config, hydra, folder.parent, sweep):
             result = _run(config, folder, folder.parent)
     except signals.Interrupted as stop:
@@ -68,6 +67,9 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
     """Run the mode and write into summary.json how it ended; `resumable` is the folder that `resume=` goes on with."""
     try:
         with signals.raised():
+            if resumable != folder:
+                hydra = HydraConfig.get()
+                config = planned.as_planned(config, resumable, hydra.job.num, list(hydra.overrides.task))
             return launch.run(config)
     except signals.Interrupted as stop:
         traceback.clear_frames(stop.__traceback__)  # they hold DataLoader workers, which the exit would wait for

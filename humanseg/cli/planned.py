@@ -1,7 +1,7 @@
 """The configs that the jobs of a sweep had at its start, in planned.json beside sweep.json.
 
-conf/ may change before a sweep goes on. Its jobs that had not begun would then train another config than the others, in
-the same ranking.
+conf/ may change while a sweep runs, or before it goes on. The jobs that are left would then train another config than the
+others, in the same ranking.
 """
 
 import json
@@ -16,6 +16,7 @@ from humanseg.cli import hydra_private
 from humanseg.config_rules import flat, key
 from humanseg.runs import recorded
 from humanseg.runs.atomic import write_json
+from humanseg.runs.plain import refuse_other_than_plain
 from humanseg.runs.reading import is_config, read_json
 from humanseg.runs.summary import job_number, read_jobs
 from humanseg.runs.trust import GROUPS
@@ -45,7 +46,7 @@ def plan(config: DictConfig, jobs: list[list[str]] | None) -> list[Plan]:
 
 def _plain(config: DictConfig, choices: DictConfig) -> tuple[dict, dict]:
     chosen = {group: choices[group] for group in GROUPS if isinstance(choices.get(group), str)}
-    return json.loads(json.dumps(OmegaConf.to_container(config, resolve=True))), chosen
+    return _as_recorded(OmegaConf.to_container(config, resolve=True)), chosen
 
 
 def write(folder: Path, plans: list[Plan]) -> None:
@@ -67,6 +68,8 @@ def read(folder: Path) -> list[Plan] | None:
         raise ValueError(
             f"{folder / FILE} can't be read; each job that has begun can be continued: resume={folder}/JOB"
         )
+    for job in jobs:
+        refuse_other_than_plain(job, str(folder / FILE))
     return [Plan(**job) for job in jobs]
 
 
@@ -85,16 +88,32 @@ def refuse_changed(folder: Path, plans: list[Plan], keep: bool) -> None:
     for number, (before, now) in enumerate(zip(read(folder) or [], plans, strict=False)):
         if number not in begun:
             found = _differences(before.config, now.config) | found
-    if not found:
-        return
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    told = ", ".join([*found.values()][:SHOWN]) + more
-    if not keep:
+    if found and not keep:
         raise ValueError(
-            f"{folder}: conf/ has changed since this sweep began: {told}. Change it back, or type sweep.changed=keep: "
+            f"{folder}: conf/ has changed since this sweep began: {_told(found)}. Change it back, or type sweep.changed=keep: "
             "the jobs that are left then train what was planned"
         )
-    print(f"keeps      what was planned at the start: {told}", flush=True)
+
+
+def as_planned(config: DictConfig, folder: Path, number: int, overrides: list[str]) -> DictConfig:
+    """The config of a job of a sweep: the composed one, with what was planned where conf/ has changed since.
+
+    Raises:
+        ValueError: the plan can't be read, or names what conf/ does not have.
+    """
+    now, plans = OmegaConf.to_container(config, resolve=True), read(folder)
+    if plans is None:  # the jobs before this one were divided by their seed
+        return OmegaConf.create(now | {"data": now["data"] | recorded.drawn_by_seed(now)})
+    if number >= len(plans) or not (differ := _differences(plans[number].config, _as_recorded(now))):
+        return config
+    print(f"job {number} keeps what was planned: {_told(differ)}", flush=True)
+    before = {name: value for name, value in plans[number].config.items() if name not in PLACES}
+    return OmegaConf.create(recorded.with_overrides(now | before, plans[number].choices, now, overrides))
+
+
+def _as_recorded(config: dict) -> dict:
+    """A config as it is once it was written and read."""
+    return json.loads(json.dumps(config))
 
 
 def _differences(before: dict, now: dict) -> dict[str, str]:
@@ -104,19 +123,6 @@ def _differences(before: dict, now: dict) -> dict[str, str]:
     return {name: f"{name} ({old.get(name)} -> {new.get(name)})" for name in differ}
 
 
-def as_planned(config: DictConfig, folder: Path, number: int, overrides: list[str]) -> DictConfig:
-    """The config of a job of a sweep that goes on: the composed one, or what was planned where that is to be kept.
-
-    Raises:
-        ValueError: the plan names what conf/ does not have.
-    """
-    older = not (folder / FILE).exists()
-    if not older and config.sweep.changed == "refuse":
-        return config
-    now, plans = OmegaConf.to_container(config, resolve=True), read(folder)
-    if older:  # the jobs before this one were divided by their seed
-        return OmegaConf.create(now | {"data": now["data"] | recorded.drawn_by_seed(now)})
-    if not plans:
-        return config
-    before = {name: value for name, value in plans[number].config.items() if name not in PLACES}
-    return OmegaConf.create(recorded.with_overrides(now | before, plans[number].choices, now, overrides))
+def _told(differ: dict[str, str]) -> str:
+    more = f" and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
+    return ", ".join([*differ.values()][:SHOWN]) + more

@@ -188,7 +188,7 @@ def test_a_config_that_has_changed_since_is_refused_by_name_or_kept(run, sweep):
     assert "since this sweep began: optimizer.momentum (0.5 -> 0.9). " in told and "sweep.changed=keep" in told
     assert len(summaries(sweep)) == 2
     done = run(f"resume={sweep}", "sweep.changed=keep")
-    assert "keeps      what was planned at the start: optimizer.momentum (0.5 -> 0.9)" in done.stdout
+    assert "job 2 keeps what was planned: optimizer.momentum (0.5 -> 0.9)" in done.stdout
     assert config(sweep, 2)["optimizer"]["momentum"] == 0.5 and config(sweep, 2)["data"]["num_workers"] == 0
     assert config(sweep, 2)["seed"] == 2 and status(sweep) == "completed"
 
