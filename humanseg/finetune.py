@@ -8,7 +8,7 @@ from torch import nn
 
 from humanseg import checkpoint
 from humanseg.runs import find
-from humanseg.runs.trust import key_of
+from humanseg.runs.overrides import key_of
 
 log = logging.getLogger(__name__)
 

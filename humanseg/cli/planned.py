@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from humanseg import terminal
 from humanseg.cli import hydra_private
 from humanseg.config_rules import flat, key
 from humanseg.runs import recorded
@@ -106,7 +107,7 @@ def as_planned(config: DictConfig, folder: Path, number: int, overrides: list[st
         return OmegaConf.create(now | {"data": now["data"] | recorded.drawn_by_seed(now)})
     if number >= len(plans) or not (differ := _differences(plans[number].config, _as_recorded(now))):
         return config
-    print(f"job {number} keeps what was planned: {_told(differ)}", flush=True)
+    terminal.say(f"job {number} keeps what was planned: {_told(differ)}")
     before = {name: value for name, value in plans[number].config.items() if name not in PLACES}
     return OmegaConf.create(recorded.with_overrides(now | before, plans[number].choices, now, overrides))
 
