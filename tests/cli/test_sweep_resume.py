@@ -193,6 +193,16 @@ def test_a_config_that_has_changed_since_is_refused_by_name_or_kept(run, sweep):
     assert config(sweep, 2)["seed"] == 2 and status(sweep) == "completed"
 
 
+def test_a_plan_chooses_no_code_and_no_place(run, sweep, tmp_path):
+    as_if_changed(sweep, "loss._target_", "os.mkdir")
+    told = json.loads((sweep / "planned.json").read_text())
+    told["jobs"][2]["config"] |= {"out": str(tmp_path / "elsewhere"), "mode": "predict"}
+    (sweep / "planned.json").write_text(json.dumps(told))
+    done = run(f"resume={sweep}", "sweep.changed=keep", code=1)
+    assert "job 2 failed: the recorded config holds what no YAML of conf/ has: loss._target_=os.mkdir" in done.stderr
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_jobs_that_have_begun_go_on_as_they_were_whatever_has_changed(run, sweep):
     run(f"resume={sweep}")
     as_if_changed(broken_off(sweep, running=(2,)), "optimizer.momentum", 0.5)
