@@ -46,7 +46,7 @@ def keep_split(data: dict[str, Any], before: Origin, overrides: list[str]) -> di
         return data
     typed = {key_of(override) for override in overrides}
     kept = {key: before.data[key] for key in HELD_BACK if key in before.data and f"data.{key}" not in typed}
-    if "train" in (data["val_split"], kept.get("val_split")):
+    if "train" in (data.get("val_split"), kept.get("val_split")):
         kept.pop("val_split", None)
     if len(kept) < len(HELD_BACK):  # what is drawn anew does not part copies, as earlier versions did
         kept.pop("duplicates", None)

@@ -93,7 +93,8 @@ def split(sources: dict, config: SplitConfig) -> dict[str, Split]:
     shares = {"train": trained, "val": trained if val_split == "train" else val, "test": test}
     splits = {name: Split(source, array("q", share.tobytes())) for name, share in shares.items()}
     splits |= {name: own for name, own in whole.items() if name != "train"}
-    _refuse_leaks({name: part for name, part in splits.items() if name != "val" or val_split != "train"}, config)
+    on_train = val_split == "train" and "val" not in whole
+    _refuse_leaks({name: part for name, part in splits.items() if name != "val" or not on_train}, config)
     return splits
 
 

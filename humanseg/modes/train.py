@@ -74,9 +74,10 @@ def _config(composed: dict, job: Job, saved: dict | None, before: finetune.Origi
         saved["config"]["trainer"] = composed["trainer"] | saved["config"]["trainer"]  # an older version had fewer keys
         cfg = recorded.with_overrides(saved["config"], saved["choices"], composed, overrides)
         refuse_other_run(saved["config"], cfg)
-    if before:
-        cfg = composed | {"data": finetune.keep_split(composed["data"], before, job.overrides)}
     refuse_wrong_values(cfg)
+    if before:
+        cfg = cfg | {"data": finetune.keep_split(cfg["data"], before, job.overrides)}
+        refuse_wrong_values(cfg)  # another run's values are in it now
     return cfg
 
 

@@ -114,3 +114,5 @@ def test_sources_of_their_own_that_share_photographs_are_refused(caplog):
     split({"train": train, "val": val}, SplitConfig(duplicates="ignore"))
     assert "2 of the 3 val photographs are train photographs too" in caplog.text
     split({"train": train, "test": test}, SplitConfig(val_split="train"))
+    with pytest.raises(ValueError, match="2 of the 3 val photographs"):
+        split({"train": train, "val": val}, SplitConfig(val_split="train"))  # a set of its own wins
