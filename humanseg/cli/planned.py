@@ -18,11 +18,12 @@ from humanseg.config_rules import flat, key
 from humanseg.runs import recorded
 from humanseg.runs.atomic import write_json
 from humanseg.runs.plain import refuse_other_than_plain
-from humanseg.runs.reading import is_config, read_json
+from humanseg.runs.reading import is_config, load_json
 from humanseg.runs.summary import job_number, read_jobs
 from humanseg.runs.trust import GROUPS
 
 FILE = "planned.json"
+LARGEST, VALUES = 2**28, 5_000_000  # bytes and values of the plans of 10,000 jobs
 SHOWN = 8  # differences in one sentence
 PLACES = ("mode", "out", "ckpt", "resume", "sweep")  # what is done where, which no record decides
 
@@ -63,7 +64,10 @@ def read(folder: Path) -> list[Plan] | None:
     """
     if not (folder / FILE).exists():
         return None
-    jobs = read_json(folder / FILE).get("jobs")
+    try:
+        jobs = load_json(folder / FILE, LARGEST, VALUES).get("jobs")
+    except ValueError:
+        jobs = None
     whole = isinstance(jobs, list) and all(isinstance(job, dict) and job.keys() == {*Plan._fields} for job in jobs)
     if not whole or not all(is_config(job["config"]) and isinstance(job["choices"], dict) for job in jobs):
         raise ValueError(
