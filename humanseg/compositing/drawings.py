@@ -86,7 +86,7 @@ def backdrops(typed: str | None) -> Iterator[Behind | None]:
         return itertools.repeat(lambda image, share: composite.blurred(image, share, float(value)))
     if not Path(typed).is_file():
         raise ValueError(f"background={typed}: no such file; give a photograph, a video, color:00b140 or blur:25")
-    if images.kind(typed) == "video":
+    if Path(typed).suffix.lower() in images.VIDEOS:
         return (_still(frame) for frame in video_reader.looped(typed))
     return itertools.repeat(_still(images.read_photograph(Path(typed))[0]))
 

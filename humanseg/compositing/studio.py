@@ -1,6 +1,7 @@
 """From pictures to drawings: the network runs on batches of them, in several views, and its output is drawn."""
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,13 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from humanseg import terminal
 from humanseg.compositing.drawings import Behind, Drawings
 from humanseg.compositing.flow import Clock
 from humanseg.compositing.results import Results
 from humanseg.media.images import Photograph
 from humanseg.predictor import Predictor
+from humanseg.processes import distributed
 from humanseg.processes.hardware import cores
 
+log = logging.getLogger(__name__)
+
+SHOWN = 20  # files that failed, in the closing sentence
 STRIDE = 32  # the side of a square that a network takes is a multiple of this
 
 
@@ -83,11 +89,32 @@ class Studio:
         logits = _resized(logits, size) if side != size else logits
         return logits.flip(3) if flip else logits
 
+    def say_speed(self, count: int, what: str) -> None:
+        """Pictures a second, what each stage took of one (the stages overlap), and how busy the cores were."""
+        if count:
+            clock = self.clock
+            parts = ", ".join(f"{stage} {1000 * seconds / count:.1f}" for stage, seconds in clock.seconds.items())
+            rate, busy = count / clock.elapsed(), 100 * clock.busy() / cores()
+            each = " each" if distributed.world_size() > 1 else ""
+            log.info("speed      %.1f %ss/s, %.0f%% of %d cores busy%s", rate, what, busy, cores(), each)
+            log.info("           ms a %s: %s", what, parts)
+
     def draw(self, picture: Picture) -> dict[str, np.ndarray]:
         """The drawings of a picture that has its logits."""
         with self.clock("draw"):
             values = self.predictor.probability(picture.logits, picture.image)
             return self.drawings(picture.image, values, picture.behind)
+
+
+def refuse_failed(troubles: list[str], count: int, what: str) -> None:
+    """Say which of `count` files could not be drawn, once the others are.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if troubles:
+        head = f"{len(troubles)} of {count} {what}s failed, the others are drawn:"
+        raise ValueError(terminal.listed(head, troubles, SHOWN))
 
 
 def one_thread_each() -> ThreadPoolExecutor:

@@ -9,12 +9,10 @@ from humanseg.compositing.drawings import NAMES
 from humanseg.compositing.results import Results
 from humanseg.compositing.studio import Picture
 from humanseg.media import images
-from humanseg.media.video_writer import FORMATS
 
 log = logging.getLogger(__name__)
 
 IN_PICTURES = dict.fromkeys(NAMES, ".png")
-IN_VIDEOS = dict.fromkeys(NAMES, ".mp4") | {"cutout": ".webm"}  # webm can be transparent
 
 
 def of_photographs(typed: str | list, output: Path, names: list[str], overwrite: bool) -> list[Picture]:
@@ -27,9 +25,9 @@ def of_photographs(typed: str | list, output: Path, names: list[str], overwrite:
         ValueError: there is no photograph, several would go to one file, or one would be overwritten; or the output's
             name has a suffix that can't be written.
     """
-    alone = is_file(output, images.WRITTEN, _is_one_file(typed))
+    alone = is_file(output, images.WRITTEN, is_one_file(typed))
     results = Results(output.parent if alone else output)
-    found = images.find_photographs(typed, _result_of_before(results, output, typed))
+    found = images.find_photographs(typed, result_of_before(results, output, typed))
     if alone and len(found) > 1:
         raise ValueError(f"output={output} is one file, and input= names {len(found)} photographs: give a folder")
     if alone and "cutout" in names and output.suffix.lower() not in images.WITH_ALPHA:
@@ -40,28 +38,13 @@ def of_photographs(typed: str | list, output: Path, names: list[str], overwrite:
     ]
     refuse_overwriting([one.path for one in found], [path for one in pictures for path in one.targets.values()])
     if not overwrite:
-        _refuse_strange(results, pictures)
+        refuse_strange(results, [(path, one.source.path) for one in pictures for path in one.targets.values()])
     waiting = [one for one in pictures if overwrite or not results.finished(one.targets, one.source.path)]
     if len(waiting) < len(pictures):
         log.info("skips      %d that are finished; overwrite=true draws them anew", len(pictures) - len(waiting))
     if anew := sum(path.exists() for one in waiting for path in one.targets.values()):
         log.info("anew       %d results are replaced", anew)
     return waiting
-
-
-def of_video(typed: str, output: Path, names: list[str], overwrite: bool) -> dict[str, Path]:
-    """A video's file for each drawing.
-
-    Raises:
-        ValueError: a file exists already, or would overwrite the input; or the output's name has a suffix that can't be
-            written.
-    """
-    alone = is_file(output, {*FORMATS}, one=True)
-    into = named(Path(Path(typed).stem), output, names, None if alone else IN_VIDEOS)
-    refuse_overwriting([Path(typed)], list(into.values()))
-    if not overwrite and (there := [str(path) for path in into.values() if path.exists()]):
-        raise ValueError(f"{', '.join(there)} exists: give another output, or overwrite=true")
-    return into
 
 
 def named(place: Path, output: Path, names: list[str], suffixes: dict[str, str] | None) -> dict[str, Path]:
@@ -82,12 +65,12 @@ def is_file(output: Path, written: set[str], one: bool) -> bool:
     return suffix in written
 
 
-def _is_one_file(typed: str | list) -> bool:
+def is_one_file(typed: str | list) -> bool:
     path = Path(str(typed)).expanduser()
     return not isinstance(typed, list) and path.is_file() and path.suffix.lower() != ".txt"
 
 
-def _result_of_before(results: Results, output: Path, typed: str | list) -> Callable[[Path], bool]:
+def result_of_before(results: Results, output: Path, typed: str | list) -> Callable[[Path], bool]:
     """Whether a file in the input's folder is an earlier call's result.
 
     The output's record names it, or it lies in the output, which lies within the input's folder. A file that was typed
@@ -104,12 +87,12 @@ def _result_of_before(results: Results, output: Path, typed: str | list) -> Call
     return is_result
 
 
-def _refuse_strange(results: Results, pictures: list[Picture]) -> None:
-    """A file in a result's place that is older than the photograph: of an older photograph, or none of ours."""
-    strange = [path for one in pictures for path in one.targets.values() if results.too_old(path, one.source.path)]
+def refuse_strange(results: Results, pairs: list[tuple[Path, Path]]) -> None:
+    """A file in a result's place that is older than what it would be of: of an older one, or none of ours."""
+    strange = [path for path, source in pairs if results.too_old(path, source)]
     if strange:
         raise ValueError(
-            f"{len(strange)} files in the places of results are older than their photographs, as {strange[0]}: "
+            f"{len(strange)} files in the places of results are older than what is drawn, as {strange[0]}: "
             "give another output, or overwrite=true"
         )
 

@@ -50,21 +50,30 @@ class Photograph(NamedTuple):
     place: Path
 
 
-def kind(typed: str | int | list) -> Literal["photographs", "video", "camera"]:
-    """What ``input=`` names. A number or a stream's URL that is no file is a camera; the suffix tells what a file is.
+def kind(
+    typed: str | int | list, left_out: Callable[[Path], bool] = lambda path: False
+) -> Literal["photographs", "videos", "camera"]:
+    """What ``input=`` names. A number or a stream's URL that is no file is a camera; suffixes tell
+    what files are.
+
+    Where photographs and videos lie in one folder it is the photographs: a pattern, as ``"DIR/*.mp4"``, names the others.
+
+    Args:
+        left_out: as for `find_photographs`.
 
     Raises:
-        ValueError: there is no such file.
+        ValueError: there is no such file, or photographs and videos are named one by one.
     """
-    if isinstance(typed, (list, tuple)):
+    if not isinstance(typed, (list, tuple)):
+        is_stream = re.match(r"[a-z][a-z0-9+.-]*://", str(typed), re.IGNORECASE)
+        if (is_stream or str(typed).isdigit()) and not listing.on_disk(typed).exists():
+            return "camera"
+    items = _items(typed)
+    if not all(left_out(path) for item in items for path in _named_by(item, PHOTOGRAPHS)[1]):
+        if films := [item for item in items if _is(item, VIDEOS) and item.is_file()]:
+            raise ValueError(f"input= names photographs and videos, as {films[0]}: they are drawn in two calls")
         return "photographs"
-    path = listing.on_disk(typed)
-    is_stream = re.match(r"[a-z][a-z0-9+.-]*://", str(typed), re.IGNORECASE)
-    if not path.exists() and (is_stream or str(typed).isdigit()):
-        return "camera"
-    if not str(typed) or not (path.exists() or has_magic(str(typed))):
-        raise ValueError(_absent([str(typed)]))
-    return "video" if path.is_file() and path.suffix.lower() in VIDEOS else "photographs"
+    return "videos" if any(_named_by(item, VIDEOS)[1] for item in items) else "photographs"
 
 
 def find_photographs(typed: str | list[str], left_out: Callable[[Path], bool] | None = None) -> list[Photograph]:
@@ -81,19 +90,35 @@ def find_photographs(typed: str | list[str], left_out: Callable[[Path], bool] | 
     Raises:
         ValueError: something typed does not exist, or no photograph was found.
     """
-    items = [typed] if isinstance(typed, (str, Path)) else list(typed)
-    absent = [str(item) for item in items if not (listing.on_disk(item).exists() or has_magic(str(item)))]
-    if absent:
-        raise ValueError(_absent(absent))
+    return _find(typed, left_out, PHOTOGRAPHS, "photograph")
+
+
+def find_videos(typed: str | list[str], left_out: Callable[[Path], bool] | None = None) -> list[Photograph]:
+    """Videos, named and placed as photographs are by `find_photographs`."""
+    return _find(typed, left_out, VIDEOS, "video")
+
+
+def _find(
+    typed: str | list[str], left_out: Callable[[Path], bool] | None, suffixes: set[str], what: str
+) -> list[Photograph]:
     paths, roots = [], []
-    for item in chain.from_iterable(map(listing.items, items)):
-        root, files = _named_by(item)
+    for item in _items(typed):
+        root, files = _named_by(item, suffixes)
         paths += files
         roots.append(os.path.abspath(root))
     if not paths:
-        accepted = " ".join(sorted(suffix[1:] for suffix in PHOTOGRAPHS))
-        raise ValueError(f"input={typed} names no photograph; these are read: {accepted}")
+        accepted = " ".join(sorted(suffix[1:] for suffix in suffixes))
+        raise ValueError(f"input={typed} names no {what}; these are read: {accepted}")
     return list(_placed([path for path in paths if not (left_out and left_out(path))], os.path.commonpath(roots)))
+
+
+def _items(typed: str | list[str]) -> list[Path]:
+    """The files, folders and globs that ``input=`` names, those in list files included."""
+    items = [typed] if isinstance(typed, (str, Path)) else list(typed)
+    absent = [str(item) for item in items if not (listing.on_disk(item).exists() or has_magic(str(item)))]
+    if absent or not all(map(str, items)):
+        raise ValueError(_absent(absent))
+    return list(chain.from_iterable(map(listing.items, items)))
 
 
 def _absent(items: list[str]) -> str:
@@ -103,12 +128,19 @@ def _absent(items: list[str]) -> str:
     )
 
 
-def _named_by(item: Path) -> tuple[Path, list[Path]]:
-    """(folder that places are relative to, photographs) of an image, a folder or a glob."""
+def _named_by(item: Path, suffixes: set[str]) -> tuple[Path, list[Path]]:
+    """(folder that places are relative to, files of these suffixes) of an image, a video, a folder or a glob.
+
+    A file that is named itself and is no video is read as an image, whatever its suffix is.
+    """
     folder, files = listing.named(item)
-    if files != [item]:  # a file that is named itself is read whatever its suffix is
-        files = sorted(path for path in files if os.path.splitext(path)[1].lower() in PHOTOGRAPHS)
-    return folder, files
+    if files != [item]:
+        return folder, sorted(path for path in files if _is(path, suffixes))
+    return folder, files if _is(item, VIDEOS) == (suffixes is VIDEOS) else []
+
+
+def _is(path: Path | str, suffixes: set[str]) -> bool:
+    return os.path.splitext(path)[1].lower() in suffixes
 
 
 def _placed(paths: Iterable[Path], root: str) -> Iterator[Photograph]:

@@ -1,6 +1,7 @@
 """A video file as frames: upright, each with its time, and as far as they can be decoded."""
 
 import math
+import re
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +9,14 @@ from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from humanseg.media.video_colour import ToRGB
 from humanseg.processes.limits import bounded_growth
 
-# The rotation that makes a frame upright, in degrees counter-clockwise, as phones record it (the display matrix).
-TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 MISSED = 0.25  # seconds by which a video may be shorter than it says: containers round
 # FFmpeg's demuxers of files that hold their pictures themselves. Others, such as concat and hls, open any file or the
 # network, whatever the name of the file says.
@@ -27,8 +28,23 @@ TABLES = 2**30  # bytes that opening a video may take; ten hours of it have tabl
 MOST_PIXELS = 2**26  # of a frame, as 8192x8192: a decoder keeps many, and a file of a few KB may claim any size
 
 
+class Turn(NamedTuple):
+    """How a decoded frame becomes upright, as phones record it: transposed, then mirrored."""
+
+    transposed: bool = False
+    across: bool = False  # left and right change places
+    down: bool = False  # top and bottom
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        if self.transposed:
+            image = cv2.transpose(image)
+        if self.across or self.down:
+            image = cv2.flip(image, {(True, False): 1, (False, True): 0, (True, True): -1}[self[1:]])
+        return image
+
+
 class Video:
-    """Frames of a video file, uint8 HxWx3 RGB, upright; decoded as they are asked for, by several threads.
+    """Frames of a video file, uint8 HxWx3 RGB for a BT.709 screen, upright; decoded as they are asked for, by several threads.
 
     Leaving the context ends an iteration that is still under way, also in another thread. Each iteration starts over.
 
@@ -42,6 +58,7 @@ class Video:
         frames: how many to expect, None where the file doesn't say.
         seconds: from `start` to `end`, None where the file doesn't say.
         has_audio: whether there is sound.
+        metadata: what the file says of its making: the time, the place, a title.
         trouble: after an iteration, None or a sentence: where and why it stopped early, or how the file is damaged.
         times: when each frame given so far is shown, in `time_base` from `start` on. Eight bytes a frame.
 
@@ -61,9 +78,14 @@ class Video:
             first = next(self._decoded(container, stream), None)
             if first is None:
                 raise ValueError(f"{path}: no frame of this video can be decoded")
-            self._turn = TURNS.get(first.rotation % 360)
+            self._turn = _turn(first)
+            self._to_rgb = ToRGB()
+            try:
+                self._to_rgb(first, stream.codec_context, first.width, first.height)
+            except pyav().FFmpegError as error:
+                raise ValueError(f"{path}: FFmpeg can't bring its colours to BT.709: {error.strerror}") from error
         self._size = first.width, first.height
-        sideways = self._turn in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        sideways = self._turn.transposed
         self.width, self.height = self._size[::-1] if sideways else self._size
         self.pixel_aspect = 1 / self.pixel_aspect if sideways else self.pixel_aspect
 
@@ -73,6 +95,7 @@ class Video:
         self.rate = rate / self.every
         self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
         self.has_audio = bool(container.streams.audio)
+        self.metadata = dict(container.metadata)
         self.origin = Fraction(container.start_time or 0, 1_000_000)  # where players begin, often not at 0
         self._steady = container.format.name == "avi"  # AVI has a rate, but its times are in the order of decoding
         self._length = _length(stream)
@@ -99,12 +122,15 @@ class Video:
         with self._opened() as (container, stream):
             if self.start:
                 container.seek(self.ticks(self.time_base), stream=stream)  # to the key frame before
-            convert = pyav().video.reformatter.VideoReformatter()  # one for all frames: a new one takes 4 ms to start
             for number, time, frame in self._within(self._decoded(container, stream)):
                 if number % self.every == 0:
+                    try:
+                        image = self._to_rgb(frame, stream.codec_context, *self._size)
+                    except pyav().FFmpegError as error:
+                        self.trouble = self.trouble or str(error.strerror)
+                        continue
                     self.times.append(time)
-                    image = convert.reformat(frame, *self._size, format="rgb24").to_ndarray()
-                    yield image if self._turn is None else cv2.rotate(image, self._turn)
+                    yield self._turn(image)
                 if self._left:
                     return
 
@@ -151,7 +177,7 @@ class Video:
                 more = packet is not None and packet.size > 0  # the last one is empty: it asks for the frames held back
                 frames = stream.decode(packet)
             except av.FFmpegError as error:
-                self.trouble = self.trouble or (error.strerror or str(error))
+                self.trouble = self.trouble or str(error.strerror)
             yield from frames
 
     @contextmanager
@@ -170,6 +196,8 @@ class Video:
             stream = next((one for one in container.streams.video if not one.disposition & covers), None)
             if stream is None:
                 raise ValueError(f"{self.path} has no video, only {_kinds(container) or 'nothing'}")
+            if stream.codec_context is None:
+                raise ValueError(f"{self.path} has a video that FFmpeg has no decoder for")
             if stream.width * stream.height > MOST_PIXELS:
                 size = f"{stream.width}x{stream.height}"
                 raise ValueError(f"{self.path} has frames of {size} pixels, and at most {MOST_PIXELS} can be read")
@@ -188,13 +216,13 @@ def looped(path: Path | str) -> Iterator[np.ndarray]:
 
 
 def open_container(path: Path):
-    """A video file, opened by PyAV as what it holds itself, and as nothing else.
+    """A video file, opened by PyAV as what it holds itself, and as nothing else. Its metadata may be in any encoding.
 
     Raises:
         av.FFmpegError, OSError: it can't be opened.
     """
     with bounded_growth(TABLES):
-        return pyav().open(f"file:{path}", options=FILES_ALONE)
+        return pyav().open(f"file:{path}", container_options=FILES_ALONE, metadata_errors="replace")
 
 
 def pyav() -> ModuleType:
@@ -218,8 +246,23 @@ def _length(stream) -> float | None:
     """Seconds of the stream itself. The container may be longer, because its sound is."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    clock = stream.metadata.get("DURATION")  # Matroska's: 00:00:12.245000000
-    if not clock:
-        return None
-    hours, minutes, seconds = clock.split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    clock = re.fullmatch(
+        r"(\d+):(\d+):(\d+(\.\d+)?)", stream.metadata.get("DURATION", "")
+    )  # Matroska's: 00:00:12.245000000
+    return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else None
+
+
+def _turn(frame) -> Turn:
+    """What a frame's display matrix asks for, to the nearest quarter turn: players show no other."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV refuses all of it where one kind is newer than itself, as in spatial video
+        return {90: Turn(True, False, True), 180: Turn(False, True, True), 270: Turn(True, True, False)}.get(
+            frame.rotation % 360, Turn()
+        )
+    if matrix is None:
+        return Turn()
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()  # x' = ax + cy, y' = bx + dy; y points down
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return Turn(True, c < 0, b < 0)
+    return Turn(False, a < 0, d < 0)

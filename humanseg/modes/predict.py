@@ -1,29 +1,27 @@
 """``mode=predict``: cut people out of photographs, videos and a camera's picture."""
 
-import contextlib
 import itertools
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from humanseg import checkpoint, terminal
-from humanseg.compositing import targets
-from humanseg.compositing.drawings import NAMES, Behind, Drawings, backdrops, color
+from humanseg import checkpoint
+from humanseg.compositing import films, targets
+from humanseg.compositing.drawings import NAMES, Drawings, backdrops, color
 from humanseg.compositing.flow import Clock, ahead, in_order
-from humanseg.compositing.results import fingerprint
-from humanseg.compositing.studio import Picture, Studio, one_thread_each
+from humanseg.compositing.results import Results, fingerprint
+from humanseg.compositing.studio import Picture, Studio, one_thread_each, refuse_failed
 from humanseg.config_rules import SWITCH, Rule, number, one_of, or_null, refuse_wrong_values, whole
 from humanseg.inference.temporal import Smoother
 from humanseg.media import images
 from humanseg.media.camera import Camera
 from humanseg.media.preview import Preview
-from humanseg.media.video_reader import Video
-from humanseg.media.video_writer import VideoWriter
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed
 from humanseg.processes.hardware import cores
@@ -42,7 +40,7 @@ RULES = {
     "ckpt": Rule(bool, "a checkpoint, a run's or sweep's folder, an exported file, or `latest`"),
     "input": Rule(
         lambda value: value not in (None, "", []),
-        "a photograph, folder, glob, list file, video, camera number or stream",
+        "photographs or videos (a file, folder, glob, list file or a list of them), a camera's number or a stream",
     ),
     "draw": Rule(
         lambda value: value == "auto" or set(_listed(value)) <= {*NAMES}, f"{', '.join(NAMES)}, or a list of them"
@@ -57,32 +55,34 @@ RULES = {
     "start": or_null(number(0)),
     "end": or_null(number(0)),
     "every": whole(1),
+    "format": or_null(one_of(*films.FORMATS)),
     "port": whole(0, 65535),
     "batch": or_null(whole(1)),
-    **dict.fromkeys(("refine", "keep_largest", "fill_holes", "live", "overwrite"), SWITCH),
+    **dict.fromkeys(("refine", "keep_largest", "fill_holes", "live", "overwrite", "keep_metadata"), SWITCH),
 }
-AUTO = {"photographs": "mask", "video": "matting", "camera": "matting"}
+AUTO = {"photographs": "mask", "videos": "matting", "camera": "matting"}
 FEW = 24  # photographs that torch has drawn before another backend has taken the network
-SHOWN = 20  # photographs that failed, in the closing sentence
 RATE_HELD = 0.9  # of the live page's frame rate, from one frame to the next
 
 
 def run(config: dict, job: Job) -> None:
     """Draw what was asked for; photographs that fail don't stop the others, and are listed at the end."""
     _refuse_wrong_options(config)
-    kind = "camera" if config["live"] else images.kind(config["input"])
-    names = [AUTO[kind]] if config["draw"] == "auto" else _listed(config["draw"])
-    output = Path(config["output"] or job.folder)
-    work, plan = {
-        "photographs": (draw_photographs, targets.of_photographs),
-        "video": (draw_video, targets.of_video),
-        "camera": (show_camera, _the_live_page),
-    }[kind]
     # One process looks what is there: another may be drawing already.
-    planned = distributed.made_by_main(lambda: plan(config["input"], output, names, config["overwrite"]))
+    typed, output = config["input"], Path(config["output"] or job.folder)
+    results = Results(output if output.is_dir() else output.parent)
+    find_kind = partial(images.kind, typed, targets.result_of_before(results, output, typed))
+    kind = "camera" if config["live"] else distributed.made_by_main(find_kind)
+    names = [AUTO[kind]] if config["draw"] == "auto" else _listed(config["draw"])
+    plan = {
+        "photographs": lambda: targets.of_photographs(typed, output, names, config["overwrite"]),
+        "videos": lambda: films.of_videos(typed, output, names, config),
+        "camera": lambda: _the_live_page(names),
+    }[kind]
+    planned = distributed.made_by_main(plan)
     if kind != "photographs" and not distributed.is_main():
         return
-    behind = backdrops(config["background"])
+    backdrops(config["background"])  # refuses what it can't read
 
     views = _listed(config["tta"])
     if set(views) - {"flip"} and config["backend"] not in ("auto", "torch"):
@@ -99,8 +99,10 @@ def run(config: dict, job: Job) -> None:
     studio = Studio(predictor, drawings, scales, "flip" in views, batch, Clock())
     log.info("checkpoint %s", ckpt)
     log.info("network    %d px, %s, %s", predictor.size, predictor.engine.backend, predictor.engine.precision)
-    facts = work(studio, config, behind, planned)
-    log.info("result     %s", ", ".join(map(str, planned.values())) if kind == "video" else output)
+    work = {"photographs": draw_photographs, "videos": films.draw_videos, "camera": show_camera}[kind]
+    facts = work(studio, config, planned)
+    if kind != "videos":
+        log.info("result     %s", output)
     if begun:
         begun.update(status="completed", **facts)
 
@@ -117,7 +119,7 @@ def _predictor(options: dict, typed: list[str], ckpt: Path, in_torch: bool) -> P
     return Predictor.of_checkpoint(ckpt, payload, cfg | {"trainer": trainer}, backend, options["refine"])
 
 
-def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], waiting: list[Picture]) -> dict:
+def draw_photographs(studio: Studio, options: dict, waiting: list[Picture]) -> dict:
     """Draw each photograph; reading, network, drawing and writing overlap. Several processes take turns.
 
     Raises:
@@ -152,20 +154,17 @@ def draw_photographs(studio: Studio, options: dict, behind: Iterator[Behind], wa
             picture.behind = one
             yield picture
 
-    turns = distributed.rank(), None, distributed.world_size()
+    behind, turns = backdrops(options["background"]), (distributed.rank(), None, distributed.world_size())
     own, troubles = waiting[slice(*turns)], []
     with one_thread_each() as pool:
         seen = ahead(studio.infer(in_order(pool, load, backed(), 2 * cores() + studio.batch)), 2)
         drawn = in_order(pool, finish, seen, 2 * cores())
         for picture in tqdm(drawn, "predict", len(own), leave=False, disable=distributed.hides_bar()):
             troubles += [picture.trouble] * bool(picture.trouble)
-    _say_speed(studio.clock, len(own) - len(troubles), "photograph")
+    studio.say_speed(len(own) - len(troubles), "photograph")
     troubles = [trouble for some in distributed.all_gather(troubles) for trouble in some]
-    done = len(waiting) - len(troubles)
-    if troubles:
-        head = f"{len(troubles)} of {len(waiting)} photographs failed, the others are drawn:"
-        raise ValueError(terminal.listed(head, troubles, SHOWN))
-    return {"photographs": done, "seconds": round(studio.clock.elapsed(), 2)}
+    refuse_failed(troubles, len(waiting), "photograph")
+    return {"photographs": len(waiting), "seconds": round(studio.clock.elapsed(), 2)}
 
 
 def _write(picture: Picture, drawn: dict[str, np.ndarray]) -> None:
@@ -174,51 +173,10 @@ def _write(picture: Picture, drawn: dict[str, np.ndarray]) -> None:
     picture.results.add(picture.fingerprint, picture.targets)
 
 
-def draw_video(studio: Studio, options: dict, behind: Iterator[Behind], into: dict[str, Path]) -> dict:
-    """Draw a video's frames into a video for each drawing, with its sound."""
-    path = Path(options["input"])
-    smoother, clock = Smoother(options["temporal"]), studio.clock
-
-    with Video(path, options["start"], options["end"], options["every"]) as frames, one_thread_each() as pool:
-
-        def read() -> Iterator[Picture]:
-            for image, one in zip(clock.each("decode", frames), behind, strict=False):
-                yield studio.prepare(Picture(image, behind=one))
-
-        def steady(pictures: Iterator[Picture]) -> Iterator[Picture]:
-            for picture in pictures:
-                with clock("smooth"):
-                    picture.logits = smoother(picture.square, picture.logits)
-                yield picture
-
-        seen = ahead(steady(studio.infer(ahead(read(), 4 + studio.batch))), 4)
-        size_and_rate, count = (frames.width, frames.height, frames.rate), 0
-        with contextlib.ExitStack() as opened:
-            writers = {
-                name: opened.enter_context(VideoWriter(file, *size_and_rate, frames)) for name, file in into.items()
-            }
-            for drawn in tqdm(
-                in_order(pool, studio.draw, seen, 2 * cores()),
-                terminal.visible(path.name),
-                frames.frames,
-                leave=False,
-                disable=None,
-            ):
-                with clock("encode"):
-                    for name, writer in writers.items():
-                        writer.write(drawn[name])
-                count += 1
-    if frames.trouble:
-        log.warning("%s", frames.trouble)
-    before, after = smoother.flicker()
-    _say_speed(clock, count, "frame")
-    log.info("flicker    %.5f%s", before, f", {after:.5f} with temporal=ema" if smoother.smooths else "")
-    return {"frames": count, "seconds": round(clock.elapsed(), 2), "flicker": [before, after]}
-
-
-def show_camera(studio: Studio, options: dict, behind: Iterator[Behind], name: str) -> dict:
+def show_camera(studio: Studio, options: dict, name: str) -> dict:
     """Draw a camera's newest picture again and again on a local page, until its button or Ctrl-C ends it."""
     smoother, count, rate, shown = Smoother(options["temporal"]), 0, 0.0, time.perf_counter()
+    behind = backdrops(options["background"])
     with Camera(options["input"]) as camera, Preview(options["port"]) as page:
         log.info("live       %s (Ctrl-C, or the button there, ends it)", page.url)
         for image, one in zip(camera, behind, strict=False):
@@ -233,11 +191,11 @@ def show_camera(studio: Studio, options: dict, behind: Iterator[Behind], name: s
                 break
     if camera.trouble:
         log.warning("%s", camera.trouble)
-    _say_speed(studio.clock, count, "frame")
+    studio.say_speed(count, "frame")
     return {"frames": count, "seconds": round(studio.clock.elapsed(), 2)}
 
 
-def _the_live_page(source: object, output: Path, names: list[str], overwrite: bool) -> str:
+def _the_live_page(names: list[str]) -> str:
     """The one drawing that it shows."""
     if len(names) > 1 or names[0] in ("cutout", "probability"):
         raise ValueError(f"draw={names}: the live page shows one of mask, matting, overlay, background")
@@ -261,13 +219,3 @@ def _refuse_wrong_options(options: dict) -> None:
 
 def _listed(value: object) -> list:
     return value if isinstance(value, list) else [value]
-
-
-def _say_speed(clock: Clock, count: int, what: str) -> None:
-    """Pictures a second, what each stage took of one (the stages overlap), and how busy the cores were."""
-    if count:
-        parts = ", ".join(f"{stage} {1000 * seconds / count:.1f}" for stage, seconds in clock.seconds.items())
-        rate, busy = count / clock.elapsed(), 100 * clock.busy() / cores()
-        each = " each" if distributed.world_size() > 1 else ""
-        log.info("speed      %.1f %ss/s, %.0f%% of %d cores busy%s", rate, what, busy, cores(), each)
-        log.info("           ms a %s: %s", what, parts)

@@ -32,7 +32,10 @@ def test_files_are_told_by_their_suffix(tmp_path):
     (tmp_path / "a.MP4").write_bytes(b"")
     (tmp_path / "folder.mp4").mkdir()
     photograph = picture(tmp_path / "a.jpg")
-    assert kind(f"{tmp_path}/a.MP4") == "video"
+    assert kind(f"{tmp_path}/a.MP4") == kind([f"{tmp_path}/a.MP4"]) == kind(f"{tmp_path}/*.MP4") == "videos"
+    assert kind(str(tmp_path)) == "photographs"  # both lie there
+    with pytest.raises(ValueError, match=r"a\.MP4: they are drawn in two calls"):
+        kind([str(photograph), f"{tmp_path}/a.MP4"])
     for typed in (str(photograph), f"{tmp_path}/folder.mp4", f"{tmp_path}/*.jpg", [str(photograph)]):
         assert kind(typed) == "photographs"
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from humanseg.media.images import write_image
 from humanseg.media.video_reader import Video, looped
@@ -166,6 +167,35 @@ def test_a_turned_video_is_shown_upright_and_stays_so(tmp_path, turn, red):
         assert np.median(frame[red][..., 0]) > 230 and np.median(frame[red][..., 1]) < 15
 
 
+@pytest.mark.parametrize("a, b, c, d", [(1, 0, 0, -1), (-1, 0, 0, 1), (0, 1, 1, 0), (0, -1, -1, 0), (0, 1, -1, 0)])
+def test_a_display_matrix_that_mirrors_is_shown_as_players_do(tmp_path, a, b, c, d):
+    plain = film(tmp_path / "plain.mp4", 21)
+    data = bytearray(plain.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = np.array([a, b, 0, c, d, 0, 0, 0, 2**14], ">i4").tobytes()  # 16.16; only signs are looked at
+    (tmp_path / "turned.mp4").write_bytes(data)
+    stored = list(Video(plain))[20]
+    rows, columns = np.indices(stored.shape[:2])
+    across, down = a * columns + c * rows, b * columns + d * rows
+    expected = np.zeros((np.ptp(down) + 1, np.ptp(across) + 1, 3), np.uint8)
+    expected[down - down.min(), across - across.min()] = stored
+    assert (list(Video(tmp_path / "turned.mp4"))[20] == expected).all()
+
+
+def test_side_data_that_pyav_has_no_name_for_hides_no_turn(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter turn clockwise; FFmpeg hands on the EXIF data itself, too
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
+    with av.open(str(tmp_path / "a.avi"), "w") as file:
+        stream = file.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        packet = av.Packet((tmp_path / "a.jpg").read_bytes())
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 25)
+        file.mux(packet)
+    with Video(tmp_path / "a.avi") as video:
+        assert (video.width, video.height) == (48, 64)
+
+
 @pytest.mark.parametrize("suffix", ["mpg", "ts", "avi", "mkv"])
 def test_old_containers_are_read_and_their_sound_kept(tmp_path, suffix):
     source = Video(film(tmp_path / f"in.{suffix}", sound="mp2" if suffix in ("mpg", "avi") else "aac"))
@@ -288,7 +318,7 @@ def test_a_video_that_is_given_up_leaves_nothing(talk, tmp_path):
 
 def test_a_video_that_can_not_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    for name, why in [("a.gif", r"ends in \.mp4"), ("file/a.mp4", "can't be written")]:
+    for name, why in [("a.avi", r"ends in \.mp4"), ("file/a.mp4", "can't be written")]:
         with pytest.raises(ValueError, match=f"{name}.*{why}"):
             VideoWriter(tmp_path / name, 64, 48, 25)
 
@@ -313,6 +343,18 @@ def test_a_missing_package_names_what_to_install(talk, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(ValueError, match=r"pip install -e .*\[video\]"):
         Video(talk)
+
+
+CASES = ROOT.parent / "shared" / "cases" / "video"
+
+
+@pytest.mark.skipif(not CASES.exists(), reason=f"needs the files in {CASES}")
+def test_files_that_went_wrong_have_the_values_that_players_show(tmp_path):
+    mirrored = next(iter(Video(CASES / "hflip.mp4")))
+    assert mirrored[5, -5, 0] > 200 and mirrored[5, 5].max() < 50
+    white = next(iter(Video(CASES / "pq_white.mp4")))
+    assert white.min() >= 245
+    assert streams(copied(Video(CASES / "camera_pcm.mov"), tmp_path / "out.mp4"))["audio"][0] == "aac"
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"needs the video {REAL}")

@@ -1,6 +1,7 @@
 """``mode=predict``: drawings of photographs, folders and videos from a checkpoint, and what it refuses."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -116,6 +117,34 @@ def test_a_video_keeps_its_length_size_and_rate(predict, tmp_path):
         assert len(list(video)) == 4
 
 
+def test_a_folder_of_videos_is_drawn_and_what_is_finished_is_skipped(predict, tmp_path):
+    (tmp_path / "films" / "sub").mkdir(parents=True)
+    for name in ("a.mp4", "a.mov", "sub/b.mkv"):
+        film(tmp_path / "films" / name, frames=3)
+    (tmp_path / "films" / "bad.mp4").write_text("no video")
+    done = predict(f"input={tmp_path}/films", "draw=cutout", "format=mov", code=1)
+    assert "1 of 4 videos failed, the others are drawn" in done.stderr and "bad.mp4" in done.stderr
+    folder = tmp_path / "drawn"
+    made = {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*.mov")}
+    assert len(made) == 3 and Path("sub/b.mov") in made
+
+    (tmp_path / "films" / "bad.mp4").unlink()
+    (folder / "sub" / "b.mov").unlink()
+    newer = max(made.values()) + 10**9
+    os.utime(tmp_path / "films" / "a.mp4", ns=(newer, newer))
+    predict(f"input=[{tmp_path}/films/a.mov,{tmp_path}/films/a.mp4,{tmp_path}/films/sub]", "draw=cutout", "format=mov")
+    again = {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*.mov")}
+    assert again.keys() == made.keys() and len({*again.items()} & {*made.items()}) == 1
+
+
+def test_frames_of_a_video_become_numbered_pictures(predict, tmp_path):
+    folder = predict(
+        f"input={film(tmp_path / 'film.mp4', frames=3)}", "draw=[cutout,probability]", "format=png", "bits=16"
+    )
+    assert len(list(folder.glob("film_cutout/0000?.png"))) == 3
+    assert read(folder / "film_probability" / "00003.png").dtype == np.uint16
+
+
 def test_a_video_moves_behind_a_person_in_a_video(predict, tmp_path):
     film(tmp_path / "film.mp4")
     film(tmp_path / "behind.mp4", frames=5, size=(32, 32))  # shorter: it begins again
@@ -156,10 +185,15 @@ def test_a_camera_is_drawn_until_it_ends(run, trained_once, tmp_path):
         (["input={people}/images/001.png", "output=p.webp", "draw=probability", "bits=16"], "can't hold bits=16"),
         (["input={people}/images", "backend=abacus"], "backend=abacus"),
         (["input={people}/images", "backend=openvino", "tta=2"], "scales in tta= need backend=torch"),
+        (["input={people}/film.mp4", "output={people}/cut.avi"], "cut.avi can't be written"),
+        (["input={people}/film.mp4", "output={people}/cut.tif"], "cut.tif can't be written"),
+        (["input={people}/film.mp4", "output=a.mp4", "draw=probability", "bits=16"], "a.mp4 can't hold bits=16"),
+        (["input={people}/film.mp4", "format=avi"], "format=avi: give mp4, mov"),
     ],
 )
 def test_what_is_wrong_is_named(run, trained_once, people, tmp_path, typed, named):
     typed = [one.replace("{people}", str(people)) for one in typed]
+    (people / "film.mp4").write_text("not looked at before")
     done = run("mode=predict", f"ckpt={trained_once}", *typed, code=1)
     assert named in done.stderr and "Traceback" not in done.stderr
 
