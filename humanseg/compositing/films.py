@@ -59,13 +59,13 @@ def of_videos(typed: str | list, output: Path, names: list[str], options: dict) 
     films = [Film(one.path, targets.named(one.place, output, names, suffixes), results) for one in found]
     for name, path in (pair for film in films for pair in film.targets.items()):
         refuse_name(path, sixteen_bits=name == "probability" and options["bits"] == 16)
-    targets.refuse_overwriting([film.path for film in films], [path for film in films for path in film.files.values()])
+    pairs = [(path, film.path) for film in films for path in film.files.values()]
+    targets.refuse_overwriting([film.path for film in films], [path for path, _ in pairs])
     if options["overwrite"]:
         return films
-    files = [path for film in films for path in film.files.values()]
-    if alone and (there := [str(path) for path in files if path.exists() and not results.hold(path)]):
+    if alone and (there := [str(path) for path, _ in pairs if path.exists() and not results.hold(path)]):
         raise ValueError(f"{', '.join(there)} exists: give another output, or overwrite=true")
-    targets.refuse_strange(results, [(path, film.path) for film in films for path in film.files.values()])
+    targets.refuse_strange(results, pairs, "videos")
     waiting = [film for film in films if not results.finished(film.files, film.path)]
     if len(waiting) < len(films):
         log.info("skips      %d that are finished; overwrite=true draws them anew", len(films) - len(waiting))

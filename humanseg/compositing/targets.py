@@ -38,7 +38,8 @@ def of_photographs(typed: str | list, output: Path, names: list[str], overwrite:
     ]
     refuse_overwriting([one.path for one in found], [path for one in pictures for path in one.targets.values()])
     if not overwrite:
-        refuse_strange(results, [(path, one.source.path) for one in pictures for path in one.targets.values()])
+        pairs = [(path, one.source.path) for one in pictures for path in one.targets.values()]
+        refuse_strange(results, pairs, "photographs")
     waiting = [one for one in pictures if overwrite or not results.finished(one.targets, one.source.path)]
     if len(waiting) < len(pictures):
         log.info("skips      %d that are finished; overwrite=true draws them anew", len(pictures) - len(waiting))
@@ -87,12 +88,12 @@ def result_of_before(results: Results, output: Path, typed: str | list) -> Calla
     return is_result
 
 
-def refuse_strange(results: Results, pairs: list[tuple[Path, Path]]) -> None:
-    """A file in a result's place that is older than what it would be of: of an older one, or none of ours."""
+def refuse_strange(results: Results, pairs: list[tuple[Path, Path]], what: str) -> None:
+    """Refuse (result, source) where the record doesn't know the result and the source is newer: it is no result of it."""
     strange = [path for path, source in pairs if results.too_old(path, source)]
     if strange:
         raise ValueError(
-            f"{len(strange)} files in the places of results are older than what is drawn, as {strange[0]}: "
+            f"{len(strange)} files in the places of results are older than their {what}, as {strange[0]}: "
             "give another output, or overwrite=true"
         )
 
