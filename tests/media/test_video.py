@@ -238,7 +238,10 @@ def test_what_is_no_video_is_one_sentence(tmp_path):
         samples.rate = 48_000
         file.mux(tone.encode(samples))
         file.mux(tone.encode(None))
+    unknown = film(tmp_path / "unknown.mp4", 5, sound=None)
+    unknown.write_bytes(unknown.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
     for name, why in [
+        ("unknown", "FFmpeg has no decoder for"),
         ("empty", "is empty"),
         ("text", "can't be read"),
         ("sound", "only audio"),
