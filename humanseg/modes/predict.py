@@ -178,7 +178,7 @@ def show_camera(studio: Studio, options: dict, name: str) -> dict:
     smoother, count, rate, shown = Smoother(options["temporal"]), 0, 0.0, time.perf_counter()
     behind = backdrops(options["background"])
     with Camera(options["input"]) as camera, Preview(options["port"]) as page:
-        log.info("live       %s (Ctrl-C, or the button there, ends it)", page.url)
+        print(f"live       {page.url} (Ctrl-C, or the button there, ends it)", flush=True)  # not into run.log
         for image, one in zip(camera, behind, strict=False):
             (picture,) = studio.infer([studio.prepare(Picture(image, behind=one))])
             picture.logits = smoother(picture.square, picture.logits)

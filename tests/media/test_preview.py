@@ -1,7 +1,8 @@
-"""The page of a live picture: it shows each frame, to this machine alone, and no browser delays it."""
+"""The page of a live picture: it shows each frame, to who knows its address alone, and no client delays it."""
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -14,10 +15,19 @@ from humanseg.media import preview
 from humanseg.media.preview import Preview
 
 
-def ask(page, path, method="GET", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", int(page.url.rsplit(":")[-1].strip("/")), timeout=5)
-    connection.request(method, path, headers=headers)
+def address(page) -> tuple[str, int]:
+    return "127.0.0.1", int(re.search(r":(\d+)/", page.url)[1])
+
+
+def ask(page, path, method="GET", token=None, **headers):
+    """An answer; `path` is behind the token, as in the page itself."""
+    connection = http.client.HTTPConnection(*address(page), timeout=5)
+    connection.request(method, f"/{page.token if token is None else token}{path}", headers=headers)
     return connection.getresponse()
+
+
+def origin(page) -> str:
+    return "http://{}:{}".format(*address(page))
 
 
 def next_picture(stream) -> np.ndarray:
@@ -48,7 +58,7 @@ def test_the_page_shows_frames_their_rate_and_their_latency():
 def test_the_button_stops():
     with Preview() as page:
         assert not page.wants_to_stop
-        assert ask(page, "/quit", "POST", Origin=page.url.rstrip("/")).status == 200
+        assert ask(page, "/quit", "POST", Origin=origin(page)).status == 200
         assert page.wants_to_stop
 
 
@@ -76,35 +86,101 @@ def test_a_foreign_name_that_leads_here_is_refused(path):
         assert ask(page, path, Host="evil.example").status == 403
 
 
-def test_the_page_closes_although_browsers_are_connected(monkeypatch):
-    monkeypatch.setattr(preview._Page, "timeout", 0.2)
-    before = threading.active_count()
+def test_who_does_not_know_the_address_sees_nothing():
+    with Preview() as page, Preview() as another:
+        for token in ("", "x", page.token[:-1], page.token + "x", another.token):
+            for path in ("", "/", "/stream", "/figures", "/quit"):
+                assert ask(page, path, token=token).status == 403
+            assert ask(page, "/quit", "POST", token=token, Origin=origin(page)).status == 403
+        assert not page.wants_to_stop
+
+
+def test_no_answer_is_kept_or_shown_elsewhere():
     with Preview() as page:
-        page.show(np.zeros((48, 64, 3), np.uint8), 1.0)
+        answers = [ask(page, "/"), ask(page, "/figures"), ask(page, "/nowhere"), ask(page, "/", token="x")]
+        for answer in answers:
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        nonce = re.search("script-src 'nonce-([^']+)'", answers[0].headers["Content-Security-Policy"])[1]
+        assert f'<script nonce="{nonce}">' in answers[0].read().decode()
+
+
+def silent(page) -> socket.socket:
+    return socket.create_connection(address(page))
+
+
+def test_the_page_closes_at_once_although_clients_are_connected(monkeypatch):
+    monkeypatch.setattr(preview, "PATIENCE", 600)
+    monkeypatch.setattr(preview._Page, "timeout", 600)
+    before = threading.active_count()
+    noise = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), dtype=np.uint8)
+    with Preview() as page:
+        page.show(noise, 1.0)
         watching = ask(page, "/stream")
         next_picture(watching)
-        silent = socket.create_connection(("127.0.0.1", int(page.url.rsplit(":")[-1].strip("/"))))  # asks nothing
-    assert threading.active_count() == before
-    silent.close()
-
-
-@pytest.mark.parametrize("patience", [60, 0.2])
-def test_a_browser_that_takes_nothing_delays_nobody(monkeypatch, patience):
-    monkeypatch.setattr(preview._Page, "timeout", patience)
-    noise = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), dtype=np.uint8)
-    before = threading.active_count()
-    with Preview() as page:
-        held = ask(page, "/stream")  # and never reads
-        began = time.monotonic()
+        unread = ask(page, "/stream")
         for _ in range(20):
             page.show(noise, 30.0)
-        if patience == 60:
-            assert time.monotonic() - began < patience  # none has waited for it
-            held.close()  # or leaving would wait a minute
-    assert threading.active_count() == before  # after its patience nobody waits for it any more
+        nothing, half = silent(page), silent(page)
+        half.sendall(b"GET /" + page.token.encode())
+    assert threading.active_count() == before  # or the test would have waited for ten minutes
+    for client in (unread, nothing, half):
+        client.close()
+
+
+def test_a_client_that_drips_is_cut_off(monkeypatch):
+    monkeypatch.setattr(preview, "PATIENCE", 0.3)
+    with Preview() as page:
+        client = silent(page)
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        with pytest.raises(OSError):  # noqa: PT011  whichever way the connection is gone
+            for _ in range(1000):  # each byte comes long before the patience is over
+                client.sendall(b"x")
+                time.sleep(0.02)
+
+
+def test_silent_clients_take_no_threads_without_bound_and_no_turn(monkeypatch):
+    monkeypatch.setattr(preview, "PATIENCE", 600)
+    with Preview() as page:
+        before = threading.active_count()
+        crowd = [silent(page) for _ in range(5 * preview.MOST)]
+        assert ask(page, "/figures").status == 200
+        assert threading.active_count() <= before + preview.MOST
+        for client in crowd:
+            client.close()
+
+
+def test_who_watches_keeps_the_turn(monkeypatch):
+    monkeypatch.setattr(preview, "PATIENCE", 0.2)
+    picture = np.zeros((48, 64, 3), np.uint8)
+    with Preview() as page:
+        page.show(picture, 1.0)
+        stream = ask(page, "/stream")
+        next_picture(stream)
+        crowd = [silent(page) for _ in range(5 * preview.MOST)]
+        time.sleep(0.5)  # longer than a request may take
+        page.show(picture, 1.0)
+        assert next_picture(stream).shape == picture.shape
+        for client in crowd:
+            client.close()
+
+
+def test_a_browser_that_takes_nothing_is_given_up(monkeypatch):
+    monkeypatch.setattr(preview._Page, "timeout", 0.2)
+    noise = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), dtype=np.uint8)
+    with Preview() as page:
+        before = threading.active_count()
+        held = ask(page, "/stream")  # and never reads
+        end = time.monotonic() + 60
+        while threading.active_count() > before:
+            assert time.monotonic() < end
+            page.show(noise, 30.0)
+            time.sleep(0.01)
     held.close()
 
 
 def test_a_taken_port_is_one_sentence():
     with Preview() as page, pytest.raises(ValueError, match="port="):
-        Preview(int(page.url.rsplit(":")[-1].strip("/")))
+        Preview(address(page)[1])
