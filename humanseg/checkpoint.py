@@ -185,7 +185,8 @@ def save(path: Path, payload: dict[str, Any], keep: Path | None = None, also: It
         with atomic.replacing(path, copies, keep) as temporary, temporary.open("wb") as file:
             torch.save(payload, file)
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
-        raise ValueError(f"{path} can't be written ({error}); the checkpoint before it is whole") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{path} can't be written ({reason}); the checkpoint before it is whole") from error
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:

@@ -13,10 +13,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from humanseg import terminal
-from humanseg.cli import grammar, hydra_private, launch, launchers, resume, typed
+from humanseg.cli import grammar, hydra_private, launch, launchers, resume, sweep, typed
 from humanseg.cli.composing import composed, place_of_runs
 from humanseg.processes import signals
 from humanseg.runs import conf, find, trust
+from humanseg.runs.atomic import is_of_the_disk
 from humanseg.runs.conf import CONF
 from humanseg.runs.locks import lock
 from humanseg.runs.overrides import key_of, literal
@@ -51,6 +52,11 @@ def run(main: Callable[[], None]) -> None:
             main()
     except signals.Interrupted as stop:
         sys.exit(stop.code)
+    except OSError as error:
+        if wants_traceback or not is_of_the_disk(error):
+            raise
+        folder = "".join(f" in {folder}" for folder in sweep.claimed[-1:])  # Hydra's own writes name no file
+        sys.exit(f"error: {error.filename or f'what Hydra writes{folder}'} can't be written: {error.strerror}")
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError) as error:
         if wants_traceback or not (told := explain(error, sys.argv[1:])):
             raise

@@ -1,13 +1,13 @@
 """How one job ends: its result, a sentence for a user's mistake, or the command that goes on with it."""
 
 import gc
-import logging
 import math
 import re
 import shlex
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -17,11 +17,10 @@ from omegaconf import DictConfig
 from humanseg import terminal
 from humanseg.cli import launch, launchers, planned
 from humanseg.processes import signals
+from humanseg.runs.atomic import NotWritten
 from humanseg.runs.conf import PROGRAM
 from humanseg.runs.locks import lock
 from humanseg.runs.summary import job_number, mark, read_jobs, read_summary, read_sweep
-
-log = logging.getLogger(__name__)
 
 HINTS = {
     r"DataLoader worker \(pid": "it is killed where memory runs out: try a smaller data.num_workers",
@@ -73,7 +72,7 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
             return launch.run(config)
     except signals.Interrupted as stop:
         traceback.clear_frames(stop.__traceback__)  # they hold DataLoader workers, which the exit would wait for
-        mark(folder, "interrupted")
+        _mark(folder, "interrupted")
         if launchers.takes_jobs():
             launchers.take_no_more(stop.number)
         else:
@@ -83,15 +82,17 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
     except Exception as error:
         launch.to_run_log("the run")
         traceback.clear_frames(error.__traceback__)
-        try:
-            mark(folder, "failed", error=one_sentence(error))
-        except OSError as full:  # the cause of the failure may keep the summary from being written too
-            log.error("%s can't be written: %s", folder / "summary.json", full)
+        _mark(folder, "failed", error=one_sentence(error))
         if resumable == folder and (isinstance(error, ValueError | OSError) or _hint(str(error))):
             kept = (folder / "checkpoints" / "last.pt").exists()
             how = f"{PROGRAM} resume={shlex.quote(str(folder))} goes on from the last checkpoint"
             sys.exit("\n".join([f"error: {one_sentence(error)}", *[terminal.visible(how)] * kept]))
         raise
+
+
+def _mark(folder: Path, status: str, **facts) -> None:
+    with suppress(NotWritten):  # what has ended the run, as a full disk, may keep this from being written too
+        mark(folder, status, **facts)
 
 
 def say_how_to_go_on(folder: Path) -> None:
@@ -128,7 +129,11 @@ def one_sentence(error: Exception) -> str:
     if "Original Traceback" in text:
         text = text.rpartition("Error: ")[2]
     text = text or type(error).__name__
-    return (text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}") + _hint(text)
+    if isinstance(error, OSError) and error.filename:
+        text = text if isinstance(error, NotWritten) else terminal.visible(f"{error.filename}: {error.strerror}")
+    elif not isinstance(error, ValueError):
+        text = f"{type(error).__name__}: {text}"
+    return text + _hint(text)
 
 
 def _hint(text: str) -> str:

@@ -25,6 +25,7 @@ from humanseg.runs.summary import mark, read_jobs, read_sweep
 SET_ANEW = ("hydra.sweep.dir=", "hydra.mode=", f"hydra.sweeper._target_={hydra_private.RECORDED}")
 
 _sweep_lock = ExitStack()
+claimed: list[Path] = []  # the folder of the run or sweep that this process has begun
 
 
 class Runs(Callback):
@@ -36,12 +37,14 @@ class Runs(Callback):
     def on_run_start(self, config: DictConfig, **kwargs) -> None:
         with _refusals(config.hydra.run.dir):
             _claim(config, "run")
+        claimed.append(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
         given = {kind: OmegaConf.to_container(config.hydra.overrides[kind]) for kind in ("task", "hydra")}
         with _refusals(config.hydra.sweep.dir):
             _claim(config, "sweep")
             folder, jobs = Path(config.hydra.sweep.dir), hydra_private.planned_jobs(config)
+            claimed.append(folder)
             if jobs:
                 jobs = [resolved(job, hydra_private.value_in_job(config, job)) for job in jobs]
             plans = planned.plan(config, jobs)

@@ -8,11 +8,13 @@ gets another key, so what is in the cache stays valid. A checksum shows damage w
 import contextlib
 import logging
 import mmap
+import os
 import shutil
 import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedWriter
 from pathlib import Path
 from typing import Protocol
 
@@ -176,24 +178,35 @@ def _sound_records(table: Table, pixels: Path, keys: np.ndarray) -> np.ndarray:
 
 def _fill(source: Source, missing: np.ndarray, longest: int, table: Table, pixels: Path) -> None:
     started, chunks = time.perf_counter(), np.array_split(missing, -(-len(missing) // CHUNK))
-    with (
-        ThreadPoolExecutor(cores(alone=True)) as pool,
-        open(pixels, "ab", opener=no_link) as file,
-    ):  # decoding runs outside of Python's lock
-        for chunk in tqdm(chunks, f"cache at {longest} px", unit_scale=CHUNK, leave=False, disable=None):
-            samples = list(pool.map(lambda index: source.prepared(index, longest), chunk.tolist()))
-            if chunk is chunks[0]:
-                _refuse_full_disk(sum(4 * mask.size for _, mask in samples) * len(missing) // len(chunk), pixels.parent)
-            records = np.zeros(len(chunk), ENTRY)
-            records["key"] = source.keys[chunk]
-            for record, (image, mask) in zip(records, samples, strict=True):
-                record["offset"], (record["height"], record["width"]) = file.tell(), mask.shape
-                body = np.concatenate([image.ravel(), mask.ravel()])
-                record["crc"] = _checksum(record, body)
-                file.write(body)
-            file.flush()
-            table.add(records)  # last, so that a record never points to pixels that are not written
+    whole = pixels.stat().st_size if pixels.exists() else 0
+    try:
+        with ThreadPoolExecutor(cores(alone=True)) as pool, open(pixels, "ab", opener=no_link) as file:
+            for chunk in tqdm(chunks, f"cache at {longest} px", unit_scale=CHUNK, leave=False, disable=None):
+                # Decoding runs outside of Python's lock.
+                samples = list(pool.map(lambda index: source.prepared(index, longest), chunk.tolist()))
+                if chunk is chunks[0]:
+                    size = sum(4 * mask.size for _, mask in samples)
+                    _refuse_full_disk(size * len(missing) // len(chunk), pixels.parent)
+                whole = _add(file, source.keys[chunk], samples, table)
+    except OSError:
+        os.truncate(pixels, whole)  # a full disk gets the room of the last chunk back
+        raise
     log.info("cache      %d photographs prepared in %.1f s", len(missing), time.perf_counter() - started)
+
+
+def _add(file: BufferedWriter, keys: np.ndarray, samples: list[tuple[np.ndarray, np.ndarray]], table: Table) -> int:
+    """Add samples with their keys; returns the size of the file."""
+    records = np.zeros(len(keys), ENTRY)
+    records["key"] = keys
+    for record, (image, mask) in zip(records, samples, strict=True):
+        record["offset"], (record["height"], record["width"]) = file.tell(), mask.shape
+        body = np.concatenate([image.ravel(), mask.ravel()])
+        record["crc"] = _checksum(record, body)
+        file.write(body)
+    file.flush()
+    os.fsync(file.fileno())  # some file systems say only now that they are full
+    table.add(records)  # last, so that a record never points to pixels that are not written
+    return file.tell()
 
 
 def _checksum(record: np.void, body: np.ndarray) -> int:

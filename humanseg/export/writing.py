@@ -155,7 +155,7 @@ def export(recipe: Recipe, facts: dict[str, Any], path: Path, photographs: Itera
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
             written = Path(folder) / path.name
-            write(recipe, model, facts, written)
+            _write_or_explain(recipe, model, facts, written, path)
             _note(written)
             found = check(recipe, written, photographs)
             for file in sorted(written.parent.iterdir()):  # the weights (.bin) come before the .xml that needs them
@@ -164,6 +164,13 @@ def export(recipe: Recipe, facts: dict[str, Any], path: Path, photographs: Itera
     except OSError as error:
         raise ValueError(f"{path} can't be written: {error.strerror or error}") from error
     return found | {"free_size": free_size}
+
+
+def _write_or_explain(recipe: Recipe, model: Any, facts: dict[str, Any], written: Path, path: Path) -> None:
+    try:
+        write(recipe, model, facts, written)
+    except RuntimeError as error:  # OpenVINO's own, for example where the disk is full
+        raise ValueError(f"{path} can't be written, perhaps because the disk is full: {error}") from error
 
 
 def _note(path: Path) -> None:

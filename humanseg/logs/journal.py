@@ -2,7 +2,8 @@
 
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from humanseg.metrics import predictions
 from humanseg.pictures import contact_sheet, outlined, png, titled_row
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.hardware import describe_device
-from humanseg.runs.atomic import write_bytes, write_text
+from humanseg.runs.atomic import NotWritten, write_bytes, write_text
 from humanseg.runs.conf import PROGRAM
 from humanseg.runs.job import Job
 from humanseg.runs.summary import Run
@@ -46,6 +47,7 @@ class Journal:
     ):
         self.job, self.cfg, self.setup = job, facts["config"], setup
         self.checkpoints, self.callbacks = checkpoints, callbacks
+        self._missed: set[str] = set()  # files that could not be written
 
     @rank_zero_only
     def open(self, state: State, resumed: bool) -> None:
@@ -54,7 +56,8 @@ class Journal:
         kept = (state.history[-1]["step"] if state.history else 0) if resumed else None
         self.writer = open_board(self.job.folder, self.cfg, self.setup.metrics, kept)
         if resumed:
-            self._write_tables(state)  # a kill may have come between the checkpoint and them
+            with self._going_on():
+                self._write_tables(state)  # a kill may have come between the checkpoint and them
         else:
             self._picture_first_batch()
         self.samples = preview_samples(self.setup.data)
@@ -99,8 +102,19 @@ class Journal:
 
     def _write_picture(self, name: str, picture: np.ndarray, step: int | None = None) -> None:
         """A picture, uint8 HxWx3 RGB, in the run's folder and in TensorBoard."""
-        write_bytes(self.job.folder / f"{name}.png", png(picture))
+        with self._going_on():
+            write_bytes(self.job.folder / f"{name}.png", png(picture))
         add_picture(self.writer, name, picture, step)
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """A picture, or a table that is written again, is no reason to end the training: that it is missing is said once."""
+        try:
+            yield
+        except NotWritten as error:
+            if error.filename not in self._missed:
+                log.warning("%s; training goes on", error)
+            self._missed.add(error.filename)
 
     @rank_zero_only
     def react(self, record: Record) -> None:
@@ -123,7 +137,8 @@ class Journal:
         log_epoch(self.writer, values)
         stays = [f"epoch_{state.epoch:04d}.pt"] * bool(every and state.epoch % every == 0)
         self.checkpoints.save(state, ["best.pt"] * (best is values) + stays)
-        self._write_tables(state)
+        with self._going_on():
+            self._write_tables(state)
         log.info("%s", epoch_line(values, self.setup.settings.epochs, best is values))
 
     def _best(self, state: State) -> dict[str, float] | None:
@@ -137,7 +152,12 @@ class Journal:
 
     @rank_zero_only
     def close(self, state: State, best: dict[str, float]) -> None:
-        """Write the row for HPARAMS and the summary's end; print the best metrics and the next commands to try."""
+        """Write the row for HPARAMS and the summary's end; print the best metrics and the next commands to try.
+
+        Raises:
+            NotWritten: a table can't be written.
+        """
+        self._write_tables(state)
         log_hparams(self.writer, self.job.choices, self.job.overrides, best, state.step + 1)
         self.writer.close()
         saving = round(self.checkpoints.seconds, 2)

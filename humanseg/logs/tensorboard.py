@@ -1,23 +1,76 @@
 """TensorBoard's event file of a run."""
 
+import logging
+import os
 import re
+import secrets
+import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import summary_v2 as hparams
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from humanseg.pictures import png
 from humanseg.processes import torch_private
 
+log = logging.getLogger(__name__)
+
+VERSION = "brain.Event:2"  # of the format, as each file begins
 BINS = 64  # of a histogram; TensorBoard draws 30
 NOT_IN_HPARAMS = ("callbacks", "mode", "name", "out", "tags", "trainer")
+
+
+class EventFile:
+    """The file that TensorBoard reads. Where it can't be written, that is said once, and the run goes on without it.
+
+    TensorBoard's own writer has a thread. Its errors come later, out of whatever is added next.
+    """
+
+    def __init__(self, folder: Path):
+        name = (
+            f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        )
+        self.path, self._file = folder / name, None
+        with self._unless_lost():
+            self._file = self.path.open("xb")
+            self._records = RecordWriter(self._file)
+        self.add_event(Event(wall_time=time.time(), file_version=VERSION))
+
+    def add_event(self, event: Event) -> None:
+        with self._unless_lost():
+            if self._file:
+                self._records.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        with self._unless_lost():
+            if self._file:
+                self._file.flush()
+
+    def close(self) -> None:
+        with self._unless_lost():
+            if self._file:
+                self._file.close()
+
+    @contextmanager
+    def _unless_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.warning("%s can't be written: %s; the run goes on without TensorBoard", self.path, error.strerror)
+            if self._file:
+                with suppress(OSError):  # what it still holds can't be written either
+                    self._file.close()
+            self._file = None
 
 
 def open_board(folder: Path, config: dict, metrics: Iterable[str], kept: int | None = None) -> SummaryWriter:
@@ -29,9 +82,13 @@ def open_board(folder: Path, config: dict, metrics: Iterable[str], kept: int | N
     earlier = sorted(folder.glob("events.out.tfevents.*"))
     for number, file in enumerate(earlier):  # TensorBoard reads them by name: the clock may have been put back
         file.rename(file.with_name(re.sub(r"tfevents\.\d+", f"tfevents.{number:010d}", file.name)))
+    file = EventFile(folder)
+    if earlier:
+        step = 0 if kept is None else kept + 1
+        file.add_event(Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START)))
+    writer = torch_private.BoardWriter(str(folder), file)
     if kept is not None:
-        return SummaryWriter(str(folder), purge_step=kept + 1)
-    writer = SummaryWriter(str(folder), purge_step=0 if earlier else None)
+        return writer
     writer.add_text("config", "```yaml\n" + yaml.safe_dump(config, sort_keys=False) + "```")
     pairs = {name: ["Multiline", [f"^train/{name}$", f"^val/{name}$"]] for name in ["loss", *metrics]}
     writer.add_custom_scalars({"training and validation": pairs})

@@ -26,6 +26,7 @@ from humanseg.predictor import Predictor
 from humanseg.processes import distributed
 from humanseg.processes.hardware import cores
 from humanseg.runs import find, recorded
+from humanseg.runs.atomic import is_of_the_disk
 from humanseg.runs.job import Job
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def draw_photographs(studio: Studio, options: dict, waiting: list[Picture]) -> d
     """Draw each photograph; reading, network, drawing and writing overlap. Several processes take turns.
 
     Raises:
-        ValueError: some failed; all are listed.
+        ValueError: some failed; all are listed. Or the disk is full, so that no other could be written either.
     """
 
     def load(picture: Picture) -> Picture:
@@ -145,6 +146,8 @@ def draw_photographs(studio: Studio, options: dict, waiting: list[Picture]) -> d
                 with studio.clock("encode"):
                     _write(picture, drawn)
         except ValueError as error:
+            if is_of_the_disk(error):
+                raise
             picture.trouble = str(error)
         picture.image = picture.square = picture.logits = picture.behind = None
         return picture

@@ -103,7 +103,7 @@ def _process(work: Callable, arguments: tuple, gpus: list[int] | None, sharers: 
     except Interrupted as stop:
         raise SystemExit(stop.code) from stop
     except OSError as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+        raise ValueError(str(error)) from error
     except ValueError as error:
         raise ValueError(str(error)) from error  # subclasses too: the launcher passes the name of the class on
 

@@ -6,7 +6,7 @@ tests/test_private.py says in one sentence which of them a newer version no long
 import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import FileWriter, SummaryWriter
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # the base of all batch and instance norms
 
@@ -24,6 +24,25 @@ def shared_bytes(count: int) -> Tensor:
 def lerp_(ours: list[Tensor], theirs: list[Tensor], weight: float) -> None:
     """Move each of our tensors by a share of the way to its counterpart, in one kernel."""
     torch._foreach_lerp_(ours, theirs, weight)
+
+
+class BoardWriter(SummaryWriter):
+    """A SummaryWriter that gives its events to `file`, which has add_event, flush and close, and to no thread."""
+
+    def __init__(self, folder: str, file: object):
+        self._file = file
+        super().__init__(folder)
+
+    def _get_file_writer(self) -> FileWriter:
+        if self.file_writer is None:
+            self.file_writer = _FileWriter(self._file)
+            self.all_writers = {self.log_dir: self.file_writer}
+        return self.file_writer
+
+
+class _FileWriter(FileWriter):
+    def __init__(self, file: object):
+        self.event_writer = file
 
 
 def add_summary(writer: SummaryWriter, summary: Summary, step: int | None = None) -> None:

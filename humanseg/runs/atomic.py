@@ -14,6 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PART = ".part"  # the end of the name of a file that is being written
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # an error of these meets every other file there too
+
+
+class NotWritten(OSError):
+    """A file that can't be written, as one sentence with its path."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} can't be written: {self.strerror}"
+
 
 # Where a spreadsheet begins to read a formula: at the start of a cell, and after the semicolon that parts cells in some
 # countries. An apostrophe there makes it a text.
@@ -32,26 +41,32 @@ def replacing(path: Path, copies: Iterable[Path] = (), keep: Path | None = None)
 
     Yields:
         The path to write to, beside `path`.
+
+    Raises:
+        NotWritten: the disk is full, or it can't be written for another reason of the system's.
     """
-    temporary = _unused(path)
     try:
-        yield temporary
-        flush(temporary)
-        for copy in copies:
-            _link(temporary, copy)
-        if keep and path.exists():
-            os.replace(path, keep)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        temporary = _unused(path)
+        try:
+            yield temporary
+            flush(temporary)
+            for copy in copies:
+                _link(temporary, copy)
+            if keep and path.exists():
+                os.replace(path, keep)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise NotWritten(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file.
 
     Raises:
-        OSError: it can't be written; the file that was there before is untouched.
+        NotWritten: it can't be written; the file that was there before is untouched.
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -86,6 +101,13 @@ class _Line:
 
 def _cell(value: object) -> object:
     return FORMULA.sub(r"\1'", value) if isinstance(value, str) and not NUMBER.fullmatch(value) else value
+
+
+def is_of_the_disk(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is that of a full or broken disk: no other file could be written there."""
+    while error is not None and getattr(error, "errno", None) not in DISK:
+        error = error.__cause__
+    return error is not None
 
 
 def flush(path: Path) -> None:

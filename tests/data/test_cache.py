@@ -1,5 +1,6 @@
 """The prepared cache changes no pixel, trusts nothing that is damaged, and is filled once, whoever comes and whatever dies."""
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -224,6 +225,28 @@ def test_too_little_space_is_one_sentence(root, monkeypatch):
     with pytest.raises(ValueError, match=r"data.cache_dir=.* has 0.0 MB left, .* take about .*data.cache=false"):
         first(root)
     assert not stored(root)[0].stat().st_size
+
+
+def test_a_disk_that_fills_up_keeps_what_is_whole_and_gets_the_rest_back(root, monkeypatch, prepared):
+    whole, flush = first(root, "data.cache=false"), os.fsync
+    calls = iter(range(2))
+
+    def full(descriptor):
+        if next(calls, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "CHUNK", 2)
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(ValueError, match=r"data.cache_dir=.*No space left on device.*data.cache=false"):
+            first(root)
+    pixels, index = stored(root)
+    records = np.fromfile(index, cache.ENTRY)
+    assert len(records) == 4  # two chunks
+    assert pixels.stat().st_size == records[-1]["offset"] + 4 * int(records[-1]["height"]) * int(records[-1]["width"])
+    prepared.clear()
+    assert equal(first(root), whole) and len(prepared) == 4
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_sentence(root):

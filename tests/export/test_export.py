@@ -222,6 +222,16 @@ def conv(end_to_end: bool) -> writing.Recipe:
     return writing.Recipe(network, "openvino", "fp32", end_to_end, 32, 0, [0.5] * 3, [0.2] * 3)
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(monkeypatch, tmp_path):
+    def full(*_):
+        raise RuntimeError("basic_ios::clear: iostream error")  # as OpenVINO says it
+
+    monkeypatch.setattr(writing, "write", full)
+    with pytest.raises(ValueError, match=r"model.xml can't be written, perhaps because the disk is full"):
+        writing.export(conv(False), {}, tmp_path / "model.xml", [])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("end_to_end", [False, True])
 def test_a_file_that_is_not_the_checkpoints_is_not_left_behind(monkeypatch, tmp_path, end_to_end):

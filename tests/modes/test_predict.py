@@ -1,5 +1,6 @@
 """``mode=predict``: drawings of photographs, folders and videos from a checkpoint, and what it refuses."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import film
 
 from humanseg.data.transforms import unletterbox
 from humanseg.inference.temporal import Smoother
+from humanseg.media import images
 from humanseg.media.video_reader import Video
 from humanseg.metrics import person_probability
 from humanseg.predictor import Predictor
@@ -88,6 +90,15 @@ def test_one_unreadable_photograph_does_not_stop_the_others(predict, people):
     drawn = sorted(path.stem for path in (people.parent / "drawn").glob("*.png"))
     assert drawn == [f"{number:03d}" for number in range(12) if number not in (5, 7)]
     assert "2 of 12 photographs failed" in done.stderr and "005.png" in done.stderr and "007.png" in done.stderr
+
+
+def test_a_full_disk_ends_it_at_the_first_photograph(predict, people, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(images, "write_bytes", full)
+    told = predict(f"input={people}/images", code=1).stderr
+    assert told.count("No space left on device") == 1 and "can't be written" in told and "Traceback" not in told
 
 
 def test_mirrored_and_scaled_views_are_averaged(predict, trained_once, people, tmp_path):

@@ -1,19 +1,21 @@
 """What may go wrong around a run costs the last minutes at most: one sentence, and ``resume=`` goes on."""
 
 import errno
+import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ON_FILES, TINY, summary, weights
 from killing import finish, start
-from tensorboard.compat.tensorflow_stub.io import gfile
 
 from humanseg import checkpoint
-from humanseg.runs import summary as summary_file
+from humanseg.logs import handlers, tensorboard
+from humanseg.runs import atomic
 
 LONG = [item for item in TINY if "steps_per_epoch" not in item]
 
@@ -33,27 +35,70 @@ def fails_later(real, good: int, fault=full):
     return lambda *arguments, **named: fault() if next(calls, None) is None else real(*arguments, **named)
 
 
+def no_room_for(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the disk be full for files of these names."""
+    unused = atomic._unused
+    patch.setattr(atomic, "_unused", lambda path: full() if path.name in names else unused(path))
+
+
 @pytest.mark.parametrize(
-    ("owner", "name", "good", "whole"),  # the checkpoints that are left for sure
-    [
-        (os, "fsync", 4, set()),  # the first epoch's checkpoint
-        (summary_file, "write_table", 1, {"last.pt", "previous.pt", "best.pt"}),  # the second epoch's metrics.csv
-        (gfile.GFile, "write", 0, set()),  # TensorBoard's events, which a thread writes: at any time
-    ],
-    ids=["checkpoint", "csv", "event"],
+    ("name", "whole"),  # the checkpoints that are left
+    [("last.pt", set()), ("metrics.csv", {"last.pt", "previous.pt", "best.pt"}), ("config.yaml", set())],
 )
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(run, tiny_once, tmp_path, owner, name, good, whole):
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_with_room(run, tiny_once, tmp_path, name, whole):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, fails_later(getattr(owner, name), good))
+        no_room_for(patch, name)
         done = run(*TINY, code=1)
-    assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
     folder = the_run(tmp_path)
-    assert summary(folder)["status"] != "completed"
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert f"{name} can't be written" in told and "No space left on device" in told and "Traceback" not in done.stderr
+    assert (folder / "summary.json").exists() is False or summary(folder)["status"] != "completed"
     left = {file.name for file in folder.rglob("checkpoints/*") if checkpoint.load(file)}  # it raises at half a one
-    assert whole <= left <= ({"last.pt", "previous.pt", "best.pt"} if name != "fsync" else set())
+    assert left == whole and not [*folder.rglob("*.part")]
     run(f"resume={folder}")
     torch.testing.assert_close(weights(folder), weights(tiny_once), rtol=0, atol=0)
     assert summary(folder)["status"] == "completed" and "error" not in summary(folder)
+
+
+def test_training_goes_on_without_pictures_tensorboard_and_run_log(run, tiny_once, tmp_path, monkeypatch):
+    no_room_for(monkeypatch, "train_batch.png", "best_and_worst.png")
+    monkeypatch.setattr(tensorboard.RecordWriter, "write", full)
+    monkeypatch.setattr(handlers.RunLog, "_open", lambda self: open("/dev/full", "w"))  # noqa: SIM115
+    done = run(*TINY)
+    folder = the_run(tmp_path)
+    torch.testing.assert_close(weights(folder), weights(tiny_once), rtol=0, atol=0)
+    assert summary(folder)["status"] == "completed" and "Traceback" not in done.stdout + done.stderr
+    for name in ("train_batch.png", "best_and_worst.png", "tfevents", "run.log"):
+        (told,) = [line for line in (done.stdout + done.stderr).splitlines() if f"{name}" in line]  # once
+        assert "can't be written: No space left on device" in told and str(folder) in told
+
+
+def test_a_terminal_that_takes_nothing_is_told_once(capsys):
+    handler = handlers.Terminal(open("/dev/full", "w"))  # noqa: SIM115
+    for _ in range(3):
+        handler.handle(logging.makeLogRecord({"msg": "a line"}))
+    assert capsys.readouterr().err == "the output can't be written: No space left on device; the run goes on\n"
+    with suppress(OSError):
+        handler.stream.close()
+
+
+def test_what_hydra_can_not_write_is_one_sentence_with_its_folder(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("hydra.core.utils._save_config", full)
+    told = run(*TINY, code=1).stderr
+    assert f"{the_run(tmp_path)} can't be written: No space left on device" in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize("name", ["per_image.csv", "contact_sheet.png", "summary.json"])
+def test_a_test_that_can_not_be_written_is_one_sentence(run, tiny_once, monkeypatch, name):
+    no_room_for(monkeypatch, name)
+    told = run("mode=test", f"ckpt={tiny_once}", code=1).stderr
+    assert f"{name} can't be written: No space left on device" in told and "Traceback" not in told
+
+
+def test_a_sweep_on_a_full_disk_is_one_sentence(run, tmp_path, monkeypatch):
+    no_room_for(monkeypatch, "sweep.json")
+    told = run("-m", *TINY, "seed=0,1", code=1).stderr
+    assert str(tmp_path / "outputs" / "multirun") in told and "No space left" in told and "Traceback" not in told
 
 
 def test_a_checkpoint_that_torch_can_not_end_keeps_the_one_before(run, tmp_path, monkeypatch):
