@@ -125,8 +125,10 @@ def loss(config: dict, classes: int) -> nn.Module:
 def optimizers(config: dict, network: nn.Module) -> dict[str, Optimizer]:
     """One optimizer, named ``model``, or one for each of `config["parts"]`.
 
+    A part whose parameters are all frozen needs none and gets none.
+
     Raises:
-        ValueError: a part isn't in the model, or the parts leave parameters out or share some.
+        ValueError: a part isn't in the model, or the parts leave parameters out, share some or have none that train.
     """
     if "parts" not in config:
         return {"model": _optimizer(config, network, "optimizer")}
@@ -135,9 +137,12 @@ def optimizers(config: dict, network: nn.Module) -> dict[str, Optimizer]:
         raise ValueError(
             f"optimizer.parts: the model has no {', '.join(unknown)}; its parts are {', '.join(_parts(network))}"
         )
-    built = {part: _optimizer(node, known[part], f"optimizer.parts.{part}") for part, node in config["parts"].items()}
+    trained = {part: node for part, node in config["parts"].items() if _trainable(known[part])}
+    built = {part: _optimizer(node, known[part], f"optimizer.parts.{part}") for part, node in trained.items()}
     held = [id(p) for optimizer in built.values() for group in optimizer.param_groups for p in group["params"]]
-    left = [name for name, parameter in network.named_parameters() if id(parameter) not in held]
+    left = [name for name, one in network.named_parameters() if one.requires_grad and id(one) not in held]
+    if not built:
+        raise ValueError("optimizer.parts: all parameters of its parts are frozen, so that nothing would train")
     if left or len(held) != len(set(held)):
         trouble = f"no part holds {checkpoint.describe(left, 3)}" if left else "two parts share parameters"
         raise ValueError(f"optimizer.parts: {trouble}; the model's parts are {', '.join(_parts(network))}")
@@ -211,20 +216,21 @@ def compute(trainer: dict, data_config: dict) -> Compute:
     return Compute(device, precision, trainer["channels_last"], data_config["mean"], data_config["std"])
 
 
-def callbacks(config: dict) -> list[Callable]:
-    """The callbacks in their order.
+def callbacks(config: dict) -> dict[str, Callable]:
+    """The callbacks in their order, by their names.
 
     Raises:
         ValueError: a callback without a function, or with one that can't be imported.
     """
-    if bare := [name for name, node in config.items() if node and "_target_" not in node]:
+    nodes = {name: node for name, node in config.items() if node and name != "strict"}
+    if bare := [name for name, node in nodes.items() if "_target_" not in node]:
         raise ValueError(f"callbacks.{bare[0]} has no _target_: choose callbacks=default, or name its function")
-    return [build(node, f"callbacks.{name}") for name, node in config.items() if node]
+    return {name: build(node, f"callbacks.{name}") for name, node in nodes.items()}
 
 
 def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
     settings = {key: value for key, value in config.items() if key != "decay_norms_and_biases"}
-    parameters = [parameter for parameter in part.parameters() if parameter.requires_grad]
+    parameters = _trainable(part)
     groups = [{"params": parameters}]
     if not config["decay_norms_and_biases"]:
         norms = [module for module in part.modules() if isinstance(module, NORMS)]
@@ -241,6 +247,10 @@ def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
         return factory(groups, **({"fused": True} if chosen else {}))
     except (TypeError, ValueError) as error:
         raise _refused(what, error) from error
+
+
+def _trainable(part: nn.Module) -> list[Tensor]:
+    return [parameter for parameter in part.parameters() if parameter.requires_grad]
 
 
 def has_fused(optimizer: Callable, parameters: list[Tensor]) -> bool:

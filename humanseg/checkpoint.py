@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from humanseg.loop import Setup, State, refuse_bad_loss
+from humanseg.loop import Setup, State, refuse_bad_loss, refuse_bad_weights
 from humanseg.processes import distributed
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.signals import Interrupted
@@ -76,12 +76,13 @@ class SafePoint:
 
     def __call__(self, state: State) -> None:
         """Raises:
-        Interrupted: the run was asked to stop; it is saved. ValueError: the loss is not finite, nothing is saved.
+        Interrupted: the run was asked to stop; it is saved. ValueError: the loss or the weights are not finite, nothing is saved.
         """
         distributed.seed_rank(self.seed, state.step)
         stop, due = distributed.all_reduce_max(self.asked() or 0, bool(self.checkpoints.due()))
         if stop or due:
             refuse_bad_loss(state, self.setup)
+            refuse_bad_weights(state)
             state.collect()
             self.checkpoints.save(state)
         if stop:

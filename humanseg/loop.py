@@ -18,7 +18,7 @@ from humanseg.losses import total_loss
 from humanseg.metrics import Counts
 from humanseg.processes import distributed
 from humanseg.schedules import Schedule
-from humanseg.tally import Tally, evaluate, network_outputs
+from humanseg.tally import STEADIER, Tally, evaluate, network_outputs
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> None:  # noqa: B0
     """Train until the last epoch or an early stop, from wherever the state is.
 
     Raises:
-        ValueError: the loss is not finite, or the monitored metric does not exist.
+        ValueError: the loss or the weights are not finite, or the monitored metric does not exist.
     """
     settings, data = setup.settings, setup.data
     per_epoch = settings.steps * settings.accumulate
@@ -153,6 +153,7 @@ def train_epoch(
             tally.start_clock()
             bar.update()
         refuse_bad_loss(state, setup)
+        refuse_bad_weights(state)
         tally.stop_clock()  # a GPU's last steps have been waited for
     state.collect()
     values = tally.read(setup.metrics, settings.steps, setup.data.config.batch_size) if distributed.is_main() else {}
@@ -170,7 +171,7 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Se
         images, target = tally.wait_for(batches)
         target = target.to(setup.compute.device, non_blocking=True).long()
         with distributed.no_sync(model, wanted=left > 0):
-            logits = setup.compute(model, images)
+            logits = forward(model, images, setup)
             loss, terms = total_loss(setup.loss, logits, target)
             scaler.scale(loss / settings.accumulate).backward()
         tally.add(logits.detach(), target, terms)
@@ -186,6 +187,24 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Se
         state.ema.update_parameters(state.model)
     state.step += 1
     tally.add_norm(norm)
+
+
+def forward(model: nn.Module, images: Tensor, setup: Setup) -> Tensor:
+    """Logits of a training batch, float32 NxCxHxW.
+
+    Raises:
+        ValueError: batch norm has nothing to normalise with.
+    """
+    try:
+        return setup.compute(model, images)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"batch norm gets one value a channel, as after global pooling of one photograph: "
+            f"data.batch_size={setup.data.config.batch_size} over {setup.data.share.world_size} processes "
+            "(trainer.devices) needs two photographs in each"
+        ) from error
 
 
 def validate(state: State, record: Record, setup: Setup, after_step: Callable[[State], None]) -> None:
@@ -238,7 +257,14 @@ def refuse_bad_loss(state: State, setup: Setup) -> None:
         accumulate = setup.settings.accumulate
         batch = state.epoch * setup.settings.steps * accumulate + int(state.tally.first_bad)
         names = ", ".join(setup.data.batch_names(batch))
-        raise ValueError(
-            f"the loss is not finite at step {batch // accumulate + 1}: try a smaller optimizer.lr, "
-            f"trainer.grad_clip=1 or trainer.precision=fp32; its batch was {names}"
-        )
+        raise ValueError(f"the loss is not finite at step {batch // accumulate + 1}: {STEADIER}; its batch was {names}")
+
+
+def refuse_bad_weights(state: State) -> None:
+    """Stop where a step has left weights that are not finite: the next loss would be the first to show it.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if not torch.stack([one.detach().isfinite().all() for one in state.model.parameters()]).all():
+        raise ValueError(f"the weights are not finite after step {state.step}: {STEADIER}")

@@ -9,6 +9,7 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -128,9 +129,10 @@ def iou(counts: Counts) -> float:
 
 
 def miou(counts: Counts) -> float:
-    """Mean IoU over the classes; a class that is nowhere, in truth or prediction, scores 1."""
-    ious = _ious(counts)
-    return sum(ious) / len(ious)
+    """Mean IoU over the classes that truth or prediction shows; 1 where no pixel counts."""
+    shown = (counts.confusion.sum(0) + counts.confusion.sum(1) > 0).tolist()
+    ious = [iou for iou, there in zip(_ious(counts), shown, strict=True) if there]
+    return _share(sum(ious), len(ious))
 
 
 def iou_per_image(counts: Counts) -> float:
@@ -176,6 +178,10 @@ def average_precision(counts: Counts) -> float:
     return float((gained * positive / (positive + negative).clamp(min=1)).sum())
 
 
+BUILT_IN = {
+    function.__name__: function
+    for function in (iou, miou, iou_per_image, dice, accuracy, precision, recall, boundary_iou, average_precision)
+}  # in all of them higher is better
 EVALUATION_ONLY = ("boundary_iou", "average_precision")  # too slow for every training step
 
 
@@ -185,22 +191,38 @@ def find(names: list[str]) -> dict[str, Callable[[Counts], float]]:
     Raises:
         ValueError: there is no such function.
     """
-    own = [iou, miou, iou_per_image, dice, accuracy, precision, recall, boundary_iou, average_precision]
-    known = {function.__name__: function for function in own}
     found = {}
     for name in names:
         module, _, function = name.rpartition(".")
-        if not module and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if not module and name not in BUILT_IN:
+            near = difflib.get_close_matches(name, BUILT_IN, n=1)
             hint = f", did you mean {near[0]}?" if near else ""
-            raise ValueError(f"metrics: there is no {name}{hint}; there are {', '.join(known)}, or a dotted path")
+            raise ValueError(f"metrics: there is no {name}{hint}; there are {', '.join(BUILT_IN)}, or a dotted path")
         try:
-            found[function] = getattr(importlib.import_module(module), function) if module else known[name]
+            own = module and getattr(importlib.import_module(module), function)
+            found[function] = _as_a_number(name, own) if module else BUILT_IN[name]
         except (ImportError, AttributeError) as error:
             raise ValueError(f"metrics: {name} can't be imported: {error}") from error
     if not found:
-        raise ValueError(f"metrics is empty: give some of {', '.join(known)}")
+        raise ValueError(f"metrics is empty: give some of {', '.join(BUILT_IN)}")
     return found
+
+
+def _as_a_number(name: str, metric: Callable[[Counts], Any]) -> Callable[[Counts], float]:
+    """A user's own metric, which may give a tensor of one number.
+
+    Raises:
+        ValueError: when it is called and gives anything else.
+    """
+
+    def measured(counts: Counts) -> float:
+        value = metric(counts)
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:  # torch raises the last
+            raise ValueError(f"metrics: {name} gives {str(value)[:100]}, and a metric gives one number") from error
+
+    return measured
 
 
 def _ious(counts: Counts) -> list[float]:

@@ -14,6 +14,8 @@ from humanseg.losses import total_loss
 from humanseg.metrics import EVALUATION_ONLY, Counts
 from humanseg.processes import distributed
 
+STEADIER = "try a smaller optimizer.lr, trainer.grad_clip=1 or trainer.precision=fp32"
+
 
 class Tally:
     """What a training epoch adds up, on the device, so that nothing waits for it before the epoch is over."""
@@ -110,9 +112,14 @@ def evaluate(
 
     Returns:
         The metrics, the counts they were read from, and each sample's IoU of the person.
+
+    Raises:
+        ValueError: the network gives no numbers.
     """
     sums, counts, ious = defaultdict(float), None, []
     for logits, target in outputs:
+        if logits.isnan().any():
+            raise ValueError(f"the network's output is not a number, its weights are of no use: {STEADIER} in training")
         here = Counts.zeros(logits.shape[1], logits.device)
         ious.append(here.add(logits, target, boundary="boundary_iou" in metrics, scores=True))
         counts = here if counts is None else counts + here

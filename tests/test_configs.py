@@ -155,6 +155,16 @@ def test_parts_that_do_not_make_up_the_model(overrides, sentence):
         build.optimizers(config, Dot())
 
 
+def test_a_frozen_part_needs_no_optimizer():
+    network, config = Dot(), composed("optimizer=encoder_decoder")["optimizer"]
+    network.encoder.requires_grad_(False)
+    assert list(build.optimizers(config, network)) == ["decoder", "segmentation_head"]
+    del config["parts"]["encoder"]
+    assert list(build.optimizers(config, network)) == ["decoder", "segmentation_head"]
+    with pytest.raises(ValueError, match="optimizer.parts: all parameters of its parts are frozen"):
+        build.optimizers(config, network.requires_grad_(False))
+
+
 def test_parts_that_overlap():
     network, config = Dot(), composed("optimizer=encoder_decoder")["optimizer"]
     network.encoder = nn.Sequential(network.encoder)

@@ -189,6 +189,31 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_batch():
     assert given.epoch == 0
 
 
+def test_weights_that_are_not_finite_after_the_last_step_are_one_sentence():
+    given = state(lr=1e38)
+    with pytest.raises(ValueError, match=r"the weights are not finite after step 1: try a smaller optimizer.lr"):
+        fit(given, epochs=1, steps=1, loss=Steep())
+    assert given.epoch == 0
+
+
+class Steep(nn.Module):
+    def forward(self, logits, target):
+        return logits.mean() * 1e6
+
+
+def test_an_output_that_is_no_number_is_one_sentence():
+    outputs = [(torch.full((1, 1, 4, 4), math.nan), torch.zeros(1, 4, 4, dtype=torch.uint8))]
+    with pytest.raises(ValueError, match="the network's output is not a number"):
+        tally.evaluate(outputs, metrics.find(["iou"]))
+
+
+def test_one_photograph_under_batch_norm_after_global_pooling_is_one_sentence():
+    given = state()
+    given.model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Conv2d(3, 1, 1))
+    with pytest.raises(ValueError, match=r"data.batch_size=1 over 1 processes \(trainer.devices\)"):
+        fit(given, data(1))
+
+
 def test_fp16_skips_a_step_whose_gradients_overflow():
     given = state()
     given.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)

@@ -111,6 +111,15 @@ def test_a_person_seen_where_none_is_scores_nothing():
     assert metrics.recall(counts) == 1  # nobody was missed
 
 
+def test_a_class_that_is_nowhere_is_no_part_of_the_mean():
+    logits, target = torch.full((1, 21, 4, 4), -9.0), torch.zeros(1, 4, 4, dtype=torch.uint8)
+    logits[:, 0], target[:, :2] = 9.0, 1  # all is called background, half is person
+    assert metrics.miou(counted(logits, target)) == pytest.approx((0.5 + 0.0) / 2)
+    logits[0, 7, 0, 0] = 99.0  # a class that only the prediction shows
+    assert metrics.miou(counted(logits, target)) == pytest.approx((8 / 15 + 0.0 + 0.0) / 3)
+    assert metrics.miou(counted(logits, torch.full_like(target, 255))) == 1
+
+
 def test_a_metric_of_ones_own_is_found_by_its_dotted_path():
     found = metrics.find(["iou", "test_metrics.misses"])
     assert list(found) == ["iou", "misses"]
@@ -118,8 +127,21 @@ def test_a_metric_of_ones_own_is_found_by_its_dotted_path():
     assert found["misses"](counted(logits, target)) == ((logits[:, 0] <= 0) & (target == 1)).sum()
 
 
-def misses(counts: Counts) -> float:
-    return float(counts.confusion[1, 0])
+def misses(counts: Counts) -> torch.Tensor:
+    return counts.confusion[1, 0]
+
+
+def several(counts: Counts) -> dict[str, float]:
+    return {"one": 1.0, "two": 2.0}
+
+
+@pytest.mark.parametrize(
+    "give", [several, lambda counts: (1.0, 2.0), lambda counts: torch.ones(2), lambda counts: None]
+)
+def test_a_metric_that_gives_several_values_is_one_sentence(monkeypatch, give):
+    monkeypatch.setitem(globals(), "several", give)
+    with pytest.raises(ValueError, match=r"metrics: test_metrics.several gives .*, and a metric gives one number"):
+        metrics.find(["test_metrics.several"])["several"](Counts.zeros(1))
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 import difflib
 import os
 import re
+import select
 import shlex
+import signal
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -26,14 +28,14 @@ from humanseg.runs.overrides import key_of, literal
 def run(main: Callable[[], None]) -> None:
     """Call the function that `hydra.main` decorated; a mistake on the command line becomes one sentence and exit code 1."""
     typed_now = grammar.in_order(sys.argv[1:])
-    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as Hydra reads it
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print its own account of an error and end the process
     conf.use(grammar.config_dirs(typed_now))
     sys.excepthook = terminal.say_traceback
     try:
         sys.argv[1:] = grammar.with_paths_as_typed(typed_now)
         typed.remember(sys.argv[1:])
-        with signals.raised(), launch.met(sys.argv[1:]) as main_process, ExitStack() as held:
+        with _read_to_the_end(), signals.raised(), launch.met(sys.argv[1:]) as main_process, ExitStack() as held:
             if not main_process:
                 launch.follow()
                 return
@@ -55,12 +57,27 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         if wants_traceback or not is_of_the_disk(error):
             raise
-        folder = "".join(f" in {folder}" for folder in sweep.claimed[-1:])  # Hydra's own writes name no file
-        sys.exit(f"error: {error.filename or f'what Hydra writes{folder}'} can't be written: {error.strerror}")
+        unnamed = f"what Hydra writes in {sweep.claimed[-1]}" if sweep.claimed else "the output"
+        sys.exit(f"error: {error.filename or unnamed} can't be written: {error.strerror}")
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError) as error:
         if wants_traceback or not (told := explain(error, sys.argv[1:])):
             raise
         sys.exit(terminal.visible(f"error: {told}"))
+
+
+@contextmanager
+def _read_to_the_end() -> Iterator[None]:
+    """What reads the output may leave early, as in `--help | head`; the end is then that of other programs, without a word."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        if not any(event & select.POLLERR for _, event in poll.poll(0)):
+            raise  # it was another pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at the end
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def with_latest_named(arguments: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """What a run writes while it trains: its folder, checkpoints, TensorBoard, tables, and the lines on the terminal."""
 
 import logging
+import math
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,16 +39,17 @@ class Journal:
 
     Args:
         facts: what goes into each checkpoint, `config` and `choices` among it.
-        callbacks: functions ``f(record, writer, step)``.
+        callbacks: functions ``f(record, writer, step)`` by their names.
     """
 
     @rank_zero_only
     def __init__(
-        self, job: Job, facts: dict[str, Any], setup: Setup, checkpoints: Checkpoints, callbacks: list[Callable]
+        self, job: Job, facts: dict[str, Any], setup: Setup, checkpoints: Checkpoints, callbacks: dict[str, Callable]
     ):
         self.job, self.cfg, self.setup = job, facts["config"], setup
         self.checkpoints, self.callbacks = checkpoints, callbacks
         self._missed: set[str] = set()  # files that could not be written
+        self._failed: dict[str, Exception] = {}  # what callbacks have raised, by their names
 
     @rank_zero_only
     def open(self, state: State, resumed: bool) -> None:
@@ -118,10 +120,18 @@ class Journal:
 
     @rank_zero_only
     def react(self, record: Record) -> None:
-        """Call the callbacks in their order; they may add to the record's log."""
+        """Call the callbacks in their order; they may add to the record's log. One that fails is told once by its name."""
         record.samples = self.samples
-        for callback in self.callbacks:
-            callback(record, self.writer, record.step)
+        for name, callback in self.callbacks.items():
+            try:
+                callback(record, self.writer, record.step)
+            except Exception as error:  # whatever it is, the epoch has been trained
+                if name not in self._failed:
+                    log.warning("callbacks.%s failed, training goes on: %s: %s", name, type(error).__name__, error)
+                    log.debug("callbacks.%s", name, exc_info=error)
+                self._failed[name] = error
+                if record.counts is not None and self.setup.settings.monitor:
+                    record.log.setdefault(self.setup.settings.monitor, math.nan)  # it may have been the callback's
 
     @rank_zero_only
     def keep(self, state: State, record: Record) -> None:
@@ -129,6 +139,9 @@ class Journal:
 
         A run that goes on drops what TensorBoard has beyond last.pt, so that is written first. The tables follow from the
         checkpoint.
+
+        Raises:
+            ValueError: a callback has failed, with callbacks.strict=true; or the checkpoint can't be written.
         """
         values, best = state.history[-1], self._best(state)
         every = self.cfg["trainer"]["save_every"]
@@ -140,6 +153,9 @@ class Journal:
         with self._going_on():
             self._write_tables(state)
         log.info("%s", epoch_line(values, self.setup.settings.epochs, best is values))
+        if self._failed and self.cfg["callbacks"].get("strict"):
+            name, error = next(iter(self._failed.items()))
+            raise ValueError(f"callbacks.{name} failed: {type(error).__name__}: {error}") from error
 
     def _best(self, state: State) -> dict[str, float] | None:
         return best_epoch(state.history, self.setup.settings.monitor, self.setup.settings.monitor_mode)

@@ -107,16 +107,38 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
     if not data.splits["val"]:
         log.info("no validation samples (data.val_split=0): best.pt is the last checkpoint")
         monitor = monitor if monitor and monitor.startswith("train/") else None
-    keys = ("epochs", "accumulate", "grad_clip", "val_every", "monitor_mode", "early_stop")
+    keys = ("epochs", "accumulate", "grad_clip", "val_every", "early_stop")
     return loop.Settings(
-        steps=trainer["steps_per_epoch"] or one_pass, monitor=monitor, **{key: trainer[key] for key in keys}
+        steps=trainer["steps_per_epoch"] or one_pass,
+        monitor=monitor,
+        monitor_mode=monitor_mode(monitor, trainer["monitor_mode"]),
+        **{key: trainer[key] for key in keys},
     )
+
+
+def monitor_mode(monitor: str | None, mode: str) -> str:
+    """``max`` or ``min``; with ``auto`` as the name of what is monitored says.
+
+    Raises:
+        ValueError: the name doesn't say which.
+    """
+    name = (monitor or "").rpartition("/")[2]
+    if mode != "auto":
+        return mode
+    if name == "loss" or name.startswith("loss_"):
+        return "min"
+    if monitor and name not in metrics.BUILT_IN:
+        raise ValueError(
+            f"trainer.monitor={monitor}: give trainer.monitor_mode=max or min, for the suite can't know it"
+        )
+    return "max"
 
 
 def _known_values(cfg: dict) -> set[str]:
     """What can be monitored; empty where a callback or loss of the user's may add to it."""
     terms = [f"loss_{term}" for term in cfg["loss"].get("terms", {})]
-    own = [node for node in cfg["callbacks"].values() if node and not node.get("_target_", "").startswith("humanseg.")]
+    callbacks = [node for name, node in cfg["callbacks"].items() if node and name != "strict"]
+    own = [node for node in callbacks if not node.get("_target_", "").startswith("humanseg.")]
     if own or not cfg["loss"]["_target_"].startswith(("humanseg.", "segmentation_models_pytorch.", "torch.")):
         return set()
     names = [name.rpartition(".")[2] for name in cfg["metrics"]]

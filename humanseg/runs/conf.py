@@ -56,7 +56,7 @@ class Shape:
             self.keys[target] |= {key for key in node if key[:1] != "_"}
             self.special[target] |= {(key, str(node[key])) for key in SPECIAL if key in node}
         nodes = [item for item in node.values() if isinstance(item, dict) and "_target_" in item]
-        if nodes and not target and all(item is None or item in nodes for item in node.values()):
+        if nodes and not target and all(item in (None, True, False) or item in nodes for item in node.values()):
             self.open.add(place)
         for key, item in node.items():
             self.add(item, (*place, ANY if place in self.open else key))

@@ -1,10 +1,12 @@
 """A mistake gets one sentence that names it and what would be right, a non-zero exit, and no traceback."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import ON_FILES, TINY, saved, write_people
+from conftest import ON_FILES, ROOT, TINY, saved, write_people
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ from conftest import ON_FILES, TINY, saved, write_people
         (["data.mean=[0.5]"], ["data.mean=[0.5]: give three numbers"]),
         (["seed=-1"], ["seed=-1: give a whole number of at least 0"]),
         (["metrics=iou"], ["metrics=iou: give a list, as [a,b]"]),
-        (["trainer.monitor_mode=best"], ["trainer.monitor_mode=best: give max, min"]),
+        (["trainer.monitor_mode=best"], ["trainer.monitor_mode=best: give auto, max, min"]),
         (["trainer.compile=maybe"], ["trainer.compile=maybe: give true or false"]),
         (["~loss"], ["loss is missing"]),
         (["~trainer.ema"], ["trainer.ema is missing"]),
@@ -80,6 +82,19 @@ def test_a_mistake_that_is_found_early_leaves_no_checkpoint_behind(run, tmp_path
     (folder,) = (tmp_path / "outputs" / "train").glob("*/*")
     assert not (folder / "checkpoints").exists() and "Traceback" in (folder / "run.log").read_text()
     assert '"status": "failed"' in (folder / "summary.json").read_text()
+
+
+@pytest.mark.parametrize(("value", "shown"), [("0", False), ("", False), ("1", True)])
+def test_a_traceback_is_shown_where_hydras_own_variable_asks_for_it(tmp_path, value, shown):
+    command = f"HYDRA_FULL_ERROR={value} {sys.executable} {ROOT}/run.py seeed=1 out={tmp_path}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == 1 and ("Traceback" in done.stderr) == shown and "seeed" in done.stderr
+
+
+def test_a_reader_that_leaves_early_hears_no_traceback(tmp_path):
+    command = f"{sys.executable} {ROOT}/run.py --help | true; {sys.executable} {ROOT}/run.py --help > /dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == "error: the output can't be written: No space left on device\n"
 
 
 def test_a_typo_leaves_nothing_behind(run, tmp_path):

@@ -7,10 +7,11 @@ import cv2
 import pytest
 import torch
 import yaml
-from conftest import ON_FILES, TINY, board, rows, saved, summary, weights
+from conftest import ON_FILES, ROOT, TINY, board, rows, saved, summary, weights
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from humanseg.callbacks import Record
+from humanseg.modes import train
 from humanseg.runs import provenance
 
 
@@ -120,7 +121,7 @@ def test_several_classes(run, people, tmp_path, classes):
         ["trainer.accumulate=2", "trainer.ema=0.9", "trainer.grad_clip=1"],
         ["trainer.precision=bf16", "trainer.channels_last=false"],
         ["trainer.deterministic=true", "trainer.val_every=2"],
-        ["data.val_split=0", "trainer.monitor=train/loss", "trainer.monitor_mode=min"],
+        ["data.val_split=0", "trainer.monitor=train/loss"],
         ["trainer.monitor=null", "augment=classic"],
     ],
     ids=lambda overrides: overrides[0],
@@ -175,15 +176,73 @@ def own_callback(record: Record, writer, step: int, offset: float = 0.0) -> None
 
 def test_a_metric_and_a_callback_of_ones_own(run):
     node = "{_target_:test_train.own_callback,_partial_:true,offset:5}"
-    done = run(*TINY, "metrics=[iou,test_train.own_metric]", f"+callbacks.mine={node}", "trainer.monitor=val/mine")
+    done = run(*TINY, "metrics=[iou,test_train.own_metric]", f"+callbacks.mine={node}", "trainer.monitor=val/mine",
+               "trainer.monitor_mode=max")  # fmt: skip
     table = rows(done.folder)
     assert [float(row["val/own_metric"]) for row in table] == [7, 7]
     assert summary(done.folder)["best"]["epoch"] == 1 and summary(done.folder)["monitored"] == 4
+
+
+failing = iter(())
+
+
+def failing_callback(record: Record, writer, step: int) -> None:
+    if record.epoch == next(failing, None):
+        raise KeyError("a mistake of one's own")
+    record.log["val/mine"] = float(record.epoch)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_callback_that_fails_costs_no_epoch(run, tmp_path, monkeypatch, strict):
+    monkeypatch.setitem(globals(), "failing", iter([1, 2]))
+    node = "{_target_:test_train.failing_callback,_partial_:true}"
+    own = [
+        f"+callbacks.mine={node}",
+        "trainer.monitor=val/mine",
+        "trainer.monitor_mode=max",
+        f"callbacks.strict={strict}",
+    ]
+    done = run(*TINY, *own, "trainer.epochs=3", code=int(strict))
+    (folder,) = (tmp_path / "outputs" / "train").glob("*/*")
+    found = saved(folder)
+    assert found["epoch"] == len(rows(folder)) == (1 if strict else 3) and "Traceback" not in done.stdout + done.stderr
+    told = (done.stderr if strict else done.stdout).count("callbacks.mine failed")
+    assert told == 1 and "a mistake of one's own" in done.stdout
+    if not strict:
+        assert summary(folder)["best"]["epoch"] == 3 and summary(folder)["monitored"] == 3
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"),
+    [
+        ("val/loss", "min"),
+        ("train/loss_dice", "min"),
+        ("val/iou", "max"),
+        ("val/average_precision", "max"),
+        (None, "max"),
+    ],
+)
+def test_whether_higher_is_better_follows_from_the_name(monitor, mode):
+    assert train.monitor_mode(monitor, "auto") == mode
+    assert train.monitor_mode(monitor, "min") == "min"
+
+
+def test_the_best_epoch_by_a_loss_has_the_lowest(run):
+    folder = run(*TINY, "trainer.monitor=val/loss").folder
+    losses = [float(row["val/loss"]) for row in rows(folder)]
+    assert summary(folder)["monitored"] == min(losses) < max(losses) and summary(folder)["monitor_mode"] == "min"
+
+
+def test_a_name_that_does_not_say_whether_higher_is_better_is_asked_for():
+    with pytest.raises(ValueError, match="trainer.monitor=val/mine: give trainer.monitor_mode=max or min"):
+        train.monitor_mode("val/mine", "auto")
 
 
 def test_help_explains_groups_modes_and_overrides(run):
     told = run("--help").stdout
     for group in ("model", "data", "augment", "loss", "optimizer", "scheduler", "trainer", "callbacks", "experiment"):
         assert re.search(rf"^\s*{group}: ", told, re.M), group
+    for mode in (ROOT / "conf" / "mode").glob("*.yaml"):
+        assert re.search(rf"^\s*{mode.stem}  .*\w", told, re.M), mode.stem
     assert "mode=test ckpt=PATH" in told and "optimizer.lr" in told
     assert "split=auto" in run("mode=test", "--help").stdout
