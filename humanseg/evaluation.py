@@ -46,11 +46,12 @@ def score(
     metrics: dict[str, Callable[[Counts], float]],
     folder: Path,
     worst: int,
+    called: str = "test",
 ) -> dict[str, float]:
     """Score a split; the main process writes its files into `folder` and logs the `worst` photographs.
 
     Returns:
-        The metrics over all photographs as ``test/NAME``.
+        The metrics over all photographs as ``test/NAME``, or under another name than `test`.
     """
     part, rows = data.splits[split], []
 
@@ -60,7 +61,7 @@ def score(
 
     values, *_ = tally.evaluate(photograph_outputs(predictor, data.photographs(split)), metrics, each=each)
     _write_scores(predictor, part, distributed.all_gather_in_turns(rows), folder, worst)
-    return {f"test/{name}": value for name, value in values.items()}
+    return {f"{called}/{name}": value for name, value in values.items()}
 
 
 @distributed.rank_zero_only

@@ -18,6 +18,7 @@ from humanseg.data.transforms import letterbox, unletterbox, without_letterbox
 from humanseg.inference import engines
 from humanseg.inference.edges import refined
 from humanseg.inference.engines import Engine
+from humanseg.media.photograph import Given, as_photograph
 from humanseg.metrics import person_probability
 from humanseg.runs import conf, find, recorded
 
@@ -94,13 +95,23 @@ class Predictor:
     def _use(self, engine: Engine, size: int, pad_value: int, classes: list[str]) -> None:
         self.engine, self.size, self.pad_value, self.classes = engine, size, pad_value, classes
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """uint8 HxWx3 RGB -> float32 HxW in [0, 1]."""
-        return self.probabilities([image])[0]
+    def __call__(self, image: Given | list[Given]) -> np.ndarray | list[np.ndarray]:
+        """The person's probability in a photograph, float32 HxW in [0, 1]; a list for a list of photographs.
+
+        Args:
+            image: uint8 HxWx3 RGB, HxWx4 RGBA or HxW grey, or a file's path.
+
+        Raises:
+            ValueError: it is none of these, or the file can't be read.
+        """
+        return self.probabilities(image) if isinstance(image, list | tuple) else self.probabilities([image])[0]
 
     @torch.inference_mode()
-    def probabilities(self, images: list[np.ndarray]) -> list[np.ndarray]:
-        """uint8 HxWx3 photographs of any sizes -> the person's probability, float32 HxW in [0, 1] each."""
+    def probabilities(self, images: list[Given]) -> list[np.ndarray]:
+        """Photographs of any sizes -> the person's probability, float32 HxW in [0, 1] each; else as for one."""
+        if not images:
+            return []
+        images = [as_photograph(image) for image in images]
         found = self.on_squares(self.squares(images))
         return [self.probability(one, image) for one, image in zip(found, images, strict=True)]
 

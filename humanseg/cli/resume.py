@@ -5,6 +5,7 @@ own folder, with its recorded overrides and those given beside `resume=`, and it
 is started again with the list of jobs that it recorded; what was swept is not read again.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 from humanseg import config_rules
 from humanseg.cli import hydra_private, recorded_overrides, typed
 from humanseg.cli.composing import composed, place_of_runs
-from humanseg.cli.recorded_overrides import usable
+from humanseg.cli.recorded_overrides import MODES, usable
 from humanseg.runs import find, recorded, trust
 from humanseg.runs.locks import refuse_links
 from humanseg.runs.overrides import key_of, literal
@@ -54,7 +55,7 @@ def _run(folder: Path, flags: list[str], overrides: list[str]) -> Continuation:
     if before is None:  # it ended before it had written a summary
         before = read_yaml(folder / ".hydra" / "overrides.yaml")
     before = usable(before, overrides, folder)
-    together = merge(before, overrides)
+    together = _placed(folder, merge(before, overrides))
     if any(override.startswith("experiment=") for override in overrides):
         raise ValueError("experiment= can't be typed beside resume=, which brings its own: type the keys to change")
     if overrides and "choices" in summary and any((folder / "checkpoints").glob("*.pt")):
@@ -89,10 +90,21 @@ def _sweep(folder: Path, flags: list[str], overrides: list[str]) -> Continuation
         raise ValueError(f"resume={folder} takes no sweep beside it, which would make other jobs")
     recorded_overrides.refuse_many(sweep["jobs"], sweep["hydra"], overrides)
     known = {*usable(list(dict.fromkeys(text for job in sweep["jobs"] for text in job)), overrides, folder)}
-    jobs = [merge([text for text in job if text in known], of_jobs) for job in sweep["jobs"]]
+    jobs = [_placed(folder, merge([text for text in job if text in known], of_jobs)) for job in sweep["jobs"]]
     launcher = merge(usable(sweep["hydra"], overrides, folder), of_hydra)
     where = [f"hydra.sweep.dir={literal(str(folder))}", hydra_private.launch_recorded(jobs)]
     return Continuation(folder, ["-m", *flags, *launcher, *jobs[0], *where], sweep.get("status") == "completed")
+
+
+def _placed(folder: Path, overrides: list[str]) -> list[str]:
+    """Overrides with `out` where the folder of a run or sweep lies now: it may have been moved with all around it."""
+    whole = folder.parent if is_sweep(folder.parent) else folder
+    day, kind = whole.parent, whole.parents[1:2]
+    in_order = re.fullmatch(r"\d{4}-\d\d-\d\d", day.name) and kind and kind[0].name in (*MODES, "multirun")
+    if not in_order or any(key_of(override) == "out" for override in overrides):
+        return overrides
+    out = kind[0].parent
+    return overrides if out.resolve() == Path("outputs").resolve() else [*overrides, f"out={literal(str(out))}"]
 
 
 def merge(before: list[str], later: list[str]) -> list[str]:

@@ -49,7 +49,7 @@ class Journal:
         self.job, self.cfg, self.setup = job, facts["config"], setup
         self.checkpoints, self.callbacks = checkpoints, callbacks
         self._missed: set[str] = set()  # files that could not be written
-        self._failed: dict[str, Exception] = {}  # what callbacks have raised, by their names
+        self._failed: dict[str, str] = {}  # what callbacks have raised, by their names
 
     @rank_zero_only
     def open(self, state: State, resumed: bool) -> None:
@@ -126,10 +126,11 @@ class Journal:
             try:
                 callback(record, self.writer, record.step)
             except Exception as error:  # whatever it is, the epoch has been trained
+                told = f"{type(error).__name__}: {error}"
                 if name not in self._failed:
-                    log.warning("callbacks.%s failed, training goes on: %s: %s", name, type(error).__name__, error)
+                    self._failed[name] = told
+                    log.warning("callbacks.%s failed in epoch %d: %s", name, record.epoch, told)
                     log.debug("callbacks.%s", name, exc_info=error)
-                self._failed[name] = error
                 if record.counts is not None and self.setup.settings.monitor:
                     record.log.setdefault(self.setup.settings.monitor, math.nan)  # it may have been the callback's
 
@@ -154,8 +155,7 @@ class Journal:
             self._write_tables(state)
         log.info("%s", epoch_line(values, self.setup.settings.epochs, best is values))
         if self._failed and self.cfg["callbacks"].get("strict"):
-            name, error = next(iter(self._failed.items()))
-            raise ValueError(f"callbacks.{name} failed: {type(error).__name__}: {error}") from error
+            raise ValueError("\n".join(f"callbacks.{name} failed: {told}" for name, told in self._failed.items()))
 
     def _best(self, state: State) -> dict[str, float] | None:
         return best_epoch(state.history, self.setup.settings.monitor, self.setup.settings.monitor_mode)
@@ -178,7 +178,7 @@ class Journal:
         self.writer.close()
         saving = round(self.checkpoints.seconds, 2)
         self.run.update(status="completed", best=best, speed=_speed(state.history), saving_seconds=saving)
-        parts = ("val/", "test/") if any(name.startswith("val/") for name in best) else ("train/", "test/")
+        parts = ("val", "test") if any(name.startswith("val/") for name in best) else ("train", "test")
         shown = [f"{name} {value:.4f}" for name, value in best.items() if name.startswith(parts) and "loss" not in name]
         log.info("best       epoch %d: %s", best["epoch"], ", ".join(shown))
         log.info("next       %s mode=test ckpt=%s", PROGRAM, shlex.quote(str(self.job.folder)))

@@ -115,7 +115,7 @@ def log_hparams(
     values = {name: str(value) for name, value in choices.items()} | {key: _number(v) for key, v in given.items()}
     values = {name: value for name, value in values.items() if name not in NOT_IN_HPARAMS}
     for name, value in best.items():
-        if name.startswith(("val/", "test/")):
+        if name.startswith(("val", "test")):
             writer.add_scalar(f"best/{name}", value, step)
     torch_private.add_summary(writer, hparams.hparams_pb(values, start_time_secs=time.time()))
     writer.flush()

@@ -196,10 +196,15 @@ def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> No
 
 
 def _test_best(cfg: dict, job: Job, setup: loop.Setup) -> dict[str, float]:
-    """Score best.pt at the photographs' own size into the run's test/ folder."""
+    """Score best.pt at the photographs' own size into the run's test/ folder.
+
+    Without test data the validation photographs are scored, as val_full_size/: they are not unseen, and val/ is measured at
+    the network's size.
+    """
     path = job.folder / "checkpoints" / "best.pt"
     network = build.model_of(distributed.made_by_main(lambda: checkpoint.load(path)), cfg["model"], path)
     data = setup.data
     predictor = Predictor.of(network, setup.compute, data.config.image_size, data.config.pad_value)
     split = evaluation.choose_split(data, "auto")
-    return evaluation.score(predictor, data, split, setup.metrics, job.folder / "test", WORST)
+    called = "test" if split == "test" else f"{split}_full_size"
+    return evaluation.score(predictor, data, split, setup.metrics, job.folder / called, WORST, called)

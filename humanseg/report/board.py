@@ -56,7 +56,7 @@ def read(sources: list[Path]) -> Board:
         raise ValueError(f"runs={','.join(map(str, sources))}: there is no run, nor a sweep with jobs")
     problems += [problem for job in jobs for problem in job["problems"]]
     jobs, monitor = _ranked(jobs)
-    names = dict.fromkeys(name for job in jobs for name in job["values"] if name.startswith(("val/", "test/")))
+    names = dict.fromkeys(name for job in jobs for name in job["values"] if name.startswith(("val", "test")))
     metrics = [name for name in names if name != monitor]
     return Board(sources, jobs, monitor, metrics, _differing(jobs), _repeated(jobs, monitor), problems)
 

@@ -27,7 +27,7 @@ from humanseg.terminal import visible
 
 HERE = Path(__file__).parent
 PICTURED = 3  # best runs whose photographs are shown
-PICTURES = ("best_and_worst.png", "contact_sheet.png", "test/contact_sheet.png")
+PICTURES = ("best_and_worst.png", "contact_sheet.png", "test/contact_sheet.png", "val_full_size/contact_sheet.png")
 PICTURE_WIDTH = 1400  # pixels, to which wider ones are shrunk
 PICTURE_PIXELS = 50_000_000  # of a file that is opened
 OTHERS = 4  # metrics in the table beside the one that ranks; leaderboard.csv has all

@@ -98,6 +98,8 @@ def with_overrides(
     for group in ("data", "trainer"):
         merged[group] |= of_this_machine(composed, group)
     merged["data"] |= _places_of_this_machine(merged["data"], composed.get("data") or {})
+    if "out" in composed:  # it is this machine's, too
+        merged["out"] = composed["out"]
     config_rules.refuse_wrong_values(merged, complete=False)
     return merged
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from humanseg.runs import conf, provenance
-from humanseg.runs.atomic import write_json, write_table, write_text
+from humanseg.runs.atomic import write_bytes, write_json, write_table
 from humanseg.runs.reading import load_json, read_json
 
 LARGEST = 4_000_000  # bytes of a summary, which grows with each resume
@@ -65,13 +65,14 @@ class Run:
         self.started = time.monotonic() - (before.get("seconds") or 0)
         told = {"status": "running", "folder_name": folder.name, "mode": mode, "ranked": ranked}
         told["config_dirs"] = conf.own_folders()
-        self.summary = before | told | facts | {"environment": provenance.environment()}
+        patch, of_patch = provenance.uncommitted()
+        self.summary = before | told | facts | {"environment": provenance.environment(), "code_patch": of_patch}
         self.summary.pop("error", None)
         if before:
             self.summary["earlier"] = [*before.get("earlier", []), before.get("environment")]
         write_json(folder / "summary.json", self.summary)
-        if patch := provenance.git("diff", "HEAD"):
-            write_text(folder / "code.patch", patch + "\n")
+        if patch:
+            write_bytes(folder / "code.patch", patch.encode(errors="surrogateescape"))
 
     def update(self, **facts) -> None:
         """Merge facts into summary.json; its keys are listed in the README."""

@@ -10,8 +10,9 @@ import conftest
 import pytest
 import torch
 import yaml
-from conftest import ON_FILES, TINY, broken_off, composed, rows, run_into, summary, weights, write_people
+from conftest import ON_FILES, TINY, broken_off, call_run_py, composed, rows, run_into, summary, weights, write_people
 
+from humanseg.cli import resume
 from humanseg.runs import recorded
 
 ONE_EPOCH = [*TINY, "trainer.epochs=1", "scheduler=constant"]
@@ -191,6 +192,35 @@ def test_strange_code_in_a_folder_is_not_run(run, one_epoch, tmp_path):
     (folder / "summary.json").write_text(json.dumps(told))
     assert "may not bring: +callbacks.evil={_target_:os.mkdir" in run(f"resume={folder}", code=1).stderr
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is_now(trained_once, tmp_path, monkeypatch, capsys):
+    new = tmp_path / "moved here"
+    folder = Path(shutil.copytree(trained_once, new / "train" / "2026-01-02" / "03-04-05"))
+    before = content(trained_once.parent)
+    call_run_py(monkeypatch, f"resume='{folder}'", "trainer.epochs=3")
+    assert f"tensorboard --logdir {new}" in capsys.readouterr().out
+    assert yaml.safe_load((folder / "config.yaml").read_text())["out"] == str(new)
+    assert [*(new / "cache").glob("*.pixels")] and summary(folder)["epochs"] == 3
+    assert content(trained_once.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "out"),
+    [
+        ("a/train/2026-01-02/03-04-05_name", "a"),
+        ("a/b/multirun/2026-01-02/03-04-05", "a/b"),
+        ("outputs/train/2026-01-02/03-04-05", None),  # where it would be by itself
+        ("mine", None),
+        ("a/mine/2026-01-02/03-04-05", None),
+    ],
+)
+def test_where_a_folder_was_moved_follows_from_its_place(tmp_path, monkeypatch, place, out):
+    monkeypatch.chdir(tmp_path)
+    for root in (Path(), tmp_path):
+        found = resume._placed(root / place, ["seed=1"])
+        assert found == ["seed=1", *([f"out='{root / out}'"] if out else [])]
+    assert resume._placed(Path(place), ["out=typed"]) == ["out=typed"]
 
 
 def own_callback(record, writer, step) -> None:

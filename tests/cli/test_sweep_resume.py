@@ -243,7 +243,7 @@ def out_of_memory(record, writer, step) -> None:
 
 def test_a_job_that_ran_out_of_memory_leaves_nothing_to_the_next(run, tmp_path):
     bad = "+callbacks.bad={_target_:test_sweep_resume.out_of_memory,_partial_:true}"
-    done = run("-m", *SHORT, bad, "seed=0,1", code=1)
+    done = run("-m", *SHORT, bad, "callbacks.strict=true", "seed=0,1", code=1)
     for number in (0, 1):
-        assert f"job {number} failed: RuntimeError: CUDA out of memory" in done.stderr
+        assert f"job {number} failed: callbacks.bad failed: RuntimeError: CUDA out of memory" in done.stderr
     assert "try a smaller data.batch_size" in summaries(the_sweep(tmp_path))[1]["error"]

@@ -54,7 +54,9 @@ def test_a_sweep_over_checkpoints_ranks_them(run, tiny_once, tmp_path):
 
 
 def test_a_defect_in_a_job_stops_nobody_either(run, tmp_path):
-    run("-m", *TINY, "+callbacks.bad={_target_:test_sweeps.broken,_partial_:true},null", code=1)
+    run(
+        "-m", *TINY, "+callbacks.bad={_target_:test_sweeps.broken,_partial_:true},null", "callbacks.strict=true", code=1
+    )
     assert [job["status"] for job in jobs(the_sweep(tmp_path)).values()] == ["failed", "completed"]
 
 

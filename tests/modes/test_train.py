@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+from pathlib import Path
 
 import cv2
 import pytest
@@ -13,6 +15,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from humanseg.callbacks import Record
 from humanseg.modes import train
 from humanseg.runs import provenance
+from humanseg.runs.summary import Run
 
 
 def test_a_run_from_a_shell_owns_one_folder_and_closes_with_what_to_do_next(cli, tmp_path):
@@ -63,7 +66,7 @@ def test_a_run_can_be_repeated_to_the_bit_and_a_seed_changes_it(run, tiny_once):
 
 
 def test_tensorboard_shows_scalars_pictures_config_and_hparams(run):
-    done = run(*TINY[:-1], "loss=bce_dice", "callbacks.histograms.every=1", "trainer.test=true")
+    done = run(*TINY[:-1], "loss=bce_dice", "callbacks.histograms.every=1", "trainer.test=true", "data.test_split=4")
     shown = board(done.folder)
     tags = shown.Tags()
     assert set(tags["scalars"]) > {
@@ -85,14 +88,44 @@ def test_the_first_training_batch_can_be_looked_at(tiny_once):
     assert cv2.imread(str(tiny_once / "train_batch.png")).shape == (32, 4 * 32, 3)
 
 
-def test_what_git_had_not_committed_is_kept(run, monkeypatch):
-    monkeypatch.setattr(provenance, "git", lambda *arguments: f"said of {' '.join(arguments)}")
-    folder = run(*TINY, "trainer.epochs=1").folder
-    assert (folder / "code.patch").read_text() == "said of diff HEAD\n"
-    assert summary(folder)["environment"]["commit"] == "said of rev-parse HEAD"
-    monkeypatch.setattr(provenance, "git", lambda *arguments: None)  # outside of a repository
-    folder = run(*TINY, "trainer.epochs=1").folder
-    assert not (folder / "code.patch").exists() and summary(folder)["environment"]["commit"] is None
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Path:
+    """A repository in the place of the project's own, with a file that is committed."""
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.setattr(provenance, "ROOT", root)
+    (root / "old.py").write_text("one = 1\n")
+    (root / ".gitignore").write_text("local/\n")
+    for command in ("init -q", "add .", "-c user.name=A -c user.email=a@b commit -qm first"):
+        subprocess.run(["git", "-C", root, *command.split()], check=True)
+    return root
+
+
+def test_what_git_had_not_committed_is_kept(repository, tmp_path):
+    new = {"new.py": "two = 2\n", "conf/mine.yaml": "lr: 0.1", "odd näme.py": "# caf\xe9\n", "local/a.yaml": "key: 1",
+           "secrets.env": "KEY=1", "notes.txt": "mine"}  # fmt: skip
+    (repository / "old.py").write_text("one = 11\n")
+    for name, text in new.items():
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_bytes(text.encode("latin-1"))
+    (repository / "large.py").write_text("#" * provenance.LARGEST)
+    Run(tmp_path / "run", "train", True)
+    told = summary(tmp_path / "run")
+    assert told["code_patch"]["untracked"] == 3 and told["code_patch"]["left_out"] == ["large.py"]
+    assert told["environment"]["commit"] == provenance.git("rev-parse", "HEAD") != None  # noqa: E711
+    subprocess.run(["git", "clone", "-q", repository, tmp_path / "clone"], check=True)
+    subprocess.run(["git", "-C", tmp_path / "clone", "apply", tmp_path / "run" / "code.patch"], check=True)
+    there = {str(file.relative_to(tmp_path / "clone")) for file in (tmp_path / "clone").rglob("*.*") if file.is_file()}
+    assert {name for name in there if ".git/" not in name} == {".gitignore", "old.py", *[*new][:3]}
+    for name in ("old.py", *[*new][:3]):
+        assert (tmp_path / "clone" / name).read_bytes() == (repository / name).read_bytes()
+
+
+def test_outside_of_a_repository_there_is_no_patch(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    Run(tmp_path / "run", "train", True)
+    assert not (tmp_path / "run" / "code.patch").exists() and summary(tmp_path / "run")["environment"]["commit"] is None
 
 
 def test_two_runs_of_the_same_second_get_two_folders(run, tmp_path):
@@ -110,7 +143,11 @@ def test_several_classes(run, people, tmp_path, classes):
         "loss=ce_dice", "trainer.test=true", "trainer.early_stop=3",
     )  # fmt: skip
     best = summary(done.folder)["best"]
-    assert math.isfinite(best["val/miou"]) and math.isfinite(best["test/iou"])
+    assert math.isfinite(best["val/miou"]) and math.isfinite(best["val_full_size/iou"])
+    assert (
+        not any(name.startswith("test/") for name in best) and not (done.folder / "test").exists()
+    )  # there is no test data
+    assert (done.folder / "val_full_size" / "per_image.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""`Predictor` takes what a caller from Python has as a photograph, and says what it can't take."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from humanseg.media.photograph import as_photograph
+from humanseg.predictor import Predictor
+
+
+def test_photographs_are_taken_as_they_come_from_python(trained_once, tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (48, 40, 3), dtype=np.uint8)
+    predictor = Predictor(trained_once, "cpu", "fp32", "torch")
+    expected = predictor(image)
+    written = tmp_path / "photo.png"
+    Image.fromarray(image).save(written)
+    opaque = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    turned = np.ascontiguousarray(image[..., ::-1])[..., ::-1]  # as from OpenCV's BGR
+    for given in (str(written), written, opaque, turned):
+        np.testing.assert_array_equal(predictor(given), expected)
+    np.testing.assert_allclose(predictor([image, written])[1], expected, atol=1e-5)
+    assert predictor([]) == []
+    grey = image[..., 0]
+    for given in (grey, grey[..., None]):
+        np.testing.assert_array_equal(predictor(given), predictor(np.dstack([grey] * 3)))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "float32 4x4x3"),
+        (np.zeros((4, 4, 3), np.uint16), "uint16 4x4x3"),
+        (np.zeros((3, 40, 50), np.uint8), "uint8 3x40x50"),
+        (np.zeros((0, 4, 3), np.uint8), "uint8 0x4x3"),
+        (np.zeros((1, 4, 4, 3), np.uint8), "uint8 1x4x4x3"),
+        (torch.zeros(4, 4, 3), "a torch.Tensor"),
+        (None, "a builtins.NoneType"),
+    ],
+    ids=str,
+)
+def test_what_is_no_photograph_is_one_sentence(given, told):
+    with pytest.raises(ValueError, match=f"a photograph is uint8 HxWx3 RGB, .*, or a path; this is {told}"):
+        as_photograph(given)
+    with pytest.raises(ValueError, match=r"nowhere.png can't be read"):
+        as_photograph("nowhere.png")
