@@ -58,7 +58,7 @@ def run(main: Callable[[], None]) -> None:
         if wants_traceback or not is_of_the_disk(error):
             raise
         unnamed = f"what Hydra writes in {sweep.claimed[-1]}" if sweep.claimed else "the output"
-        sys.exit(f"error: {error.filename or unnamed} can't be written: {error.strerror}")
+        sys.exit(terminal.visible(f"error: {error.filename or unnamed} can't be written: {error.strerror}"))
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError) as error:
         if wants_traceback or not (told := explain(error, sys.argv[1:])):
             raise

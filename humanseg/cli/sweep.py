@@ -18,7 +18,7 @@ from humanseg.cli.job import say_how_to_go_on
 from humanseg.cli.recorded_overrides import literal_keys, resolved
 from humanseg.processes import signals
 from humanseg.runs import conf, locks, provenance
-from humanseg.runs.atomic import write_json
+from humanseg.runs.atomic import NotWritten, write_json
 from humanseg.runs.overrides import key_of, literal
 from humanseg.runs.summary import mark, read_jobs, read_sweep
 
@@ -77,10 +77,10 @@ def _refusals(folder: str | Path) -> Iterator[None]:
     """End the program in one sentence where a run or sweep can't have its folder."""
     try:
         yield
+    except (NotWritten, ValueError) as error:
+        sys.exit(f"error: {terminal.message(error)}")
     except OSError as error:
         sys.exit(terminal.visible(f"error: {folder} can't be written to: {error.strerror}"))
-    except ValueError as error:
-        sys.exit(f"error: {terminal.message(error)}")
 
 
 def _plan(

@@ -4,6 +4,8 @@ import logging
 import sys
 from contextlib import suppress
 
+from humanseg import terminal
+
 
 class Terminal(logging.StreamHandler):
     """Writes to a stream, as to stdout, which may be a pipe that nobody reads any more or a file on a full disk."""
@@ -18,7 +20,7 @@ class Terminal(logging.StreamHandler):
         elif not self.lost:
             self.lost = True
             with suppress(OSError):
-                print(f"{self.target()} can't be written: {error.strerror}; the run goes on", file=sys.stderr)
+                terminal.say(f"{self.target()} can't be written: {error.strerror}; the run goes on", file=sys.stderr)
 
     def flush(self) -> None:
         try:

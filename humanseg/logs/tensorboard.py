@@ -60,6 +60,7 @@ class EventFile:
         with self._unless_lost():
             if self._file:
                 self._file.close()
+                self._file = None
 
     @contextmanager
     def _unless_lost(self) -> Iterator[None]:
