@@ -90,7 +90,7 @@ def test_two_processes_train_as_one_that_accumulates_their_parts(by_two, by_one)
     assert left == right
     assert len(list(by_two.glob("events.*"))) == 1
     assert (by_two / "run.log").read_text().count("run        ") == 1
-    assert len(rows(by_two / "test", "per_image.csv")) == 9
+    assert len(rows(by_two / "val_full_size", "per_image.csv")) == 9
 
 
 def test_processes_accumulate_too(runs):
