@@ -2,13 +2,14 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, broken_off, call_run_py, jobs, rows, summary, the_sweep
 
-from humanseg.cli import resume
+from humanseg.cli import commandline
 from humanseg.predictor import Predictor
 from humanseg.runs import conf
 
@@ -105,11 +106,13 @@ def project(tmp_path_factory) -> Path:
     (root / "my_package.py").write_text(CODE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root)
-        for module in (conf, resume):
+        for module in (conf, commandline):
             patch.setattr(module, "CONF", root / "conf")
-        conf.shape.cache_clear(), conf.metrics.cache_clear()
+        entry = sys.modules.pop("humanseg.cli.entry", None)  # it is imported again, for this conf/
         yield root
-    conf.shape.cache_clear(), conf.metrics.cache_clear()
+        sys.modules.pop("humanseg.cli.entry")
+        if entry:
+            sys.modules["humanseg.cli.entry"] = entry
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from humanseg.media import images
 from humanseg.media.frame_writers import WRITTEN, first_file, frame_writer, refuse_name
 from humanseg.media.video_reader import Video
 from humanseg.processes.hardware import cores
+from humanseg.runs.atomic import is_of_the_disk
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def draw_videos(studio: Studio, options: dict, films: list[Film]) -> dict:
         try:
             count, flicker = _draw(studio, options, film)
         except ValueError as error:
-            if len(films) == 1:
+            if len(films) == 1 or is_of_the_disk(error):
                 raise
             troubles.append(str(error))
             continue

@@ -9,6 +9,7 @@ import csv
 import io
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -21,6 +22,7 @@ from humanseg.runs.reading import read_list
 log = logging.getLogger(__name__)
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # no list of names has them
 SHOWN = 200  # characters of a line in a sentence
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -129,8 +131,10 @@ def items(typed: str | Path) -> list[Path]:
 def decoded(data: bytes) -> str:
     """The text of a list: UTF-8 or UTF-16, with a mark or without. Bytes that are neither stay, as in names of files."""
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
-    if encoding is None and b"\0" in data:
-        encoding = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
+    zeros = {"utf-16-be": data[::2].count(0), "utf-16-le": data[1::2].count(0)}
+    guess = max(zeros, key=zeros.get)
+    if encoding is None and zeros[guess] > len(data) / 8 and not CONTROL.search(data.decode(guess, "replace")):
+        encoding = guess  # without a mark it is known by the zero that a letter of a suffix has beside it
     return data.decode(encoding or "utf-8", "surrogateescape" if encoding in (None, "utf-8-sig") else "replace")
 
 

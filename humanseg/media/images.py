@@ -114,7 +114,7 @@ def _find(
 
 def _items(typed: str | list[str]) -> list[Path]:
     """The files, folders and globs that ``input=`` names, those in list files included."""
-    items = [typed] if isinstance(typed, (str, Path)) else list(typed)
+    items = list(typed) if isinstance(typed, (list, tuple)) else [str(typed)]
     absent = [str(item) for item in items if not (listing.on_disk(item).exists() or has_magic(str(item)))]
     if absent or not all(map(str, items)):
         raise ValueError(_absent(absent))
