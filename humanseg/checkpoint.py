@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pickle
 import random
 import time
 import zipfile
@@ -21,7 +20,6 @@ from humanseg.runs import atomic
 from humanseg.runs.plain import ITEMS, refuse_other_than_plain
 from humanseg.runs.reading import is_config
 from humanseg.runs.recorded import in_todays_names
-from humanseg.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -113,65 +111,6 @@ def pack(state: State, config: dict, **facts: Any) -> dict[str, Any]:
     }
 
 
-def restore(state: State, payload: dict[str, Any], device: torch.device, changed: Iterable[str] = ()) -> None:
-    """Put a state back to where a checkpoint was saved; the inverse of `pack`.
-
-    Args:
-        state: newly built from the same config.
-        changed: keys of the config that have new values; ``optimizer.lr`` and its like win over the checkpoint's.
-    """
-    state.model.load_state_dict(payload["model"])
-    if state.ema:
-        state.ema.module.load_state_dict(payload["ema"] or payload["model"])
-        state.ema.n_averaged.fill_(payload["ema_updates"])
-    for name, optimizer in state.optimizers.items():
-        prefix = "optimizer." if name == "model" else f"optimizer.parts.{name}."
-        given = [key.removeprefix(prefix) for key in changed if key.startswith(prefix)]
-        saved, groups = payload["optimizers"][name], []
-        _refuse_other_shapes(saved["state"], optimizer)
-        for old, new in zip(saved["param_groups"], optimizer.state_dict()["param_groups"], strict=True):
-            groups.append(old | {key: new[key] for key in given if key in new})
-            if "lr" in given:
-                groups[-1]["initial_lr"] = new["lr"]
-        optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
-        _lay_out(optimizer)
-    state.schedule.load_state_dict(payload["schedule"])
-    if payload["scaler"] and state.scaler.is_enabled():
-        state.scaler.load_state_dict(payload["scaler"])
-    state.epoch, state.step, state.history = payload["epoch"], payload["step"], payload["history"]
-    if payload["tally"]:
-        state.tally = Tally(device)
-        state.tally.load_state_dict(payload["tally"])
-    torch.set_rng_state(payload["random"]["torch"])
-    if len(payload["random"]["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(payload["random"]["cuda"])
-    random.setstate(payload["random"]["python"])
-
-
-def _refuse_other_shapes(saved: dict[int, dict], optimizer: torch.optim.Optimizer) -> None:
-    """What an optimizer keeps of a parameter has the parameter's shape, or is one number; a view may claim more memory.
-
-    Raises:
-        ValueError: it has another shape.
-    """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for index, parameter in enumerate(parameters):
-        for key, value in saved.get(index, {}).items():
-            if torch.is_tensor(value) and value.numel() != 1 and value.shape != parameter.shape:
-                raise ValueError(f"the checkpoint's optimizer keeps a {key} of another shape than its parameter")
-
-
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Bring what belongs to a parameter into its memory format, which trainer.channels_last may have changed since.
-
-    On the CPU a fused step goes through both in the order of memory and would silently pair the wrong numbers.
-    """
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if torch.is_tensor(value) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
 def save(path: Path, payload: dict[str, Any], keep: Path | None = None, also: Iterable[str] = ()) -> None:
     """Write a checkpoint so that the folder holds a whole one at every instant; the one before it becomes `keep`.
 
@@ -222,7 +161,7 @@ def load(path: Path) -> dict[str, Any]:
             if part := archive.testzip():  # torch.load doesn't look at checksums
                 raise ValueError(f"the checksum of {part} is wrong")
         payload = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # the unpickler and what it calls raise errors of any type for such a file
         reason = str(error).split("\n")[0]
         raise ValueError(f"{path} is truncated, damaged or no checkpoint: {reason}") from error
     needed = {"architecture", "choices", "config", "ema", "epoch", "model"}
@@ -243,8 +182,12 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
         refuse_other_than_plain(payload.get(name), f"{path}: {name}", HISTORY if name == "history" else ITEMS)
     groups, samples, history = is_config(payload["config"]), payload.get("samples", {}), payload.get("history", [])
     epochs = isinstance(history, list) and all(isinstance(log, dict) for log in [samples, *history])
-    if not (groups and epochs and type(payload["epoch"]) is int and isinstance(payload["architecture"], str)):
-        raise ValueError(f"{path} is no checkpoint of humanseg: its config, history, samples or epoch is none of a run")
+    told = all(isinstance(payload.get(name, {}), dict) for name in ("versions", "machine"))
+    told = told and isinstance(payload["ema"], dict | None)
+    if not (groups and epochs and told and type(payload["epoch"]) is int and isinstance(payload["architecture"], str)):
+        raise ValueError(
+            f"{path} is no checkpoint of humanseg: its config, history, samples, facts or epoch is none of a run"
+        )
 
 
 def _refuse_bomb(archive: zipfile.ZipFile, path: Path) -> None:
@@ -276,10 +219,15 @@ def refuse_mismatch(model: nn.Module, payload: dict[str, Any], path: Path) -> No
         ValueError: they differ.
     """
     weights = payload["ema"] or payload["model"]
-    tensors = isinstance(weights, dict) and all(torch.is_tensor(value) for value in weights.values())
-    differences = mismatch(model.state_dict(), weights) if tensors else ["its weights are no tensors"]
+    tensors = isinstance(weights, dict) and all(map(_is_plain_tensor, weights.values()))
+    differences = mismatch(model.state_dict(), weights) if tensors else ["its weights are no plain tensors"]
     if differences:
         raise ValueError(f"{path} holds a {payload['architecture']} that does not fit: {describe(differences)}")
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    """Whether a value is a tensor with its numbers in memory, one for each element."""
+    return torch.is_tensor(value) and value.layout is torch.strided and not (value.is_meta or value.is_quantized)
 
 
 def mismatch(expected: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[str]:

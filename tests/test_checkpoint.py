@@ -11,6 +11,7 @@ from conftest import TINY, composed
 from humanseg import build, checkpoint, loop
 from humanseg.compute import Compute
 from humanseg.predictor import Predictor
+from humanseg.restoring import restore
 from humanseg.runs import recorded, trust
 
 KEYS = {
@@ -74,7 +75,7 @@ def test_a_run_can_go_on_in_another_memory_format(optimizer):
 
     straight, other = state(True), state(False)
     step(straight)
-    checkpoint.restore(other, copy.deepcopy(checkpoint.pack(straight, cfg)), torch.device("cpu"))
+    restore(other, copy.deepcopy(checkpoint.pack(straight, cfg)), torch.device("cpu"))
     step(straight), step(other)
     assert straight.model.weight.stride() != other.model.weight.stride()
     torch.testing.assert_close(straight.model.weight, other.model.weight)

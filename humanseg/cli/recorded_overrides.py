@@ -25,7 +25,10 @@ LAUNCHER = {
     *("timeout_min", "max_num_timeout", "signal_delay_s", "array_parallelism", "nodes", "tasks_per_node"),
     *("gpus_per_node", "cpus_per_task", "mem_gb", "name", "stderr_to_stdout"),
 }
-PROCESSES = ("data.num_workers", "trainer.threads", "trainer.devices", "hydra.launcher.n_jobs")
+PROCESSES = {
+    *("data.num_workers", "trainer.threads", "trainer.devices"),
+    *("hydra.launcher.n_jobs", "hydra.launcher.tasks_per_node"),
+}
 MOST_PROCESSES = max(16, 2 * (os.cpu_count() or 1))  # that a record may start without being asked
 MOST_JOBS = 10_000
 
@@ -88,15 +91,20 @@ def usable(recorded: Any, typed: list[str], folder: Path) -> list[str]:
     return [text for text in kept if text not in read or not _is_elsewhere(read[text], folder)]
 
 
-def refuse_many(jobs: list, launcher: list[str], typed: list[str]) -> None:
-    """Hold the number of a recorded sweep's jobs against what a machine should do unasked.
+def refuse_many(jobs: list[list[str]], launcher: list[str], typed: list[str]) -> None:
+    """Hold a recorded sweep's jobs against what a machine should do unasked.
 
     Args:
         launcher: the recorded overrides of `hydra`. typed: on this command line.
 
     Raises:
-        ValueError: there are too many, or a launcher that starts all at once would start too many.
+        ValueError: there are too many, or a launcher that starts all at once would start too many; or a job brings what is
+            the launcher's, or the launcher what is a job's.
     """
+    wrong = [text for text in launcher if not key_of(text).startswith("hydra")]
+    wrong += [text for job in jobs for text in job if key_of(text).startswith("hydra")]
+    if wrong:
+        raise ValueError(f"the recorded overrides have {wrong[0]} where none of its kind can be")
     if len(jobs) > MOST_JOBS:
         raise ValueError(f"the sweep has {len(jobs)} jobs, and a record has {MOST_JOBS} at most")
     at_once = "hydra/launcher=submitit_local"
@@ -121,21 +129,30 @@ def _is_known(override: Override) -> bool:
     """Whether an override is a choice of conf/, or gives a key of the config what conf/ has there."""
     key, value = override.key, override.value
     group, _, package = key.partition("@")
+    if override.sign == "~":
+        return key.split(".")[0] in trust.GROUPS
     if conf.has_group(group):
         names = value if isinstance(value, list) else [value]
         return all(_is_choice(group, name, package) for name in names) and (group != "mode" or {*names} <= {*MODES})
-    if key in PROCESSES and isinstance(value, int) and value > MOST_PROCESSES:
+    if key in PROCESSES and not _is_few(value):
         return False
     if key.startswith("hydra"):
         return key.removeprefix("hydra.launcher.") in LAUNCHER and bool(SETTING.fullmatch(str(value)))
     root, *path = key.split(".")
-    if package or any(part[:1] == "_" for part in (root, *path)):
+    if package or key == "sweep" or any(part[:1] == "_" for part in (root, *path)):
         return False
     if root == "metrics":
         return not trust.strange_metrics(value)
     if root in trust.GROUPS:
         return not trust.strange_at(value, root, path)
     return not _has_target(value)
+
+
+def _is_few(value: Any) -> bool:
+    """Whether a number of processes, or a list of devices, is one that a record may bring; Hydra reads '900' as a number."""
+    if isinstance(value, list):
+        return len(value) <= MOST_PROCESSES
+    return value in (None, "auto", "all") or (type(value) is int and value <= MOST_PROCESSES)
 
 
 def _is_choice(group: str, name: Any, package: str) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 
 from omegaconf import OmegaConf
 
@@ -42,6 +43,7 @@ OmegaConf.register_new_resolver("modes", modes)
 OmegaConf.register_new_resolver("of_encoder", lambda what, encoder, weights: of_encoder(encoder, weights)[what])
 OmegaConf.register_new_resolver("home", lambda path: os.path.expanduser(str(path)))
 OmegaConf.register_new_resolver("job_folder", job_folder)
+OmegaConf.register_new_resolver("unguessable", lambda: secrets.token_hex(8))
 OmegaConf.register_new_resolver("name_suffix", name_suffix)
 OmegaConf.register_new_resolver("console_level", console_level)
 OmegaConf.register_new_resolver("smp_mode", lambda classes: "binary" if classes == 1 else "multiclass")

@@ -41,6 +41,8 @@ def plan(arguments: list[str]) -> Continuation:
     given = typed.values(arguments)
     named = given["resume"].strip("'\"")
     folder = find.unfinished(named, place_of_runs(arguments) if named == "latest" else "")
+    if not str(folder).isprintable():  # SLURM gets it in a script, where a line of it would be a command
+        raise ValueError(f"resume={folder}: the name of a run's or sweep's folder may hold no line breaks and the like")
     own = [argument for argument in arguments if not argument.startswith(("-", "resume="))]
     if mode := given.get("mode"):
         raise ValueError(f"mode={mode}: resume= goes on with {folder} in the mode it was started in")

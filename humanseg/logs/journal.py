@@ -182,7 +182,7 @@ class Journal:
         shown = [f"{name} {value:.4f}" for name, value in best.items() if name.startswith(parts) and "loss" not in name]
         log.info("best       epoch %d: %s", best["epoch"], ", ".join(shown))
         log.info("next       %s mode=test ckpt=%s", PROGRAM, shlex.quote(str(self.job.folder)))
-        log.info("           tensorboard --logdir %s", self.cfg["out"])
+        log.info("           tensorboard --logdir %s", shlex.quote(str(self.cfg["out"])))
 
 
 def preview_samples(data: Data) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,6 +14,7 @@ from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
+from humanseg.restoring import restore
 from humanseg.runs import conf, provenance, recorded
 from humanseg.runs.job import Job
 from humanseg.runs.plain import refuse_other_than_plain
@@ -178,16 +179,16 @@ def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> No
     Raises:
         ValueError: the samples are others.
     """
-    if others := [name for name, mark in saved["samples"].items() if facts["samples"].get(name) != mark]:
+    if others := [name for name, mark in saved.get("samples", {}).items() if facts["samples"].get(name) != mark]:
         raise ValueError(
             f"the {' and '.join(others)} samples are not those that this run began with (data.root, data.pairs)"
         )
     old, new = flat(saved["config"]), flat(facts["config"])
     changed = [key for key in new if key in old and old[key] != new[key]]
-    checkpoint.restore(state, saved, setup.compute.device, changed)
+    restore(state, saved, setup.compute.device, changed)
     log.info("goes on    from epoch %d, step %d", state.epoch, state.step)
-    before, now = (one["machine"] | one["versions"] for one in (saved, facts))
-    if inexact := [f"{key} {before[key]} -> {now[key]}" for key in now if before.get(key) != now[key]]:
+    before, now = (one.get("machine", {}) | one.get("versions", {}) for one in (saved, facts))
+    if inexact := [f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]:
         log.warning("not exact  results can differ from an uninterrupted run's: %s", ", ".join(inexact))
     if "trainer.epochs" in changed:
         log.warning(

@@ -8,6 +8,8 @@ from humanseg import config_rules
 from humanseg.runs import conf, trust
 from humanseg.runs.overrides import key_of
 
+NEEDED = {"model": ("_target_", "classes"), "data": ("image_size", "pad_value", "mean", "std")}
+
 
 def checkpoint_config(payload: dict, composed: dict, typed: list[str], parts: tuple[str, ...] = ("model",)) -> dict:
     """The config that a checkpoint is used with: its own, changed by what is typed.
@@ -25,6 +27,8 @@ def checkpoint_config(payload: dict, composed: dict, typed: list[str], parts: tu
         merged = with_overrides(payload["config"], payload["choices"], composed, typed, parts)
     except trust.Strange as error:
         raise ValueError(f"{error}{conf.missing(payload.get('config_dirs'))}") from error
+    if lacking := [f"{group}.{key}" for group, keys in NEEDED.items() for key in keys if key not in merged[group]]:
+        raise ValueError(f"the recorded config lacks {', '.join(lacking)}")
     merged["model"] = without_encoder_weights(merged["model"])
     return merged
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ON_FILES, call_run_py, summary, write_people
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from humanseg import checkpoint
+from humanseg.cli.recorded_overrides import usable
 from humanseg.data.pictures import read_image
 from humanseg.predictor import Predictor
-from humanseg.runs import locks
+from humanseg.runs import conf, locks
 from humanseg.runs.atomic import write_json
 
 
@@ -219,7 +221,11 @@ def test_a_recorded_place_that_is_elsewhere_is_not_used(run, folder, tmp_path):
      {"jobs": [["seed=1"]] * 10_001}, {"constant": [{"a": 1}]}, {"jobs": [["seed=1", "data.num_workers=5000"]]},
      {"hydra": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=900"]},
      {"jobs": [[f"seed={n}"] for n in range(500)], "hydra": ["hydra/launcher=submitit_local"]},
-     {"hydra": ["hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=MARKER"]}],
+     {"hydra": ["hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=MARKER"]},
+     {"hydra": ["hydra/launcher=joblib", "hydra.launcher.n_jobs='900'"]},
+     {"hydra": ["hydra/launcher=submitit_local", "hydra.launcher.tasks_per_node=900"]},
+     {"jobs": [["seed=1", "~mode"]]}, {"jobs": [["sweep=5"]]},
+     {"jobs": [["seed=1", "hydra/launcher=submitit_local"]]}, {"hydra": ["seed=2"]}],
     ids=lambda told: str(told)[:60],
 )  # fmt: skip
 def test_a_sweep_that_lies_is_one_sentence(run, tmp_path, sweep):
@@ -235,6 +241,109 @@ def test_a_pipe_in_a_runs_folder_makes_nobody_wait(run, folder):
     (folder / ".lock").unlink()
     os.mkfifo(folder / ".lock")
     assert "neither a file nor a folder" in run(f"resume={folder}", code=1).stderr
+
+
+def test_a_job_brings_no_setting_of_the_launcher_that_is_typed(run, tmp_path):
+    """A typed setting takes the place of the launcher's recorded one, and of none that hides among the jobs'."""
+    (tmp_path / "sweep").mkdir()
+    hidden = f"hydra.launcher.constraint={{_target_:os.mkdir,path:{tmp_path}/marker}}"
+    told = {"jobs": [["seed=1", hidden]], "overrides": [], "hydra": [], "status": "running"}
+    write_json(tmp_path / "sweep" / "sweep.json", told)
+    assert hidden in run(f"resume={tmp_path}/sweep", "hydra.launcher.constraint=a", code=1).stderr
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("name", ["submitit_local", "submitit_slurm"])
+def test_submitit_opens_pickles_only_where_nobody_can_have_put_others(name):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    folders = []
+    for _ in range(2):
+        with initialize_config_dir(str(conf.CONF), version_base="1.3"):
+            composed = compose("config", [f"hydra/launcher={name}", "hydra.sweep.dir=SWEEP"], return_hydra_config=True)
+        folders.append(Path(composed.hydra.launcher.submitit_folder))
+    assert all(folder.parts[:2] == ("SWEEP", ".submitit") and folder.name == "%j" for folder in folders)
+    assert folders[0].parent != folders[1].parent
+
+
+STATES = {
+    "no step": lambda payload: payload.pop("step"),
+    "a step that is a text": lambda payload: payload.update(step="x"),
+    "random states of nothing": lambda payload: payload.update(random={}),
+    "a random state of another size": lambda payload: payload["random"].update(torch=torch.zeros(3, dtype=torch.uint8)),
+    "no optimizer": lambda payload: payload.update(optimizers=None),
+    "a rate that is a text": lambda payload: payload["optimizers"]["model"]["param_groups"][0].update(lr="x"),
+    "a log that holds a text": lambda payload: payload["history"][-1].update({"val/iou": "x"}),
+    "a log that is empty": lambda payload: payload["history"][-1].clear(),
+    "other weights beside the average": lambda payload: payload.update(ema=payload["model"], model={"a": torch.ones(1)}),
+    "sums of another shape": lambda payload: payload.update(
+        tally={"sums": {"loss": torch.zeros(1).expand(10**6)}, "counts": None, "batches": 1, "seconds": 0, "waited": 0}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_state_that_is_none_is_one_sentence(run, folder, state):
+    changed(folder, STATES[state])
+    told = run(f"resume={folder}", "trainer.epochs=3", code=1).stderr
+    assert told.startswith("error: checkpoints/last.pt holds no state of this run"), told
+
+
+ODD = {
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "without numbers": lambda tensor: tensor.to("meta"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_weights_that_are_no_plain_tensors_are_refused(folder, kind):
+    def odd(payload: dict) -> None:
+        payload["ema"] = {name: ODD[kind](value) for name, value in payload["model"].items()}
+
+    with pytest.raises(ValueError, match="no plain tensors"):
+        Predictor(changed(folder, odd))
+
+
+@pytest.mark.parametrize("pickled", [b"\x80\x02.", b"\x80\x02h\x05.", b"\x80\x02ccollections\nOrderedDict\nK\x01R.",
+                                     b"\x80\x02K\x01Q.", b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86R."])  # fmt: skip
+def test_a_pickle_that_breaks_off_is_one_sentence(tmp_path, pickled):
+    with zipfile.ZipFile(tmp_path / "odd.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/version", "3\n")
+    with pytest.raises(ValueError, match=r"odd\.pt is truncated, damaged or no checkpoint"):
+        checkpoint.load(tmp_path / "odd.pt")
+
+
+@pytest.mark.parametrize("key", ["model._target_", "model.classes", "data.image_size", "data.mean"])
+def test_a_config_that_lacks_a_key_names_it(folder, key):
+    group, name = key.split(".")
+    with pytest.raises(ValueError, match=key):
+        Predictor(changed(folder, lambda payload: payload["config"][group].pop(name)))
+
+
+@pytest.mark.parametrize(
+    "facts", [{"versions": 5}, {"machine": "x"}, {"samples": [1]}, {"ema": torch.zeros(3)}], ids=str
+)
+def test_facts_that_are_none_are_refused(folder, facts):
+    with pytest.raises(ValueError, match="is none of a run"):
+        checkpoint.load(changed(folder, lambda payload: payload.update(facts)))
+
+
+def test_a_folder_whose_name_is_a_line_of_a_script_is_refused(run, folder):
+    strange = folder.rename(folder.with_name("a\ntouch marker"))
+    assert "may hold no line breaks" in run(f"resume={strange}", code=1).stderr
+
+
+def test_a_recorded_deletion_is_read(tmp_path):
+    assert usable(["~loss.classes"], [], tmp_path) == ["~loss.classes"]
+    for other in ("~mode", "~mode=train", "~hydra.callbacks", "~sweep"):
+        with pytest.raises(ValueError, match="recorded overrides"):
+            usable([other], [], tmp_path)
+
+
+def test_a_command_to_copy_is_quoted_for_the_shell(run, folder):
+    strange = folder.rename(folder.with_name("run; touch marker"))
+    told = run(f"resume={strange}", "trainer.epochs=3").stdout
+    assert f"ckpt='{strange}'" in told
 
 
 def test_a_view_that_claims_memory_is_refused(run, folder):
