@@ -33,7 +33,8 @@ class Checkpoints:
 
     Args:
         minutes: longest time between two; None: only epochs are saved.
-        facts: what goes into each beside the state: `config`, `choices` of its groups, `versions`, `machine`, `samples`.
+        facts: what goes into each beside the state: `config`, `choices` of its groups, `versions`, `machine`,
+            `samples`, `reading` (the version of how photographs are read).
     """
 
     def __init__(self, folder: Path, minutes: float | None, facts: dict[str, Any]):

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from humanseg import tally, terminal
 from humanseg.data.loading import Data
 from humanseg.data.split import Split
+from humanseg.data.transforms import unletterbox
 from humanseg.metrics import Counts, predictions
 from humanseg.pictures import contact_sheet, png, titled_row
 from humanseg.predictor import Predictor
@@ -21,6 +22,7 @@ from humanseg.runs.atomic import write_bytes, write_table
 log = logging.getLogger(__name__)
 
 SHEET_ROWS = 6  # best and worst photographs each on the contact sheet
+AT_ONCE, MOST_AT_ONCE = 8, 100_000_000  # photographs, and their pixels
 TILE = 240  # pixels of a photograph's side there
 
 
@@ -78,12 +80,26 @@ def _write_scores(predictor: Predictor, part: Split, rows: list[dict], folder: P
     write_bytes(folder / "contact_sheet.png", png(contact_sheet(tiles, 2)))
 
 
-def photograph_outputs(predictor: Predictor, batches: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
+def photograph_outputs(predictor: Predictor, photographs: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits 1xCxHxW and target 1xHxW of each photograph at its own size."""
-    for photographs in tqdm(batches, "test", leave=False, disable=distributed.hides_bar()):
-        logits = predictor.logits([image for image, _ in photographs])
-        for one, (_, mask) in zip(logits, photographs, strict=True):
-            yield one[None], torch.from_numpy(mask)[None].to(one.device)
+    bar = tqdm(photographs, "test", leave=False, disable=distributed.hides_bar())
+    for group in _grouped(bar):
+        found = predictor.on_squares(predictor.squares([image for image, _ in group]))
+        for logits, (_, mask) in zip(found, group, strict=True):
+            yield unletterbox(logits, *mask.shape)[None], torch.from_numpy(mask)[None].to(logits.device)
+
+
+def _grouped(photographs: Iterable) -> Iterator[list]:
+    """What the network sees at once: up to AT_ONCE photographs, fewer large ones."""
+    group, pixels = [], 0
+    for image, mask in photographs:
+        if group and (len(group) == AT_ONCE or pixels + mask.size > MOST_AT_ONCE):
+            yield group
+            group, pixels = [], 0
+        group.append((image, mask))
+        pixels += mask.size
+    if group:
+        yield group
 
 
 def _tile(predictor: Predictor, image: np.ndarray, mask: np.ndarray, title: str) -> np.ndarray:

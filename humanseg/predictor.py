@@ -6,6 +6,7 @@
 Test, predict and export all take this path: letterbox, network, undo the letterbox, resize the logits.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from humanseg import build, checkpoint
 from humanseg.compute import Compute
 from humanseg.data.transforms import letterbox, unletterbox, without_letterbox
 from humanseg.inference import engines
-from humanseg.inference.edges import refined
+from humanseg.inference.edges import enlarged_rows, refined, refined_rows
 from humanseg.inference.engines import Engine
 from humanseg.media.photograph import Given, as_photograph
 from humanseg.metrics import person_probability
@@ -123,6 +124,21 @@ class Predictor:
             coarse = person_probability(without_letterbox(logits, *size)[None])[0].cpu()
             return refined(np.ascontiguousarray(coarse), image, logits.shape[-1])
         return person_probability(unletterbox(logits, *size)[None])[0].cpu().numpy()
+
+    @torch.inference_mode()
+    def probability_rows(self, logits: Tensor, image: np.ndarray) -> Callable[[slice], np.ndarray]:
+        """As `probability`, for some rows of a large photograph at a time."""
+        height, width = image.shape[:2]
+        inner = without_letterbox(logits, height, width)
+        if self.refine:
+            coarse = person_probability(inner[None])[0].cpu().numpy()
+            return refined_rows(np.ascontiguousarray(coarse), image, logits.shape[-1])
+
+        def values(rows: slice) -> np.ndarray:
+            planes = [enlarged_rows(plane.numpy(), height, width, rows) for plane in inner.cpu()]
+            return person_probability(torch.from_numpy(np.stack(planes))[None])[0].numpy()
+
+        return values
 
     @torch.inference_mode()
     def logits(self, images: list[np.ndarray]) -> list[Tensor]:

@@ -6,6 +6,8 @@ An image is uint8 HxWx3 RGB, a probability or an alpha float32 HxW in [0, 1].
 import cv2
 import numpy as np
 
+from humanseg.data.colour import strips
+
 SOFT = 0.25  # alpha rises from 0 at the threshold minus this to 1 at the threshold plus this
 HELD = 0.5  # a part is what is connected above this share of the threshold
 BLURRED_AT = 4.0  # pixels: a wider blur is made on a smaller picture, where it has this width
@@ -64,9 +66,14 @@ def blurred(image: np.ndarray, share: np.ndarray, width: float) -> np.ndarray:
     height, across = image.shape[:2]
     scale = max(width / BLURRED_AT, 1)
     small = (max(round(across / scale), 1), max(round(height / scale), 1))
-    weight = 1 - share + 1e-3  # far inside a person there is no background, and weights must not add up to 0
-    weighted = cv2.resize(np.dstack([image * weight[..., None], weight]), small, interpolation=cv2.INTER_AREA)
-    smooth = cv2.GaussianBlur(weighted.astype(np.float32), (0, 0), width / scale)
+    weighted = np.zeros((small[1], small[0], 4), np.float32)
+    for rows in strips(height, across):
+        weight = 1 - share[rows] + 1e-3  # far inside a person there is no background, and weights must not add up to 0
+        planes = np.dstack([image[rows] * weight[..., None], weight])
+        top, bottom = (round(row * small[1] / height) for row in (rows.start, rows.stop))
+        if top < bottom:
+            weighted[top:bottom] = cv2.resize(planes, (small[0], bottom - top), interpolation=cv2.INTER_AREA)
+    smooth = cv2.GaussianBlur(weighted, (0, 0), width / scale)
     return cv2.resize(np.rint(smooth[..., :3] / smooth[..., 3:]).astype(np.uint8), (across, height))
 
 

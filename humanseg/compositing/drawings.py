@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from humanseg.compositing import composite, foreground
+from humanseg.data.pictures import read_image
 from humanseg.media import images, video_reader
 
 NAMES = ("mask", "matting", "cutout", "overlay", "background", "probability")
@@ -37,12 +38,20 @@ class Drawings:
     fill_holes: bool
     foreground: str = "estimate"
 
-    def __call__(self, image: np.ndarray, values: np.ndarray, behind: Behind | None = None) -> dict[str, np.ndarray]:
-        """uint8 HxWx3 and the person's probability HxW -> the pictures by name."""
+    def __call__(
+        self, image: np.ndarray, values: np.ndarray, behind: Behind | None = None, own: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """uint8 HxWx3 and the person's probability HxW -> the pictures by name.
+
+        Args:
+            own: the photograph's own alpha, uint8 HxW: what it hides is no person.
+        """
         values = composite.tidy(values, self.threshold, self.keep_largest, self.fill_holes)
         share = composite.alpha(values, self.threshold)
         estimates = self.foreground == "estimate" and ELSEWHERE & {*self.names}
         person = foreground.estimated(image, share) if estimates else image
+        if own is not None:
+            values, share = (plane * (own / np.float32(255)) for plane in (values, share))
         draw = {
             "mask": lambda: composite.mask(values, self.threshold),
             "matting": lambda: composite.matting(person, share),
@@ -88,7 +97,7 @@ def backdrops(typed: str | None) -> Iterator[Behind | None]:
         raise ValueError(f"background={typed}: no such file; give a photograph, a video, color:00b140 or blur:25")
     if Path(typed).suffix.lower() in images.VIDEOS:
         return (_still(frame) for frame in video_reader.looped(typed))
-    return itertools.repeat(_still(images.read_photograph(Path(typed))[0]))
+    return itertools.repeat(_still(read_image(typed)))
 
 
 def _still(picture: np.ndarray) -> Behind:

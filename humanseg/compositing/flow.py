@@ -78,6 +78,29 @@ def in_order(pool: Executor, work: Callable[[T], R], items: Iterable[T], count: 
             future.cancel()
 
 
+def in_parts(items: Iterable[T], weigh: Callable[[T], float], most: float, window: int) -> Iterator[Iterator[T]]:
+    """The items in parts, each to be finished before the next one is begun.
+
+    Within a part, any `window` items in a row weigh at most `most` together. One that weighs more is a part of its own.
+    """
+    items, recent = iter(items), deque(maxlen=window - 1)
+    coming = next(items, items)  # `items` stands for the end
+
+    def part() -> Iterator[T]:
+        nonlocal coming
+        recent.clear()
+        while coming is not items:
+            weight = weigh(coming)
+            if recent and sum(recent) + weight > most:
+                return
+            recent.append(weight)
+            yield coming
+            coming = next(items, items)
+
+    while coming is not items:
+        yield part()
+
+
 class Clock:
     """The seconds that each stage took, by its name. Stages overlap, so the sum may exceed the elapsed time."""
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from humanseg.data.opening import regular
 from humanseg.runs.atomic import no_link
 from humanseg.runs.reading import LONGEST_LIST, read_text
 
@@ -112,5 +113,5 @@ def _stamp(photograph: Path) -> dict:
 
 
 def _digest(photograph: Path) -> str:
-    with photograph.open("rb") as file:
+    with open(photograph, "rb", opener=regular) as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]

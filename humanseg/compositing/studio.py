@@ -2,9 +2,9 @@
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from humanseg import terminal
-from humanseg.compositing.drawings import Behind, Drawings
+from humanseg.compositing import composite, foreground
+from humanseg.compositing.drawings import ELSEWHERE, Behind, Drawings
 from humanseg.compositing.flow import Clock
 from humanseg.compositing.results import Results
+from humanseg.data.colour import hidden, strips
 from humanseg.media.images import Photograph
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed
-from humanseg.processes.hardware import cores
+from humanseg.processes.hardware import cores, give_memory_back
 
 log = logging.getLogger(__name__)
 
 SHOWN = 20  # files that failed, in the closing sentence
+LARGE = 50_000_000  # pixels from which a picture is drawn in strips
 STRIDE = 32  # the side of a square that a network takes is a multiple of this
 
 
@@ -32,6 +35,7 @@ class Picture:
     """A photograph or a frame, with what the stages have made of it so far."""
 
     image: np.ndarray | None = None
+    alpha: np.ndarray | None = None  # the photograph's own, uint8 HxW
     square: Tensor | None = None  # the network's input
     logits: Tensor | None = None  # the network's output
     behind: Behind | None = None
@@ -60,7 +64,8 @@ class Studio:
 
     def prepare(self, picture: Picture) -> Picture:
         """Give a picture the square that the network gets."""
-        picture.square = self.predictor.squares([picture.image])[0]
+        seen = picture.image if picture.alpha is None else hidden(picture.image, picture.alpha)
+        picture.square = self.predictor.squares([seen])[0]
         return picture
 
     def infer(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
@@ -103,7 +108,50 @@ class Studio:
         """The drawings of a picture that has its logits."""
         with self.clock("draw"):
             values = self.predictor.probability(picture.logits, picture.image)
-            return self.drawings(picture.image, values, picture.behind)
+            return self.drawings(picture.image, values, picture.behind, picture.alpha)
+
+    def drawn(self, picture: Picture) -> Iterator[tuple[str, np.ndarray]]:
+        """As `draw`; of a large picture one drawing after the other, in strips. It has no image afterwards."""
+        if picture.image.size <= 3 * LARGE:
+            yield from self.draw(picture).items()
+            return
+        give_memory_back()  # what decoding took
+        values = self.predictor.probability_rows(picture.logits, picture.image)
+        for name in self.drawings.names:
+            with self.clock("draw"):
+                drawing = self._in_strips(name, picture, values)
+            if name == self.drawings.names[-1]:
+                picture.image = picture.alpha = values = None  # before it is written
+            yield name, drawing
+
+    def _in_strips(self, name: str, picture: Picture, values: Callable[[slice], np.ndarray]) -> np.ndarray:
+        image, own, drawings = picture.image, picture.alpha, self.drawings
+        height, width = image.shape[:2]
+        if drawings.keep_largest or drawings.fill_holes:  # they look at the whole picture
+            whole = _whole(values, height, width)
+            values = composite.tidy(whole, drawings.threshold, drawings.keep_largest, drawings.fill_holes).__getitem__
+        behind, drawing = None, None
+        if name in ELSEWHERE:
+            share = _whole(lambda rows: composite.alpha(values(rows), drawings.threshold), height, width)
+            behind = picture.behind(image, share) if name == "background" else None
+            image = foreground.estimated(image, share) if drawings.foreground == "estimate" else image
+            del share
+        one = replace(drawings, names=[name], keep_largest=False, fill_holes=False, foreground="keep")
+        for rows in strips(height, width):
+            part = behind[rows] if isinstance(behind, np.ndarray) else behind
+            alpha = None if own is None else own[rows]
+            strip = one(image[rows], values(rows), lambda *_, part=part: part, alpha)[name]
+            if drawing is None:
+                drawing = np.empty((height, *strip.shape[1:]), strip.dtype)
+            drawing[rows] = strip
+        return drawing
+
+
+def _whole(values: Callable[[slice], np.ndarray], height: int, width: int) -> np.ndarray:
+    plane = np.empty((height, width), np.float32)
+    for rows in strips(height, width):
+        plane[rows] = values(rows)
+    return plane
 
 
 def refuse_failed(troubles: list[str], count: int, what: str) -> None:

@@ -28,7 +28,7 @@ from humanseg.runs.locks import wait_for
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of how a photograph is prepared; a new version starts a new cache
+VERSION = 2  # of how a photograph is prepared; a new version starts a new cache
 ENTRY = np.dtype([("key", "<u8"), ("offset", "<i8"), ("height", "<u2"), ("width", "<u2"), ("crc", "<u4")])
 CHUNK = 64  # photographs that are in memory at once while the cache is filled
 

@@ -17,11 +17,11 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
+from humanseg.data.opening import SUFFIXES, is_photograph, passed_over
 from humanseg.runs.reading import read_list
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # no list of names has them
 SHOWN = 200  # characters of a line in a sentence
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -196,17 +196,19 @@ def matched(key: str, root: str, mask_suffix: str) -> Found:
 
 def _by_stem(folder: str, ending: str = "") -> tuple[dict[str, str], list[str]]:
     """The pictures below a folder by their path without suffix and ending, and what is wrong with the names of others."""
-    found, problems = {}, []
+    found, problems, others = {}, [], []
     for name in below(folder):
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() not in SUFFIXES:
-            continue
-        if not stem.endswith(ending):
+        stem = os.path.splitext(name)[0]
+        if not is_photograph(name):
+            others.append(name)
+        elif not stem.endswith(ending):
             problems.append(f"{folder}/{name} does not end in data.mask_suffix={ending}")
         elif (stem := stem.removesuffix(ending)) in found:
             problems.append(f"{folder}/{name} shares its stem with another file")
         else:
             found[stem] = f"{folder}/{name}"
+    if others:
+        log.info("data       %s: passed over %s", folder, passed_over(others))
     return found, problems
 
 

@@ -103,13 +103,20 @@ class Data:
             if after_each:
                 after_each()
 
+    def read_otherwise(self) -> str:
+        """A part of a sentence about photographs and masks that were read otherwise by version 1; empty without any."""
+        parts = [
+            part for name, part in self.splits.items() if name != "test" and hasattr(part.source, "read_otherwise")
+        ]
+        return ", ".join(filter(None, (part.source.read_otherwise(part.indices) for part in parts)))
+
     def photographs(self, name: str) -> DataLoader:
-        """All samples of a split in order at their own sizes: lists of uint8 HxWx3 and uint8 HxW arrays.
+        """All samples of a split in order at their own sizes: uint8 HxWx3 and uint8 HxW arrays.
 
         Of several processes each gets every world_size-th sample.
         """
         own = range(self.share.rank, len(self.splits[name]), self.share.world_size)
-        return self._loader(self.splits[name], batch_size=8, sampler=own, collate_fn=list)
+        return self._loader(self.splits[name], batch_size=None, sampler=own, collate_fn=as_it_is)
 
     def samples(self, name: str, augment: Callable | None = None) -> "Samples":
         """A split as the network gets it; the first call fills the cache with all that training will ask for."""

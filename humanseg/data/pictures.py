@@ -1,131 +1,187 @@
-"""One photograph and its mask: read upright, brought to the size that training wants, or only checked."""
+"""Photographs as pixels, for training, scoring and drawing alike: upright, 8 bits, sRGB, whatever the file holds."""
 
-import os
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin, WebPImagePlugin  # noqa: F401  registers those two decoders
+from PIL import Image
 
-from humanseg.data.transforms import IGNORE, resize, shrunk_size
+from humanseg.data.colour import has_other_colours, hidden, in_srgb, strips, to_uint8
+from humanseg.data.opening import by_opencv, with_image
+from humanseg.data.transforms import resize_image, shrunk_size
+
+ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # other formats of several pictures, such as MPO, hold one photograph
+TURNS_ITSELF = {"TIFF", "HEIF"}  # the decoder follows the orientation
 
 EXIF_ORIENTATION = 0x0112
+TURN = Image.Transpose
+UPRIGHT = {
+    **{2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE},
+    **{6: TURN.ROTATE_270, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_90},
+}
+ON_ITS_SIDE = {TURN.TRANSPOSE, TURN.ROTATE_270, TURN.TRANSVERSE, TURN.ROTATE_90}  # height and width change places
 
-# What a photograph may be, whatever its name says. Pillow would start Ghostscript for a PostScript file.
-DECODERS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM")  # a phone's MPO is opened by JPEG's
-
-Image.MAX_IMAGE_PIXELS = None  # training data is the user's own: a large photograph is no attack
+VERSION = 2  # of how pixels are read; 1 knew no profiles, no alpha, no few bits, and no mattes
 
 
-def read_pair(
-    image_path: Path | str, mask_path: Path | str, rule: str | list[int], longest: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph, uint8 HxWx3 RGB, and its class ids, uint8 HxW.
+class Read(NamedTuple):
+    """A photograph, upright.
 
-    Args:
-        rule: as for `to_classes`.
-        longest: scale a larger photograph down until its longer side has this many pixels.
-
-    Raises:
-        ValueError: a file that can't be read, or a mask value that the rule doesn't name.
+    `image` is uint8 HxWx3 in sRGB; what is wholly transparent is white. `alpha` is uint8 HxW, or None where nothing is
+    transparent. `note` is None or a sentence that the user should read.
     """
-    image, (height, width) = _read_image(image_path, longest)
-    mask = to_classes(read_mask(mask_path), rule, mask_path)
-    if longest:
-        height, width = shrunk_size(height, width, longest)
-    return resize(image, mask, height, width)
+
+    image: np.ndarray
+    alpha: np.ndarray | None = None
+    note: str | None = None
+
+    def seen(self) -> np.ndarray:
+        """uint8 HxWx3: the photograph on white, as the network sees it."""
+        return self.image if self.alpha is None else hidden(self.image, self.alpha)
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """uint8 HxWx3 RGB, upright. Grey, palette, 16-bit and RGBA files become RGB."""
-    return _read_image(path)[0]
-
-
-def read_mask(path: Path | str) -> np.ndarray:
-    """Upright HxW values as the file has them. A palette gives its indices, a colour its brightest channel."""
-    image, _ = _upright(path)
-    if image.mode in ("RGBA", "LA", "PA"):
-        image = image.convert("RGB")  # alpha says nothing about the class; transparent pixels keep their colour
-    values = np.asarray(image)
-    return values.max(axis=2) if values.ndim == 3 else values
-
-
-def to_classes(values: np.ndarray, rule: str | list[int], path: Path | str = "mask") -> np.ndarray:
-    """Mask values HxW -> class ids, uint8 HxW.
-
-    Args:
-        rule: ``nonzero``: any value above 0 is person. ``half``: any value from the middle of the range (128 of 255) on
-            is person. A list of ids: the value of class 0, of class 1, ...; 255 is ignored unless the list has it.
+    """uint8 HxWx3 RGB, upright, in sRGB, on white. Grey, palette, 16-bit, CMYK and transparent files become RGB.
 
     Raises:
-        ValueError: a value that the list doesn't name.
+        ValueError: the file is missing, empty, damaged, no photograph, or too large.
     """
-    if rule == "nonzero":
-        return (values > 0).astype(np.uint8)
-    if rule == "half":
-        return (_to_uint8(values) >= 128).astype(np.uint8)
-    classes = np.full(values.shape, IGNORE, np.uint8)
-    known = values == IGNORE
-    for index, value in enumerate(rule):
-        chosen = values == value
-        classes[chosen] = index
-        known |= chosen
-    if not known.all():
-        strange = sorted(np.unique(values[~known]).tolist())[:8]
-        raise ValueError(f"{path} holds the values {strange}, which data.mask={list(rule)} does not name")
-    return classes
+    return read_photograph(path).seen()
 
 
-def whole_size(path: Path | str) -> tuple[int, int]:
-    """Width and height of an image, upright; the file is checked to be complete.
+def read_shrunk(path: Path | str, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """As `read_image`, with the longer side at most `longest` pixels; and the full height and width, upright."""
+
+    def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+        height, width = size if turn_of(image) in ON_ITS_SIDE else size[::-1]
+        image = _arrays(*_decoded(image, file)).seen()
+        return resize_image(image, *shrunk_size(height, width, longest)), (height, width)
+
+    return with_image(path, work, longest)
+
+
+def read_photograph(path: Path | str) -> Read:
+    """A photograph with its alpha, see `Read`; the note says that it is the first picture of an animation.
+
+    Raises:
+        ValueError: as for `read_image`.
+    """
+
+    def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> Read:
+        moving = image.format in ANIMATED and getattr(image, "is_animated", False)
+        read = _arrays(*_decoded(image, file))
+        return read._replace(note=f"{path} is animated: its first picture was used" if moving else None)
+
+    return with_image(path, work)
+
+
+class Size(NamedTuple):
+    """Width and height of an image, upright; what has brought it upright; and whether it may be transparent."""
+
+    width: int
+    height: int
+    turn: Image.Transpose | None
+    transparent: bool
+
+
+def whole_size(path: Path | str) -> Size:
+    """The size of an image; the file is checked to be complete.
 
     Raises:
         ValueError: the file can't be read, or its end is missing.
     """
+
+    def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> Size:
+        turn, transparent = turn_of(image), image.has_transparency_data
+        width, height = size[::-1] if turn in ON_ITS_SIDE else size
+        if not _ends_well(file, image.format):
+            image.load()  # data after the end marker is harmless, so only a full read tells
+        return Size(width, height, turn, transparent)
+
+    return with_image(path, work)
+
+
+def reads_otherwise(path: Path | str) -> bool:
+    """Whether version 1 of reading gave other pixels: it knew no profile, no alpha and no few bits."""
+
+    def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> bool:
+        return _has_16_bits(image) or image.mode[0] in "IF" or has_other_colours(image)
+
+    return with_image(path, work) or read_photograph(path).alpha is not None
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether an image has 16 bits for each of several colours, of which Pillow keeps 8."""
+    return image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA", "LA") and ";16" in str(image.tile)
+
+
+def _decoded(image: Image.Image, file: BinaryIO) -> tuple[Image.Image, Image.Image | None]:
+    """The colours, RGB in sRGB, and the alpha of an image, both upright."""
+    deep = _has_16_bits(image)
+    image.load()
+    turn, info = turn_of(image), {"icc_profile": image.info.get("icc_profile")}
+    if deep:
+        file.seek(0)
+        data = file.read()
+        image.close()  # the caller holds the object; its pixels are not needed any more
+        image = by_opencv(data)
+        image.info = info
+    elif image.mode[0] in "IF":
+        image = _grey(image)
+    colours, alpha = in_srgb(image)
+    if turn is not None:
+        colours, alpha = colours.transpose(turn), alpha and alpha.transpose(turn)
+    return colours, alpha
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """16- and 32-bit and floating grey as 8 bits, with its profile and the grey that stands for transparency."""
+    values = np.asarray(image)
+    grey = Image.fromarray(to_uint8(values))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey = Image.merge("LA", (grey, Image.fromarray(np.uint8(255) * (values != clear))))
+    grey.info["icc_profile"] = image.info.get("icc_profile")
+    return grey
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What brings an image upright, by its EXIF orientation: an integer from 1 to 8, or it says nothing."""
+    if image.format in TURNS_ITSELF:
+        return None
     try:
-        with Image.open(path, formats=DECODERS) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            if not _ends_well(path, image.format):
-                image.load()  # data after the end marker is harmless, so only a full read tells
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
-        raise ValueError(f"{path} can't be read: {error}") from error
-    return (height, width) if turned else (width, height)
+        value = image.getexif().get(EXIF_ORIENTATION)
+    except Exception:  # metadata never decides whether a photograph opens
+        return None
+    return UPRIGHT.get(value) if type(value) is int else None
 
 
-def _ends_well(path: Path | str, format: str) -> bool:
+def _arrays(colours: Image.Image, alpha: Image.Image | None) -> Read:
+    """What is transparent is hidden."""
+    image, opacity = _array(colours), None
+    if alpha:
+        image, opacity = np.require(image, requirements="W"), _array(alpha)
+        for part in strips(*opacity.shape):
+            image[part][opacity[part] == 0] = 255
+    return Read(image, opacity)
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    parts = list(strips(image.height, image.width))
+    if len(parts) == 1:
+        return np.asarray(image)
+    found = np.empty((image.height, image.width, *[3] * (image.mode == "RGB")), np.uint8)
+    for part in parts:  # at once Pillow would need twice the memory
+        found[part] = np.asarray(image.crop((0, part.start, image.width, part.stop)))
+    return found
+
+
+def _ends_well(file: BinaryIO, format: str) -> bool:
     endings = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
     if format not in endings:
         return False
-    with open(path, "rb") as file:
-        file.seek(-min(os.fstat(file.fileno()).st_size, 64), 2)
-        return endings[format] in file.read()
-
-
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    if values.dtype == bool:
-        return values.astype(np.uint8) * 255
-    if values.dtype == np.uint8:
-        return values
-    return (values // 257 if values.max(initial=0) > 255 else values).clip(0, 255).astype(np.uint8)
-
-
-def _read_image(path: Path | str, longest: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:
-    """The photograph and its full height and width, upright. It may come smaller, but no smaller than `longest`."""
-    image, size = _upright(path, longest)
-    if image.mode.startswith("I") or image.mode == "F":
-        grey = _to_uint8(np.asarray(image))
-        return np.repeat(grey[..., None], 3, axis=2), size
-    return np.asarray(image.convert("RGB")), size
-
-
-def _upright(path: Path | str, longest: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    try:
-        with Image.open(path, formats=DECODERS) as image:
-            width, height = image.size
-            if longest:  # a JPEG can be decoded at a half, a quarter or an eighth for a fraction of the time
-                scale = longest / max(width, height)
-                image.draft(image.mode, (max(int(width * scale), 1), max(int(height * scale), 1)))
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
-            return ImageOps.exif_transpose(image), (width, height) if turned else (height, width)
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
+    where, end = file.tell(), file.seek(0, 2)
+    file.seek(-min(end, 64), 2)
+    last = file.read()
+    file.seek(where)
+    return endings[format] in last

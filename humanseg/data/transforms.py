@@ -28,12 +28,22 @@ def shrunk_size(height: int, width: int, longest: int) -> tuple[int, int]:
 
 def resize(image: np.ndarray, mask: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Bring both to one size: the photograph by area or linear interpolation, the mask by its nearest class."""
-    if image.shape[:2] != (height, width):
-        smooth = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=smooth)
-    if mask.shape != (height, width):
-        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return image, mask
+    return resize_image(image, height, width), resize_mask(mask, height, width)
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 HxWx3 of another size, by area or linear interpolation."""
+    if image.shape[:2] == (height, width):
+        return image
+    smooth = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=smooth)
+
+
+def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 HxW of another size, by the nearest pixel."""
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def letterbox_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:

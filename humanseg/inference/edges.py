@@ -1,5 +1,7 @@
 """Edges from the photograph: the network's small output is enlarged along the photograph's own outlines."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -23,6 +25,33 @@ def refined(coarse: np.ndarray, image: np.ndarray, size: int) -> np.ndarray:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     shrinks = coarse.size < grey.size
     guide = cv2.resize(grey, coarse.shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    slope, offset = (cv2.resize(plane, image.shape[1::-1]) for plane in _fitted(coarse, guide, size))
+    return np.clip(slope * grey + offset, 0, 1)
+
+
+def refined_rows(coarse: np.ndarray, image: np.ndarray, size: int) -> Callable[[slice], np.ndarray]:
+    """As `refined`, for some rows of a large photograph at a time."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    guide = cv2.resize(grey, coarse.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    planes = _fitted(coarse, guide, size)
+
+    def values(rows: slice) -> np.ndarray:
+        slope, offset = (enlarged_rows(plane, *grey.shape, rows) for plane in planes)
+        return np.clip(slope * (grey[rows].astype(np.float32) / 255) + offset, 0, 1)
+
+    return values
+
+
+def enlarged_rows(plane: np.ndarray, height: int, width: int, rows: slice) -> np.ndarray:
+    """Some rows of a float32 plane that is enlarged to height x width, bilinear."""
+    places = ((np.arange(rows.start, rows.stop) + 0.5) * len(plane) / height - 0.5).clip(0, len(plane) - 1)
+    above = places.astype(int)
+    below, share = np.minimum(above + 1, len(plane) - 1), (places - above).astype(np.float32)[:, None]
+    return cv2.resize(plane[above] * (1 - share) + plane[below] * share, (width, len(places)))
+
+
+def _fitted(coarse: np.ndarray, guide: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and offset of the function of each window, at the network's scale."""
     side = 2 * max(round(RADIUS * size), 1) + 1
 
     def mean(plane: np.ndarray) -> np.ndarray:
@@ -31,5 +60,4 @@ def refined(coarse: np.ndarray, image: np.ndarray, size: int) -> np.ndarray:
     mean_guide, mean_coarse = mean(guide), mean(coarse)
     slope = (mean(guide * coarse) - mean_guide * mean_coarse) / (mean(guide * guide) - mean_guide**2 + SMOOTH)
     offset = mean_coarse - slope * mean_guide
-    slope, offset = (cv2.resize(mean(plane), image.shape[1::-1]) for plane in (slope, offset))
-    return np.clip(slope * grey + offset, 0, 1)
+    return mean(slope), mean(offset)

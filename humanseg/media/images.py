@@ -1,9 +1,10 @@
-"""Photographs are found and read here, and pictures written; here it is decided what ``input=`` names.
+"""Photographs are found here, and pictures written; here it is decided what ``input=`` names.
 
-Videos are in `video_reader` and `video_writer`, cameras in `camera`.
+Photographs are read in `data.pictures`. Videos are in `video_reader` and `video_writer`, cameras in `camera`.
 """
 
 import io
+import logging
 import os
 import re
 import unicodedata
@@ -16,14 +17,15 @@ from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, features
 
 from humanseg.data import listing
-from humanseg.data.listing import SUFFIXES
-from humanseg.data.pictures import DECODERS, read_image
+from humanseg.data.colour import on_white, strips
+from humanseg.data.opening import SUFFIXES, passed_over
 from humanseg.runs.atomic import write_bytes
 
-PHOTOGRAPHS = SUFFIXES | {".gif"}
+log = logging.getLogger(__name__)
+
 VIDEOS = {
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"),
@@ -32,8 +34,6 @@ BY_PILLOW = {".tif": "TIFF", ".tiff": "TIFF"} | ({".avif": "AVIF"} if features.c
 WRITTEN = {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", *BY_PILLOW}
 WITH_ALPHA = {".png", ".webp", *BY_PILLOW}
 WITH_16_BITS = {".png", ".tif", ".tiff"}
-MOST_DECODED = 500_000_000  # pixels: 2 GB as RGBA; a file of a few KB may claim a thousand times as many
-ANIMATED = {"GIF", "WEBP", "PNG"}  # other formats of several pictures, such as a phone's MPO, hold one photograph
 
 LOSSLESS = 101  # OpenCV writes WebP without loss from this quality on
 QUALITY = {".jpg": (cv2.IMWRITE_JPEG_QUALITY, 95), ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, 95)}
@@ -69,7 +69,7 @@ def kind(
         if (is_stream or str(typed).isdigit()) and not listing.on_disk(typed).exists():
             return "camera"
     items = _items(typed)
-    if not all(left_out(path) for item in items for path in _named_by(item, PHOTOGRAPHS)[1]):
+    if not all(left_out(path) for item in items for path in _named_by(item, SUFFIXES)[1]):
         if films := [item for item in items if _is(item, VIDEOS) and item.is_file()]:
             raise ValueError(f"input= names photographs and videos, as {films[0]}: they are drawn in two calls")
         return "photographs"
@@ -90,7 +90,7 @@ def find_photographs(typed: str | list[str], left_out: Callable[[Path], bool] | 
     Raises:
         ValueError: something typed does not exist, or no photograph was found.
     """
-    return _find(typed, left_out, PHOTOGRAPHS, "photograph")
+    return _find(typed, left_out, SUFFIXES, "photograph")
 
 
 def find_videos(typed: str | list[str], left_out: Callable[[Path], bool] | None = None) -> list[Photograph]:
@@ -101,11 +101,14 @@ def find_videos(typed: str | list[str], left_out: Callable[[Path], bool] | None 
 def _find(
     typed: str | list[str], left_out: Callable[[Path], bool] | None, suffixes: set[str], what: str
 ) -> list[Photograph]:
-    paths, roots = [], []
+    paths, roots, others = [], [], []
     for item in _items(typed):
-        root, files = _named_by(item, suffixes)
+        root, files, passed = _named_by(item, suffixes)
+        others += passed
         paths += files
         roots.append(os.path.abspath(root))
+    if others:
+        log.info("input      passed over %s", passed_over(others))
     if not paths:
         accepted = " ".join(sorted(suffix[1:] for suffix in suffixes))
         raise ValueError(f"input={typed} names no {what}; these are read: {accepted}")
@@ -128,15 +131,16 @@ def _absent(items: list[str]) -> str:
     )
 
 
-def _named_by(item: Path, suffixes: set[str]) -> tuple[Path, list[Path]]:
-    """(folder that places are relative to, files of these suffixes) of an image, a video, a folder or a glob.
+def _named_by(item: Path, suffixes: set[str]) -> tuple[Path, list[Path], list[str]]:
+    """Of an image, a video, a folder or a glob: the folder that places are relative to, files of these suffixes, others' names.
 
     A file that is named itself and is no video is read as an image, whatever its suffix is.
     """
     folder, files = listing.named(item)
     if files != [item]:
-        return folder, sorted(path for path in files if _is(path, suffixes))
-    return folder, files if _is(item, VIDEOS) == (suffixes is VIDEOS) else []
+        others = [path.name for path in files if not _is(path, suffixes)]
+        return folder, sorted(path for path in files if _is(path, suffixes)), others
+    return folder, files if _is(item, VIDEOS) == (suffixes is VIDEOS) else [], []
 
 
 def _is(path: Path | str, suffixes: set[str]) -> bool:
@@ -172,69 +176,19 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name.lower())
 
 
-def read_photograph(path: Path | str, most_pixels: int = 50_000_000) -> tuple[np.ndarray, str | None]:
-    """uint8 HxWx3 RGB, upright, and None or a sentence that the user should read.
-
-    The sentence says that the photograph was scaled down, or that it is the first picture of an animation.
-
-    Args:
-        most_pixels: a larger photograph is scaled down to so many.
-
-    Raises:
-        ValueError: the file is missing, empty, truncated, no image, or too large to be decoded at all.
-    """
-    try:
-        if os.path.getsize(path) == 0:
-            raise ValueError(f"{path} is empty")
-        with Image.open(path, formats=DECODERS) as image:
-            width, height = image.size
-            moving = image.format in ANIMATED and getattr(image, "is_animated", False)
-        if width * height > MOST_DECODED:
-            raise ValueError(
-                f"{path} has {width}x{height} pixels and at most {MOST_DECODED // 10**6} million can be read"
-            )
-        if width * height <= most_pixels:
-            return read_image(path), f"{path} is animated: its first picture was used" if moving else None
-        image = _read_smaller(path, most_pixels)
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        return image, f"{path} was scaled down from {width}x{height} to {size} pixels to spare memory"
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ValueError(f"{path} can't be read: {reason}") from error
-
-
-def _read_smaller(path: Path | str, most_pixels: int) -> np.ndarray:
-    """As `read_image`, with at most `most_pixels`. A JPEG is decoded at a reduced scale."""
-    with Image.open(path, formats=DECODERS) as image:
-        scale = (most_pixels / (image.width * image.height)) ** 0.5
-        size = max(int(image.width * scale), 1), max(int(image.height * scale), 1)
-        image.draft("RGB", size)  # a JPEG is decoded at a half, a quarter or an eighth, no smaller than asked for
-        if image.mode.startswith("I"):
-            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))  # 16 bits
-        elif image.mode not in ("L", "RGB"):
-            image = image.convert("RGB")  # indices of a palette can't be averaged
-        image.thumbnail(size, Image.Resampling.BOX)
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-
-
-def on_white(image: np.ndarray) -> np.ndarray:
-    """uint8 HxWx4 RGBA -> the picture on white, uint8 HxWx3."""
-    colours, alpha = image[..., :3].astype(np.uint16), image[..., 3:].astype(np.uint16)
-    return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def write_image(path: Path | str, array: np.ndarray) -> None:
+def write_image(path: Path | str, array: np.ndarray, keep: bool = True) -> None:
     """Write a picture whole or not at all, in the format that the suffix names; folders are made.
 
     Args:
         array: uint8 HxW, HxWx3 RGB or HxWx4 RGBA, or uint16 HxW (png and tif). In formats without transparency, RGBA
             is put on white. A WebP or AVIF without colours is lossless: it is a mask or a probability.
+        keep: leave the array as it is. Otherwise its channels change places in it, which spares memory.
 
     Raises:
         ValueError: the suffix is unknown, or the file can't be written.
     """
     path = Path(path)
-    data = _encoded(path, array)
+    data = _encoded(path, array, keep)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, data)
@@ -242,7 +196,7 @@ def write_image(path: Path | str, array: np.ndarray) -> None:
         raise ValueError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-def _encoded(path: Path, array: np.ndarray) -> memoryview:
+def _encoded(path: Path, array: np.ndarray, keep: bool) -> memoryview:
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
         raise ValueError(f"{path} can't be written: an image's name ends in {', '.join(sorted(WRITTEN))}")
@@ -253,7 +207,10 @@ def _encoded(path: Path, array: np.ndarray) -> memoryview:
     if suffix in BY_PILLOW:  # OpenCV's TIFF doesn't say that its fourth channel is alpha
         return _by_pillow(path, array, BY_PILLOW[suffix])
     if array.ndim == 3:
-        array = cv2.cvtColor(array, cv2.COLOR_RGBA2BGRA if array.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+        target = np.empty_like(array) if keep else array
+        for part in strips(*array.shape[:2]):
+            target[part] = cv2.cvtColor(array[part], cv2.COLOR_RGBA2BGRA if array.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+        array = target
     quality = {**QUALITY, ".webp": (cv2.IMWRITE_WEBP_QUALITY, LOSSLESS if array.ndim == 2 else 90)}
     try:
         written, data = cv2.imencode(suffix, array, quality.get(suffix, ()))  # PNG's own defaults are the fastest

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from humanseg.media.images import on_white, read_photograph
+from humanseg.data.colour import on_white
+from humanseg.data.pictures import read_image
 
 Given = np.ndarray | Path | str
 
@@ -19,7 +20,7 @@ def as_photograph(given: Given) -> np.ndarray:
         ValueError: it is none of these, or the file can't be read.
     """
     if isinstance(given, Path | str):
-        return read_photograph(given)[0]
+        return read_image(given)
     shape = given.shape if isinstance(given, np.ndarray) and given.dtype == np.uint8 else ()
     if len(shape) == 2:
         given = given[..., None]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from humanseg.media.images import on_white
+from humanseg.data.colour import on_white
 from humanseg.media.sound import Sound
 from humanseg.media.video_reader import Video, pyav
 from humanseg.runs.atomic import replacing

@@ -8,16 +8,17 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
 from humanseg import checkpoint
 from humanseg.compositing import films, targets
 from humanseg.compositing.drawings import NAMES, Drawings, backdrops, color
-from humanseg.compositing.flow import Clock, ahead, in_order
+from humanseg.compositing.flow import Clock, ahead, in_order, in_parts
 from humanseg.compositing.results import Results, fingerprint
-from humanseg.compositing.studio import Picture, Studio, one_thread_each, refuse_failed
+from humanseg.compositing.studio import LARGE, Picture, Studio, one_thread_each, refuse_failed
 from humanseg.config_rules import SWITCH, Rule, number, one_of, or_null, refuse_wrong_values, whole
+from humanseg.data.opening import IN_FLIGHT, pixels_of
+from humanseg.data.pictures import read_photograph
 from humanseg.inference.temporal import Smoother
 from humanseg.media import images
 from humanseg.media.camera import Camera
@@ -127,31 +128,6 @@ def draw_photographs(studio: Studio, options: dict, waiting: list[Picture]) -> d
         ValueError: some failed; all are listed. Or the disk is full, so that no other could be written either.
     """
 
-    def load(picture: Picture) -> Picture:
-        try:
-            with studio.clock("decode"):
-                picture.fingerprint = fingerprint(picture.source.path)  # before it is read, so never of a newer one
-                picture.image, note = images.read_photograph(picture.source.path)
-                studio.prepare(picture)
-            if note:
-                log.info("note       %s", note)
-        except ValueError as error:
-            picture.trouble = str(error)
-        return picture
-
-    def finish(picture: Picture) -> Picture:
-        try:
-            if not picture.trouble:
-                drawn = studio.draw(picture)
-                with studio.clock("encode"):
-                    _write(picture, drawn)
-        except ValueError as error:
-            if is_of_the_disk(error):
-                raise
-            picture.trouble = str(error)
-        picture.image = picture.square = picture.logits = picture.behind = None
-        return picture
-
     def backed() -> Iterator[Picture]:
         for picture, one in zip(own, itertools.islice(behind, *turns), strict=False):
             picture.behind = one
@@ -159,21 +135,54 @@ def draw_photographs(studio: Studio, options: dict, waiting: list[Picture]) -> d
 
     behind, turns = backdrops(options["background"]), (distributed.rank(), None, distributed.world_size())
     own, troubles = waiting[slice(*turns)], []
-    with one_thread_each() as pool:
-        seen = ahead(studio.infer(in_order(pool, load, backed(), 2 * cores() + studio.batch)), 2)
-        drawn = in_order(pool, finish, seen, 2 * cores())
-        for picture in tqdm(drawn, "predict", len(own), leave=False, disable=distributed.hides_bar()):
-            troubles += [picture.trouble] * bool(picture.trouble)
+    window = 4 * cores() + 2 * studio.batch + 4  # so many are between reading and writing at most
+    with (
+        one_thread_each() as pool,
+        tqdm(desc="predict", total=len(own), leave=False, disable=distributed.hides_bar()) as bar,
+    ):
+        for part in in_parts(backed(), _weight, IN_FLIGHT, window):
+            seen = ahead(studio.infer(in_order(pool, partial(_load, studio), part, 2 * cores() + studio.batch)), 2)
+            for picture in in_order(pool, partial(_finish, studio), seen, 2 * cores()):
+                troubles += [picture.trouble] * bool(picture.trouble)
+                bar.update()
     studio.say_speed(len(own) - len(troubles), "photograph")
     troubles = [trouble for some in distributed.all_gather(troubles) for trouble in some]
     refuse_failed(troubles, len(waiting), "photograph")
     return {"photographs": len(waiting), "seconds": round(studio.clock.elapsed(), 2)}
 
 
-def _write(picture: Picture, drawn: dict[str, np.ndarray]) -> None:
-    for name, path in picture.targets.items():
-        images.write_image(path, drawn[name])
-    picture.results.add(picture.fingerprint, picture.targets)
+def _weight(picture: Picture) -> int:
+    """Its pixels; a large one is drawn alone."""
+    pixels = pixels_of(picture.source.path)
+    return pixels if pixels <= LARGE else IN_FLIGHT
+
+
+def _load(studio: Studio, picture: Picture) -> Picture:
+    try:
+        with studio.clock("decode"):
+            picture.fingerprint = fingerprint(picture.source.path)  # before it is read, so never of a newer one
+            picture.image, picture.alpha, note = read_photograph(picture.source.path)
+            studio.prepare(picture)
+        if note:
+            log.info("note       %s", note)
+    except ValueError as error:
+        picture.trouble = str(error)
+    return picture
+
+
+def _finish(studio: Studio, picture: Picture) -> Picture:
+    try:
+        if not picture.trouble:
+            for name, drawn in studio.drawn(picture):
+                with studio.clock("encode"):
+                    images.write_image(picture.targets[name], drawn, keep=False)
+            picture.results.add(picture.fingerprint, picture.targets)
+    except ValueError as error:
+        if is_of_the_disk(error):
+            raise
+        picture.trouble = str(error)
+    picture.image = picture.alpha = picture.square = picture.logits = picture.behind = None
+    return picture
 
 
 def show_camera(studio: Studio, options: dict, name: str) -> dict:

@@ -9,6 +9,7 @@ import torch
 from humanseg import build, checkpoint, evaluation, finetune, loop, metrics
 from humanseg.checkpoint import Checkpoints, SafePoint
 from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
+from humanseg.data import pictures
 from humanseg.data.loading import Data
 from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
@@ -168,8 +169,8 @@ def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:
         "processes": setup.data.share.world_size,
     }
     samples = {name: part.fingerprint() for name, part in setup.data.splits.items() if name != "test"}
+    own = {"config_dirs": conf.own_folders(), "reading": pictures.VERSION}
     versions = provenance.versions()
-    own = {"config_dirs": conf.own_folders()}
     return own | {"config": cfg, "choices": job.choices, "versions": versions, "machine": machine, "samples": samples}
 
 
@@ -188,6 +189,8 @@ def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> No
     restore(state, saved, setup.compute.device, changed)
     log.info("goes on    from epoch %d, step %d", state.epoch, state.step)
     before, now = (one.get("machine", {}) | one.get("versions", {}) for one in (saved, facts))
+    if saved.get("reading", 1) != facts["reading"] and (told := setup.data.read_otherwise()):
+        log.warning("not exact  %s", told)
     if inexact := [f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]:
         log.warning("not exact  results can differ from an uninterrupted run's: %s", ", ".join(inexact))
     if "trainer.epochs" in changed:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from conftest import ON_FILES, TINY, broken_off, call_run_py, composed, rows, run_into, summary, weights, write_people
+from PIL import Image
 
 from humanseg.cli import resume
 from humanseg.runs import recorded
@@ -118,8 +119,21 @@ def test_other_samples_are_refused_and_the_right_ones_go_on_from_another_place(r
     other = write_people(tmp_path / "other", 13)
     assert "samples are not those" in run(f"resume={folder}", f"data.root={other}", "trainer.epochs=3", code=1).stderr
     people.rename(tmp_path / "moved")
-    run(f"resume={folder}", f"data.root={tmp_path}/moved", "trainer.epochs=3")
-    assert summary(folder)["epochs"] == 3
+    done = run(f"resume={folder}", f"data.root={tmp_path}/moved", "trainer.epochs=3")
+    assert summary(folder)["epochs"] == 3 and "read otherwise" not in done.stdout
+
+
+def test_a_run_of_an_earlier_version_is_told_what_is_read_otherwise_by_now(run, people):
+    hidden = Image.open(people / "images" / "003.png")
+    hidden.putalpha(Image.open(people / "masks" / "003.png"))
+    hidden.save(people / "images" / "003.png")
+    folder = run(*ON_FILES, "data=folder", f"data.root={people}", "trainer.epochs=1").folder
+    last = folder / "checkpoints" / "last.pt"
+    payload = torch.load(last, weights_only=True)
+    torch.save({key: value for key, value in payload.items() if key != "reading"}, last)
+    done = run(f"resume={folder}", "trainer.epochs=2")
+    assert "not exact  1 of 6 samples" in done.stdout and "003.png" in done.stdout
+    assert "read otherwise" not in run(f"resume={folder}", "trainer.epochs=3").stdout
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from humanseg.compositing.flow import Clock, ahead, in_order
+from humanseg.compositing.flow import Clock, ahead, in_order, in_parts
 
 
 def test_what_a_thread_makes_comes_whole_and_in_order():
@@ -87,3 +87,11 @@ def test_the_clock_adds_up_each_stage():
         time.sleep(0.02)
     assert list(clock.each("decode", iter("ab"))) == ["a", "b"]
     assert 0.02 <= clock.seconds["network"] <= clock.elapsed() and clock.seconds["decode"] >= 0
+
+
+def test_what_is_in_flight_together_weighs_no_more_than_allowed():
+    weights = [5, 5, 5, 90, 5, 100, 300, 5, 5, 5]
+    parts = [list(part) for part in in_parts(weights, lambda weight: weight, 100, 3)]
+    assert parts == [[5, 5, 5, 90, 5], [100], [300], [5, 5, 5]]
+    assert [list(part) for part in in_parts([1] * 50, lambda weight: weight, 3, 3)] == [[1] * 50]
+    assert list(in_parts([], lambda weight: weight, 3, 3)) == []

@@ -15,7 +15,7 @@ from PIL import Image
 from test_loading import batches, equal
 
 from humanseg import build
-from humanseg.data import cache, files, pictures
+from humanseg.data import cache, files, masks
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def test_a_jpeg_at_a_reduced_scale_is_the_photograph(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(np.rot90(image)).save(tmp_path / "a.jpg", quality=95, exif=exif)
     Image.fromarray((rows > 400).astype(np.uint8) * 255).save(tmp_path / "m.png")
-    full, mask = pictures.read_pair(tmp_path / "a.jpg", tmp_path / "m.png", "nonzero")
-    small, small_mask = pictures.read_pair(tmp_path / "a.jpg", tmp_path / "m.png", "nonzero", 200)
+    full, mask = masks.read_pair(tmp_path / "a.jpg", tmp_path / "m.png", "nonzero")
+    small, small_mask = masks.read_pair(tmp_path / "a.jpg", tmp_path / "m.png", "nonzero", 200)
     assert full.shape == (800, 600, 3) and small.shape == (200, 150, 3) and small_mask.shape == (200, 150)
     mean = full.reshape(200, 4, 150, 4, 3).mean((1, 3))
     assert np.abs(small - mean).max() < 4

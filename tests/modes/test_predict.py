@@ -11,11 +11,13 @@ import pytest
 import torch
 from conftest import film
 
+from humanseg.compositing import studio
 from humanseg.data.transforms import unletterbox
 from humanseg.inference.temporal import Smoother
 from humanseg.media import images
 from humanseg.media.video_reader import Video
 from humanseg.metrics import person_probability
+from humanseg.modes import predict as predict_mode
 from humanseg.predictor import Predictor
 
 TORCH = ["backend=torch", "trainer.precision=fp32"]
@@ -74,6 +76,56 @@ def test_a_folder_keeps_its_structure_and_what_is_finished_is_skipped(run, predi
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items()) and (folder / "002.png").exists()
     predict(f"input={tmp_path}/deep", "overwrite=true")
     assert all(path.stat().st_mtime_ns != stamp for path, stamp in before.items())
+
+
+def test_what_a_photographs_own_alpha_hides_is_not_in_a_cutout(predict, people):
+    image = read(people / "images" / "003.png")
+    alpha = np.full((48, 40, 1), 255, np.uint8)
+    alpha[:20], alpha[20:30] = 0, 102
+    magenta = np.where(alpha, image, np.array([255, 0, 255], np.uint8))
+    cv2.imwrite(str(people / "hidden.png"), np.dstack([magenta, alpha])[..., [2, 1, 0, 3]])
+    folder = predict(f"input={people}/hidden.png", "draw=[cutout,matting,mask]", "threshold=0.02")
+    cut, matting = read(folder / "hidden_cutout.png"), read(folder / "hidden_matting.png")
+    assert (cut[:20] == 0).all() and cut[20:30, :, 3].max() <= 102 and cut[30:, :, 3].max() == 255
+    assert (matting[:20] == 255).all() and (read(folder / "hidden_mask.png")[:20] == 0).all()
+    shown = cut[20:30][cut[20:30, :, 3] > 0]
+    assert np.isin(shown[:, :3], image[20:30]).all()  # its own colours, not mixed with what is behind
+
+
+def test_a_large_photograph_is_drawn_in_strips_as_a_small_one_is(predict, people, tmp_path, monkeypatch):
+    names = "draw=[mask,matting,cutout,overlay,background,probability]"
+    cv2.imwrite(
+        str(people / "images" / "large.png"), cv2.resize(cv2.imread(str(people / "images" / "003.png")), (400, 480))
+    )
+    for number, extra in enumerate(
+        (["background=blur:3"], ["background=color:00b140", "refine=false", "fill_holes=true"])
+    ):
+        arguments = [f"input={people}/images", names, *extra]
+        whole = predict(*arguments, output=tmp_path / f"whole{number}")
+        monkeypatch.setattr(studio, "LARGE", 10_000)
+        monkeypatch.setattr(predict_mode, "LARGE", 10_000)
+        monkeypatch.setattr(
+            studio, "strips", lambda height, width: (slice(at, min(at + 50, height)) for at in range(0, height, 50))
+        )
+        strips = predict(*arguments, output=tmp_path / f"strips{number}")
+        monkeypatch.undo()
+        for name in sorted(path.name for path in whole.glob("*.png")):
+            planes = [read(folder / name)[..., -1 if "cutout" in name else slice(None)] for folder in (whole, strips)]
+            difference = np.abs(planes[0].astype(int) - planes[1])
+            assert difference.mean() < 0.5 and (name.endswith("mask.png") or difference.max() <= 6), name
+
+
+def test_photographs_that_are_too_large_are_told_and_the_others_drawn(predict, people):
+    for name in ("first.bmp", "second.bmp"):
+        cv2.imwrite(str(people / "images" / name), np.zeros((8, 8, 3), np.uint8))
+        with open(people / "images" / name, "r+b") as file:
+            file.seek(18)
+            file.write((100_000).to_bytes(4, "little") * 2)
+    done = predict(f"input={people}/images", code=1)
+    assert (
+        "2 of 14 photographs failed" in done.stderr and "first.bmp can't be read: it has 100000x100000" in done.stderr
+    )
+    assert len(list((people.parent / "drawn").glob("*.png"))) == 12
 
 
 def test_results_within_the_input_are_not_taken_for_photographs(predict, people):

@@ -1,0 +1,116 @@
+"""Whether the rule for masks fits the masks that are there, and which samples an earlier version read otherwise."""
+
+import contextlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from humanseg.data.masks import ACCEPTED, Rule, classes_of, read_mask, to_classes
+from humanseg.data.pictures import reads_otherwise
+from humanseg.data.transforms import IGNORE
+
+SAMPLED = 32  # masks on which a rule is tried before training
+WHOLE, NEARLY_ALL = 0.995, 0.95  # a mask is whole from this share of person on; nearly all of the masks are
+FEW = 8  # fewer masks of 0 and 255 may all be whole
+ADVISED = ("nonzero", "half", "alpha")
+MUCH = 0.1  # share of 255, which an id ignores, that looks like a person
+COMPARED = 1000  # samples at most that a run of an earlier version is told of
+
+
+class _Tried(NamedTuple):
+    """The share of person that the typed rule and those that apply of ADVISED find in a mask; its values; the share of 255."""
+
+    shares: dict[str, float]
+    values: set[int]
+    ignored: float
+
+
+def refuse_unfit_rule(paths: Sequence[str], rule: Rule, key: str) -> None:
+    """Refuse a rule under which none of some masks shows a person, or nearly all are nothing else.
+
+    A mask that shows nobody is fine where the rule names its values, as 0 and 255.
+
+    Args:
+        key: what the masks are, for the sentence.
+
+    Raises:
+        ValueError: the rule does not fit; the sentence has the values that are there and the rule that fits.
+    """
+    chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, min(len(paths), SAMPLED)).astype(int)]
+    with ThreadPoolExecutor() as pool:
+        tried = list(pool.map(lambda path: _try(path, rule), chosen))
+    values = sorted(set().union(*(one.values for one in tried)))
+    shares = [one.shares["typed"] for one in tried]
+    nobody, whole = not any(shares), _all_whole(shares)
+    if isinstance(rule, int):
+        harmless = {0, rule, IGNORE} if np.mean([one.ignored for one in tried]) < MUCH else {0, rule}
+    else:
+        harmless = (
+            {"half": {0, 255}, "alpha": {0, 255}, "inverted": {255}}.get(rule, {0}) if isinstance(rule, str) else values
+        )
+    if nobody and not {*values} <= {*harmless}:
+        found = f"none of {len(tried)} masks that were looked at shows a person"
+    elif whole and (not {*values} <= {0, 255} or len(tried) >= FEW):
+        found = f"nearly all of {len(tried)} masks that were looked at show a person everywhere"
+    else:
+        return
+    shown = ", ".join(map(str, values[:20])) + ", ..." * (len(values) > 20)
+    raise ValueError(f"data.mask={rule}: {found} ({key}); their values are {shown}: {_advice(tried, values)}")
+
+
+def _try(path: str, rule: Rule) -> _Tried:
+    mask = read_mask(path)
+
+    def share(other: Rule) -> float:
+        classes = classes_of(mask, other, path)
+        valid = classes != IGNORE
+        return float((classes[valid] > 0).mean()) if valid.any() else 0.0
+
+    shares = {"typed": share(rule)}
+    for other in ADVISED:
+        with contextlib.suppress(ValueError):  # the rule does not apply
+            shares[other] = share(other)
+    values = mask.alpha if mask.read_by_alpha(rule) else mask.values
+    return _Tried(shares, {*np.unique(values).tolist()}, float((mask.values == IGNORE).mean()))
+
+
+def _all_whole(shares: list[float]) -> bool:
+    return np.mean([share > WHOLE for share in shares]) >= NEARLY_ALL
+
+
+def _advice(tried: list[_Tried], values: list[int]) -> str:
+    for rule in ADVISED:
+        shares = [one.shares.get(rule, 0.0) for one in tried]
+        if any(shares) and not _all_whole(shares):
+            return f"data.mask={rule} fits"
+    if len(values) == 2:
+        low, high = values
+        return f"data.mask=[{low},{high}] where {high} is a person, data.mask=[{high},{low}] where {low} is"
+    return f"give {ACCEPTED}"
+
+
+def read_otherwise(pairs: Sequence[tuple[str, str]], rule: Rule) -> str:
+    """A part of a sentence about the photographs and masks that version 1 of reading read otherwise; empty without any."""
+    chosen = [pairs[at] for at in range(0, len(pairs), -(-len(pairs) // COMPARED) or 1)]
+    with ThreadPoolExecutor() as pool:
+        found = [
+            pair
+            for pair, other in zip(chosen, pool.map(lambda pair: _differs(*pair, rule), chosen), strict=True)
+            if other
+        ]
+    if not found:
+        return ""
+    return (
+        f"{len(found)} of {len(chosen)} samples that were looked at are read otherwise by now "
+        f"(profiles, transparency, few bits, mattes), such as {found[0][0]}"
+    )
+
+
+def _differs(image_path: Path | str, mask_path: Path | str, rule: Rule) -> bool:
+    """Whether version 1 of reading gave other pixels for a photograph, or other classes for its mask."""
+    mask = read_mask(mask_path)
+    before = to_classes(mask.values, rule, mask_path)
+    return reads_otherwise(image_path) or not np.array_equal(before, classes_of(mask, rule, mask_path))
