@@ -8,6 +8,7 @@ from pathlib import Path
 from humanseg.compositing.drawings import NAMES
 from humanseg.compositing.results import Results
 from humanseg.compositing.studio import Picture
+from humanseg.data.opening import SUFFIXES
 from humanseg.media import images
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def is_file(output: Path, written: set[str], one: bool) -> bool:
     suffix = output.suffix.lower()
     if output.is_dir() or not re.match(r"\.[a-z]", suffix):  # 2024.11 is a folder
         return False
-    if suffix not in written and (one or suffix in images.PHOTOGRAPHS | images.VIDEOS):
+    if suffix not in written and (one or suffix in SUFFIXES | images.VIDEOS):
         accepted = ", ".join(sorted(written))
         raise ValueError(f"output={output} can't be written: give a name in {accepted}, or a folder that is there")
     return suffix in written

@@ -14,8 +14,9 @@ from humanseg.data.transforms import IGNORE
 
 SAMPLED = 32  # masks on which a rule is tried before training
 WHOLE, NEARLY_ALL = 0.995, 0.95  # a mask is whole from this share of person on; nearly all of the masks are
-FEW = 8  # fewer masks of 0 and 255 may all be whole
+FEW = 16  # fewer masks may all be whole, unless they have several values
 ADVISED = ("nonzero", "half", "alpha")
+HARMLESS = {"half": {0, 255}, "alpha": {0, 255}, "inverted": {255}}  # values of masks without people; else 0
 MUCH = 0.1  # share of 255, which an id ignores, that looks like a person
 COMPARED = 1000  # samples at most that a run of an earlier version is told of
 
@@ -48,12 +49,10 @@ def refuse_unfit_rule(paths: Sequence[str], rule: Rule, key: str) -> None:
     if isinstance(rule, int):
         harmless = {0, rule, IGNORE} if np.mean([one.ignored for one in tried]) < MUCH else {0, rule}
     else:
-        harmless = (
-            {"half": {0, 255}, "alpha": {0, 255}, "inverted": {255}}.get(rule, {0}) if isinstance(rule, str) else values
-        )
+        harmless = HARMLESS.get(rule, {0}) if isinstance(rule, str) else values
     if nobody and not {*values} <= {*harmless}:
         found = f"none of {len(tried)} masks that were looked at shows a person"
-    elif whole and (not {*values} <= {0, 255} or len(tried) >= FEW):
+    elif whole and ((len(values) > 1 and not {*values} <= {0, 255}) or len(tried) >= FEW):
         found = f"nearly all of {len(tried)} masks that were looked at show a person everywhere"
     else:
         return
