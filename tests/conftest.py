@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # pytest-xdist has a process for each core already
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # a run with more threads does not spin while others need the core
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
 
 import cv2
 import numpy as np

@@ -1,15 +1,15 @@
 """What the README's table "to extend it" names, from empty files: it trains, and what was trained can be used."""
 
+import importlib
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, broken_off, call_run_py, jobs, rows, summary, the_sweep
 
-from humanseg.cli import commandline
+from humanseg.cli import commandline, entry
 from humanseg.predictor import Predictor
 from humanseg.runs import conf
 
@@ -108,11 +108,9 @@ def project(tmp_path_factory) -> Path:
         patch.syspath_prepend(root)
         for module in (conf, commandline):
             patch.setattr(module, "CONF", root / "conf")
-        entry = sys.modules.pop("humanseg.cli.entry", None)  # it is imported again, for this conf/
+        importlib.reload(entry)  # for this conf/
         yield root
-        sys.modules.pop("humanseg.cli.entry")
-        if entry:
-            sys.modules["humanseg.cli.entry"] = entry
+    importlib.reload(entry)
 
 
 @pytest.fixture(scope="module")

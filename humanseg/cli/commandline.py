@@ -54,15 +54,15 @@ def run(main: Callable[[], None]) -> None:
             main()
     except signals.Interrupted as stop:
         sys.exit(stop.code)
-    except OSError as error:
-        if wants_traceback or not is_of_the_disk(error):
-            raise
-        unnamed = f"what Hydra writes in {sweep.claimed[-1]}" if sweep.claimed else "the output"
-        sys.exit(terminal.visible(f"error: {error.filename or unnamed} can't be written: {error.strerror}"))
     except (HydraException, OmegaConfBaseException, ValueError, RuntimeError) as error:
         if wants_traceback or not (told := explain(error, sys.argv[1:])):
             raise
         sys.exit(terminal.visible(f"error: {told}"))
+    except OSError as error:  # after Hydra's, of which one is an OSError
+        if wants_traceback or not is_of_the_disk(error):
+            raise
+        unnamed = f"what Hydra writes in {sweep.claimed[-1]}" if sweep.claimed else "the output"
+        sys.exit(terminal.visible(f"error: {error.filename or unnamed} can't be written: {error.strerror}"))
 
 
 @contextmanager

@@ -213,7 +213,7 @@ def test_a_run_that_was_moved_goes_on_where_it_is_now(trained_once, tmp_path, mo
     folder = Path(shutil.copytree(trained_once, new / "train" / "2026-01-02" / "03-04-05"))
     before = content(trained_once.parent)
     call_run_py(monkeypatch, f"resume='{folder}'", "trainer.epochs=3")
-    assert f"tensorboard --logdir {new}" in capsys.readouterr().out
+    assert f"tensorboard --logdir '{new}'" in capsys.readouterr().out
     assert yaml.safe_load((folder / "config.yaml").read_text())["out"] == str(new)
     assert [*(new / "cache").glob("*.pixels")] and summary(folder)["epochs"] == 3
     assert content(trained_once.parent) == before
