@@ -1,5 +1,6 @@
 """A mistake gets one sentence that names it and what would be right, a non-zero exit, and no traceback."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -93,7 +94,8 @@ def test_a_traceback_is_shown_where_hydras_own_variable_asks_for_it(tmp_path, va
 
 def test_a_reader_that_leaves_early_hears_no_traceback(tmp_path):
     command = f"{sys.executable} {ROOT}/run.py --help | true; {sys.executable} {ROOT}/run.py --help > /dev/full"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path)
+    quiet = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # an earlier call's
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path, env=quiet)
     assert done.stderr == "error: the output can't be written: No space left on device\n"
 
 
