@@ -16,7 +16,7 @@ from humanseg.compositing.drawings import NAMES, Drawings, backdrops, color
 from humanseg.compositing.flow import Clock, ahead, in_order, in_parts
 from humanseg.compositing.results import Results, fingerprint
 from humanseg.compositing.studio import LARGE, Picture, Studio, one_thread_each, refuse_failed
-from humanseg.config_rules import SWITCH, Rule, number, one_of, or_null, refuse_wrong_values, whole
+from humanseg.config_rules import SWITCH, WORD, Rule, number, one_of, or_null, refuse_wrong_values, whole
 from humanseg.data.opening import IN_FLIGHT, pixels_of
 from humanseg.data.pictures import read_photograph
 from humanseg.inference.temporal import Smoother
@@ -44,6 +44,9 @@ RULES = {
         lambda value: value not in (None, "", []),
         "photographs or videos (a file, folder, glob, list file or a list of them), a camera's number or a stream",
     ),
+    "output": or_null(WORD),
+    "background": or_null(Rule(lambda value: isinstance(value, str), "photo.jpg, video.mp4, color:00b140 or blur:25")),
+    "backend": one_of("auto", "torch", "onnxruntime", "openvino"),
     "draw": Rule(
         lambda value: value == "auto" or set(_listed(value)) <= {*NAMES}, f"{', '.join(NAMES)}, or a list of them"
     ),
