@@ -16,7 +16,7 @@ FORM = re.compile(r"(?P<sign>~|\+{0,2})(?P<key>[^=]*)(?:=(?P<value>.*))?", re.DO
 KEY = re.compile(r"[A-Za-z_]\w*(?:[./-]\w+)*(?:@[A-Za-z_]\w*(?:\.\w+)*)?", re.ASCII)  # of the config, or GROUP@PACKAGE
 QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 PIECE = r"(?:[\w./:+%@*?|-]|\\[\\()[\]{}:=, \t])+"  # of a bare word; a backslash makes a mark a part of it
-BARE = re.compile(rf"{PIECE}(?: +{PIECE})*", re.ASCII)
+BARE = re.compile(rf"{PIECE}(?: +{PIECE})*(?!(?<=:) )", re.ASCII)  # Hydra takes a space after a last colon along
 NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)  # a key within { }
 WHOLE = re.compile(r"[+-]?(?:0|[1-9](?:_?\d)*)", re.ASCII)
 DECIMAL = re.compile(r"[+-]?(?:(?:\d+\.\d*|\.\d+)(?:e[+-]?\d+)?|\d+e[+-]?\d+|inf|nan)", re.ASCII | re.IGNORECASE)
