@@ -22,11 +22,15 @@ COMPARED = 1000  # samples at most that a run of an earlier version is told of
 
 
 class _Tried(NamedTuple):
-    """The share of person that the typed rule and those that apply of ADVISED find in a mask; its values; the share of 255."""
+    """The share of person that the typed rule and those that apply of ADVISED find in a mask; its values; the share of 255.
+
+    `flat` tells that colours differ where the values don't, see `Mask`.
+    """
 
     shares: dict[str, float]
     values: set[int]
     ignored: float
+    flat: bool
 
 
 def refuse_unfit_rule(paths: Sequence[str], rule: Rule, key: str) -> None:
@@ -46,13 +50,16 @@ def refuse_unfit_rule(paths: Sequence[str], rule: Rule, key: str) -> None:
     values = sorted(set().union(*(one.values for one in tried)))
     shares = [one.shares["typed"] for one in tried]
     nobody, whole = not any(shares), _all_whole(shares)
-    if isinstance(rule, int):
-        harmless = {0, rule, IGNORE} if np.mean([one.ignored for one in tried]) < MUCH else {0, rule}
+    if isinstance(rule, str):
+        harmless = HARMLESS.get(rule, {0})
     else:
-        harmless = HARMLESS.get(rule, {0}) if isinstance(rule, str) else values
-    if nobody and not {*values} <= {*harmless}:
+        harmless = {0, rule} if isinstance(rule, int) else {*rule}
+        harmless |= {IGNORE} if np.mean([one.ignored for one in tried]) < MUCH else set()
+    # a person is drawn in the alpha, or in colours, where the rule doesn't look
+    elsewhere = any(one.flat or 0 < one.shares.get("alpha", 0) < WHOLE for one in tried)
+    if nobody and (elsewhere or not {*values} <= harmless):
         found = f"none of {len(tried)} masks that were looked at shows a person"
-    elif whole and ((len(values) > 1 and not {*values} <= {0, 255}) or len(tried) >= FEW):
+    elif whole and (elsewhere or (len(values) > 1 and not {*values} <= {0, 255}) or len(tried) >= FEW):
         found = f"nearly all of {len(tried)} masks that were looked at show a person everywhere"
     else:
         return
@@ -73,7 +80,7 @@ def _try(path: str, rule: Rule) -> _Tried:
         with contextlib.suppress(ValueError):  # the rule does not apply
             shares[other] = share(other)
     values = mask.alpha if mask.read_by_alpha(rule) else mask.values
-    return _Tried(shares, {*np.unique(values).tolist()}, float((mask.values == IGNORE).mean()))
+    return _Tried(shares, {*np.unique(values).tolist()}, float((mask.values == IGNORE).mean()), mask.flat)
 
 
 def _all_whole(shares: list[float]) -> bool:
@@ -85,6 +92,8 @@ def _advice(tried: list[_Tried], values: list[int]) -> str:
         shares = [one.shares.get(rule, 0.0) for one in tried]
         if any(shares) and not _all_whole(shares):
             return f"data.mask={rule} fits"
+    if any(one.flat for one in tried):
+        return "their colours are equally bright, so no rule tells them apart: save them grey or with a palette"
     if len(values) == 2:
         low, high = values
         return f"data.mask=[{low},{high}] where {high} is a person, data.mask=[{high},{low}] where {low} is"

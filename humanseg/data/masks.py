@@ -26,13 +26,15 @@ class Mask(NamedTuple):
 
     `values` is HxW as the file has them: a palette gives its indices, a colour its brightest channel. `alpha` is uint8
     HxW, or None where the file has none. `labels` tells that the values are numbers whatever they look like: a palette's
-    indices, or two greys beside an alpha. `lossy` tells that the file's format changes values a little.
+    indices, or two greys beside an alpha. `lossy` tells that the file's format changes values a little. `flat` tells that
+    the values are all the same, but the colours are not, and no alpha varies.
     """
 
     values: np.ndarray
     alpha: np.ndarray | None
     labels: bool
     lossy: bool
+    flat: bool = False
 
     def read_by_alpha(self, rule: Rule) -> bool:
         """Whether the alpha is the mask: where it is asked for, or varies under a rule that doesn't name values."""
@@ -94,10 +96,16 @@ def read_mask(path: Path | str) -> Mask:
         if image.mode in ("RGBA", "LA", "PA"):
             image = image.convert("RGB")  # transparent pixels keep their colour
         labels = image.mode == "P" or (alpha is not None and len(image.convert("RGB").getcolors(2) or ()) == 2)
-        values = np.asarray(image)
-        return Mask(values.max(axis=2) if values.ndim == 3 else values, alpha, labels, lossy)
+        colours = np.asarray(image)
+        mask = Mask(colours.max(axis=2) if colours.ndim == 3 else colours, alpha, labels, lossy)
+        return mask._replace(flat=not mask.read_by_alpha("half") and _is_flat(mask.values, colours))
 
     return with_image(path, work)
+
+
+def _is_flat(values: np.ndarray, colours: np.ndarray) -> bool:
+    """Whether the brightest channel is the same everywhere, but the colours are not."""
+    return colours.ndim == 3 and values.min() == values.max() and bool(np.ptp(colours, axis=(0, 1)).any())
 
 
 def _is_lossy(image: Image.Image, file: BinaryIO) -> bool:

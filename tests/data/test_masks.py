@@ -150,6 +150,16 @@ def test_an_alpha_that_varies_is_the_mask(tmp_path):
     assert share(people(tmp_path / "grey", [grey]), "nonzero") == (drawn() > 0).mean()
 
 
+def test_a_person_where_the_rule_does_not_look_is_refused(tmp_path):
+    hidden_in_alpha = Image.merge("LA", (Image.new("L", (40, 48), 0), Image.fromarray(drawn())))
+    red_on_blue = np.where(drawn()[..., None] > 0, np.uint8([255, 0, 0]), np.uint8([0, 0, 255]))
+    cases = {"ignored": (drawn(), [0, 1], "nonzero fits"), "alpha": (hidden_in_alpha, "from:128", "nonzero fits")}
+    cases |= {f"colours of {rule}": (red_on_blue, rule, "equally bright") for rule in ("nonzero", "half", "inverted")}
+    for name, (mask, rule, advice) in cases.items():
+        with pytest.raises(ValueError, match=advice):
+            folder(str(people(tmp_path / name, [mask])), mask=rule)
+
+
 def test_alpha_and_colours_that_are_two_masks_are_refused_with_both_readings(tmp_path):
     other = np.roll(drawn(), 10, axis=1)
     root = people(tmp_path / "a", [matte(other[..., None], drawn())])
