@@ -11,10 +11,11 @@ import stat
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from threading import Condition
+from types import MappingProxyType
 from typing import BinaryIO, TypeVar
 
 import cv2
@@ -50,6 +51,7 @@ IN_FLIGHT = max(MOST_PIXELS, 16_000_000 * cores())  # pixels that are decoded at
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}  # the chunks that pixels and orientation need
 JPEG, START_OF_SCAN, ADOBE, APPLICATION = b"\xff\xd8", 0xDA, 0xEE, {*range(0xE0, 0xF0), 0xFE}  # with comments
+PHOTOMETRIC, WHITE_IS_ZERO = 0x0106, 0
 TIFFS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 Image.MAX_IMAGE_PIXELS = None  # `MOST_PIXELS` decides
@@ -178,16 +180,27 @@ def _opened(file: BinaryIO) -> Image.Image:
     _refuse_too_many(width, height)
     with budget.take(width * height):
         file.seek(0)
-        return by_opencv(file.read())
+        return by_opencv(file.read(), table)
 
 
-def by_opencv(data: bytes) -> Image.Image:
-    """A PNG or TIFF of 16 or more bits as an 8-bit image: Pillow keeps the upper 8 bits of such colours."""
+def positive(values: np.ndarray, table: Mapping) -> np.ndarray:
+    """The grey of a TIFF by its table: where 0 stands for white it is turned round. Decoders do so for 8 bits alone."""
+    if table.get(PHOTOMETRIC) == WHITE_IS_ZERO and values.dtype.kind == "u" and values.itemsize > 1:
+        return np.iinfo(values.dtype).max - values
+    return values
+
+
+def by_opencv(data: bytes, table: Mapping = MappingProxyType({})) -> Image.Image:
+    """A PNG or TIFF of 16 or more bits as an 8-bit image: Pillow keeps the upper 8 bits of such colours.
+
+    Args:
+        table: of a TIFF.
+    """
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
         raise ValueError("it is damaged")
     if values.ndim == 2 or values.shape[2] < 3:
-        return Image.fromarray(to_uint8(values if values.ndim == 2 else values[..., 0]))
+        return Image.fromarray(to_uint8(positive(values if values.ndim == 2 else values[..., 0], table)))
     colours = to_uint8(values[..., :3])
     alpha = to_uint8(values[..., 3:]) if values.shape[2] == 4 else None
     del values

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from humanseg.data.colour import has_other_colours, hidden, in_srgb, strips, to_uint8
-from humanseg.data.opening import by_opencv, with_image
+from humanseg.data.opening import by_opencv, positive, with_image
 from humanseg.data.transforms import resize_image, shrunk_size
 
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # other formats of several pictures, such as MPO, hold one photograph
@@ -111,8 +111,14 @@ def reads_otherwise(path: Path | str) -> bool:
 
 
 def _has_16_bits(image: Image.Image) -> bool:
-    """Whether an image has 16 bits for each of several colours, of which Pillow keeps 8."""
-    return image.format in ("PNG", "TIFF") and image.mode in ("RGB", "RGBA", "LA") and ";16" in str(image.tile)
+    """Whether an image has 16 bits for each of several colours, of which Pillow keeps 8.
+
+    OpenCV would take a fourth channel for alpha that Pillow knows to be none, or to be multiplied into the colours.
+    """
+    if image.format not in ("PNG", "TIFF") or image.mode not in ("RGB", "RGBA", "LA"):
+        return False
+    tiles = str(image.tile)
+    return ";16" in tiles and "X;16" not in tiles and "a;16" not in tiles
 
 
 def _decoded(image: Image.Image, file: BinaryIO) -> tuple[Image.Image, Image.Image | None]:
@@ -137,6 +143,8 @@ def _decoded(image: Image.Image, file: BinaryIO) -> tuple[Image.Image, Image.Ima
 def _grey(image: Image.Image) -> Image.Image:
     """16- and 32-bit and floating grey as 8 bits, with its profile and the grey that stands for transparency."""
     values = np.asarray(image)
+    if image.format == "TIFF":
+        values = positive(values, image.tag_v2)
     grey = Image.fromarray(to_uint8(values))
     clear = image.info.get("transparency")
     if isinstance(clear, int):

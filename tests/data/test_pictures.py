@@ -295,6 +295,37 @@ def test_deep_tiffs_are_turned_once(tmp_path, orientation):
         assert near(read_image(path), expected) and whole_size(path)[:2] == expected.shape[1::-1]
 
 
+def deep_tiff(path: Path, values: np.ndarray, photometric: int, extra: int | None = None, order: str = "<") -> Path:
+    """An uncompressed TIFF of 16 bits in one strip; `extra` tells what its last channel is."""
+    height, width, channels = values.shape
+    more = [] if extra is None else [(338, 3, 1, extra)]
+    after = 8 + 2 + (9 + len(more)) * 12 + 4
+    bits = (258, 3, channels, after if channels > 2 else 16)
+    entries = [(256, 3, 1, width), (257, 3, 1, height), bits, (259, 3, 1, 1), (262, 3, 1, photometric)]
+    entries += [(273, 4, 1, after + 8), (277, 3, 1, channels), (278, 3, 1, height), (279, 4, 1, values.nbytes), *more]
+    fields = {3: "HHIH2x", 4: "HHII"}
+    table = [
+        struct.pack(order + fields[kind if count == 1 else 4], *entry)
+        for entry in entries
+        for _, kind, count, _ in [entry]
+    ]
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IH", 8, len(entries)) + b"".join(table)
+    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    path.write_bytes(head + bytes(4) + struct.pack(order + "4H", *[16] * 4) + data)
+    return path
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_deep_tiffs_say_what_0_and_the_fourth_channel_mean(tmp_path, order):
+    values, ones = photograph().astype(np.uint16), np.ones((48, 64, 1), np.uint16)
+    grey = deep_tiff(tmp_path / "g.tif", 65535 - 257 * values[..., :1], 0, None, order)
+    assert near(read_image(grey), np.repeat(photograph()[..., :1], 3, axis=2))
+    unused = read_photograph(deep_tiff(tmp_path / "x.tif", np.dstack([257 * values, 0 * ones]), 2, 0, order))
+    assert unused.alpha is None and near(unused.image, photograph())
+    mixed = read_photograph(deep_tiff(tmp_path / "a.tif", np.dstack([128 * values, 257 * 128 * ones]), 2, 1, order))
+    assert (mixed.alpha == 128).all() and np.abs(mixed.image.astype(int) - photograph()).max() < 4
+
+
 # Files
 
 
