@@ -92,8 +92,8 @@ def whole_size(path: Path | str) -> Size:
     """
 
     def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> Size:
-        turn, transparent = turn_of(image), image.has_transparency_data
-        width, height = size[::-1] if turn in ON_ITS_SIDE else size
+        turn, transparent = _orientation(image), image.has_transparency_data
+        width, height = size[::-1] if turn_of(image) in ON_ITS_SIDE else size
         if not _ends_well(file, image.format):
             image.load()  # data after the end marker is harmless, so only a full read tells
         return Size(width, height, turn, transparent)
@@ -154,9 +154,12 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """What brings an image upright, by its EXIF orientation: an integer from 1 to 8, or it says nothing."""
-    if image.format in TURNS_ITSELF:
-        return None
+    """What brings an image upright that its decoder hands out as it lies in the file."""
+    return None if image.format in TURNS_ITSELF else _orientation(image)
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    """What its EXIF orientation asks for: an integer from 1 to 8, or it says nothing."""
     try:
         value = image.getexif().get(EXIF_ORIENTATION)
     except Exception:  # metadata never decides whether a photograph opens

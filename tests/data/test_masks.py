@@ -250,6 +250,17 @@ def test_masks_of_turned_photographs_are_turned_where_their_size_shows_it(
     assert "either way" not in caplog.text and "upright" not in caplog.text
 
 
+def test_a_tiff_that_its_decoder_turns_has_its_mask_turned_too(tmp_path):
+    upright = turned(tmp_path / "a", (48, 80), 6, stored=True)
+    photograph = tmp_path / "a" / "images" / "a.png"
+    with Image.open(photograph) as image:
+        image.save(photograph.with_suffix(".tif"), exif=image.getexif())
+    photograph.unlink()
+    image, mask = folder(str(tmp_path / "a"))["train"][0]
+    np.testing.assert_array_equal(mask, upright)
+    np.testing.assert_array_equal(image[..., 0] > 0, upright)
+
+
 @pytest.mark.parametrize(("size", "orientation"), [((48, 48), 6), ((48, 80), 3)])
 def test_where_sizes_do_not_show_it_a_mask_is_upright_which_is_said_once(tmp_path, caplog, size, orientation):
     upright = turned(tmp_path / "a", size, orientation, stored=False)
