@@ -18,19 +18,21 @@ FEW = 16  # fewer masks may all be whole, unless they have several values
 ADVISED = ("nonzero", "half", "alpha")
 HARMLESS = {"half": {0, 255}, "alpha": {0, 255}, "inverted": {255}}  # values of masks without people; else 0
 MUCH = 0.1  # share of 255, which an id ignores, that looks like a person
+LITTLE = 0.02  # share of person that one shade of a matte's edge has at most
 COMPARED = 1000  # samples at most that a run of an earlier version is told of
 
 
 class _Tried(NamedTuple):
     """The share of person that the typed rule and those that apply of ADVISED find in a mask; its values; the share of 255.
 
-    `flat` tells that colours differ where the values don't, see `Mask`.
+    `flat` and `soft` are the mask's own, see `Mask`.
     """
 
     shares: dict[str, float]
     values: set[int]
     ignored: float
     flat: bool
+    soft: bool
 
 
 def refuse_unfit_rule(paths: Sequence[str], rule: Rule, key: str) -> None:
@@ -61,6 +63,8 @@ def refuse_unfit_rule(paths: Sequence[str], rule: Rule, key: str) -> None:
         found = f"none of {len(tried)} masks that were looked at shows a person"
     elif whole and (elsewhere or (len(values) > 1 and not {*values} <= {0, 255}) or len(tried) >= FEW):
         found = f"nearly all of {len(tried)} masks that were looked at show a person everywhere"
+    elif isinstance(rule, int) and all(one.soft for one in tried) and np.mean(shares) < LITTLE:
+        found = f"the values of {len(tried)} masks that were looked at are shades, and no ids"
     else:
         return
     shown = ", ".join(map(str, values[:20])) + ", ..." * (len(values) > 20)
@@ -80,7 +84,7 @@ def _try(path: str, rule: Rule) -> _Tried:
         with contextlib.suppress(ValueError):  # the rule does not apply
             shares[other] = share(other)
     values = mask.alpha if mask.read_by_alpha(rule) else mask.values
-    return _Tried(shares, {*np.unique(values).tolist()}, float((mask.values == IGNORE).mean()), mask.flat)
+    return _Tried(shares, {*np.unique(values).tolist()}, float((mask.values == IGNORE).mean()), mask.flat, mask.soft())
 
 
 def _all_whole(shares: list[float]) -> bool:

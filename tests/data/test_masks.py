@@ -153,7 +153,9 @@ def test_an_alpha_that_varies_is_the_mask(tmp_path):
 def test_a_person_where_the_rule_does_not_look_is_refused(tmp_path):
     hidden_in_alpha = Image.merge("LA", (Image.new("L", (40, 48), 0), Image.fromarray(drawn())))
     red_on_blue = np.where(drawn()[..., None] > 0, np.uint8([255, 0, 0]), np.uint8([0, 0, 255]))
-    cases = {"ignored": (drawn(), [0, 1], "nonzero fits"), "alpha": (hidden_in_alpha, "from:128", "nonzero fits")}
+    shades = np.where(soft() < 12, 0, soft())
+    cases = {"ignored": (drawn(), [0, 1], "nonzero fits"), "shades": (shades, int(shades[8, 20]), "nonzero fits")}
+    cases |= {"alpha": (hidden_in_alpha, "from:128", "nonzero fits")}
     cases |= {f"colours of {rule}": (red_on_blue, rule, "equally bright") for rule in ("nonzero", "half", "inverted")}
     for name, (mask, rule, advice) in cases.items():
         with pytest.raises(ValueError, match=advice):
