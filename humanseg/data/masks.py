@@ -9,7 +9,7 @@ from PIL import Image
 
 from humanseg.data.colour import to_uint8
 from humanseg.data.opening import with_image
-from humanseg.data.pictures import read_image, read_shrunk, turn_of, whole_size
+from humanseg.data.pictures import has_16_bits, read_image, read_shrunk, turn_of, whole_size
 from humanseg.data.transforms import IGNORE, resize_mask, shrunk_size
 
 Rule = str | int | list[int]
@@ -87,6 +87,7 @@ def read_mask(path: Path | str) -> Mask:
     """
 
     def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> Mask:
+        deep = has_16_bits(image)
         image.load()
         lossy, alpha = _is_lossy(image, file), None
         if (turn := turn_of(image)) is not None:
@@ -97,10 +98,21 @@ def read_mask(path: Path | str) -> Mask:
             image = image.convert("RGB")  # transparent pixels keep their colour
         labels = image.mode == "P" or (alpha is not None and len(image.convert("RGB").getcolors(2) or ()) == 2)
         colours = np.asarray(image)
-        mask = Mask(colours.max(axis=2) if colours.ndim == 3 else colours, alpha, labels, lossy)
+        values = colours.max(axis=2) if colours.ndim == 3 else colours
+        mask = Mask(_deep_values(file, turn) if deep else values, alpha, labels, lossy)
         return mask._replace(flat=not mask.read_by_alpha("half") and _is_flat(mask.values, colours))
 
     return with_image(path, work)
+
+
+def _deep_values(file: BinaryIO, turn: Image.Transpose | None) -> np.ndarray:
+    """HxW of a file with several channels of 16 bits, of which Pillow keeps the upper 8: 1 would be 0."""
+    file.seek(0)
+    values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise ValueError("it is damaged")
+    values = values[..., :3].max(axis=2)
+    return values if turn is None else np.asarray(Image.fromarray(values).transpose(turn))
 
 
 def _is_flat(values: np.ndarray, colours: np.ndarray) -> bool:

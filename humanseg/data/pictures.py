@@ -105,12 +105,12 @@ def reads_otherwise(path: Path | str) -> bool:
     """Whether version 1 of reading gave other pixels: it knew no profile, no alpha and no few bits."""
 
     def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> bool:
-        return _has_16_bits(image) or image.mode[0] in "IF" or has_other_colours(image)
+        return has_16_bits(image) or image.mode[0] in "IF" or has_other_colours(image)
 
     return with_image(path, work) or read_photograph(path).alpha is not None
 
 
-def _has_16_bits(image: Image.Image) -> bool:
+def has_16_bits(image: Image.Image) -> bool:
     """Whether an image has 16 bits for each of several colours, of which Pillow keeps 8.
 
     OpenCV would take a fourth channel for alpha that Pillow knows to be none, or to be multiplied into the colours.
@@ -123,7 +123,7 @@ def _has_16_bits(image: Image.Image) -> bool:
 
 def _decoded(image: Image.Image, file: BinaryIO) -> tuple[Image.Image, Image.Image | None]:
     """The colours, RGB in sRGB, and the alpha of an image, both upright."""
-    deep = _has_16_bits(image)
+    deep = has_16_bits(image)
     image.load()
     turn, info = turn_of(image), {"icc_profile": image.info.get("icc_profile")}
     if deep:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import write_people
@@ -160,6 +161,16 @@ def test_a_person_where_the_rule_does_not_look_is_refused(tmp_path):
     for name, (mask, rule, advice) in cases.items():
         with pytest.raises(ValueError, match=advice):
             folder(str(people(tmp_path / name, [mask])), mask=rule)
+
+
+@pytest.mark.parametrize("value", [1, 255, 65535])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_masks_of_several_channels_of_16_bits_keep_their_values(tmp_path, value, channels):
+    values = np.repeat((drawn()[..., None] // 255).astype(np.uint16) * value, channels, axis=2)
+    values[..., 3:] = 65535
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png").values, values[..., 0])
+    np.testing.assert_array_equal(classes_of(read_mask(tmp_path / "a.png"), "nonzero", "a"), drawn() > 0)
 
 
 def test_alpha_and_colours_that_are_two_masks_are_refused_with_both_readings(tmp_path):
