@@ -11,7 +11,7 @@ import stat
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from threading import Condition
@@ -50,6 +50,7 @@ IN_FLIGHT = max(MOST_PIXELS, 16_000_000 * cores())  # pixels that are decoded at
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}  # the chunks that pixels and orientation need
+TRANSPARENCY = {0: {2}, 2: {6}, 3: range(1, 257)}  # lengths of tRNS by the type of colours
 JPEG, START_OF_SCAN, ADOBE, APPLICATION = b"\xff\xd8", 0xDA, 0xEE, {*range(0xE0, 0xF0), 0xFE}  # with comments
 PHOTOMETRIC, WHITE_IS_ZERO = 0x0106, 0
 TIFFS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
@@ -222,10 +223,15 @@ def _without_metadata(file: BinaryIO) -> bytes | None:
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    """The chunks of a PNG that are needed. One with a wrong checksum is left out where the format allows it."""
+    """The chunks of a PNG that are needed. One with a wrong checksum or length is left out where the format allows it."""
+    lengths: Container[int] = ()
     while len(head := file.read(8)) == 8:
         rest = file.read(int.from_bytes(head[:4]) + 4)  # with the checksum
         sound = zlib.crc32(head[4:] + rest[:-4]).to_bytes(4) == rest[-4:]
+        if head[4:] == b"IHDR" and len(rest) == 17:
+            lengths = TRANSPARENCY.get(rest[9], ())
+        if head[4:] == b"tRNS" and len(rest) - 4 not in lengths:
+            continue
         if head[4:] in PNG_PIXELS and (sound or head[4:5].isupper()):  # small letters: a decoder may ignore it
             yield head + rest
 

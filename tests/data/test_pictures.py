@@ -128,6 +128,7 @@ METADATA = {
     "cut chromaticities": chunk(b"cHRM", b"\0\0\x7a"),
     "a cut gamma": chunk(b"gAMA", b"\0"),
     "an empty sRGB": chunk(b"sRGB", b""),
+    "a cut transparency": chunk(b"tRNS", b"\0"),
     "a cut resolution": chunk(b"pHYs", b"\0\0"),
     "a wrong checksum": chunk(b"tEXt", b"Comment\0hello", sound=False),
 }
