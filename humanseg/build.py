@@ -98,9 +98,11 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ValueError(f"model.encoder_weights={path}: no such file; give null, imagenet or a state dict's path")
     try:
-        given = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises errors of many types for such a file
-        raise ValueError(f"model.encoder_weights={path} is no state dict: {str(error).splitlines()[0]}") from error
+        given = checkpoint.open_weights_only(path, before_zip=True)
+    except ValueError as error:
+        raise ValueError(f"model.encoder_weights={path} is no state dict: {error}") from error
+    if not checkpoint.are_plain_tensors(given):
+        raise ValueError(f"model.encoder_weights={path} is no state dict: it holds other things than named tensors")
     expected = encoder.state_dict()
     parts = {key.split(".")[0] for key in expected}
     given = {key: value for key, value in given.items() if key.split(".")[0] in parts}

@@ -7,7 +7,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from humanseg.processes import distributed
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.signals import Interrupted
 from humanseg.runs import atomic
+from humanseg.runs.atomic import regular
 from humanseg.runs.plain import ITEMS, refuse_other_than_plain
 from humanseg.runs.reading import is_config
 from humanseg.runs.recorded import in_todays_names
@@ -24,6 +25,7 @@ from humanseg.runs.recorded import in_todays_names
 log = logging.getLogger(__name__)
 
 HISTORY = 5_000_000  # values of the logs of all epochs
+ZIP = b"PK\3\4"  # what a zip file begins with
 
 
 class Checkpoints:
@@ -157,14 +159,9 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint")
     try:
-        with zipfile.ZipFile(path) as archive:
-            _refuse_bomb(archive, path)
-            if part := archive.testzip():  # torch.load doesn't look at checksums
-                raise ValueError(f"the checksum of {part} is wrong")
-        payload = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler and what it calls raise errors of any type for such a file
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"{path} is truncated, damaged or no checkpoint: {reason}") from error
+        payload = open_weights_only(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is truncated, damaged or no checkpoint: {error}") from error
     needed = {"architecture", "choices", "config", "ema", "epoch", "model"}
     if missing := needed - (payload.keys() if isinstance(payload, dict) else set()):
         raise ValueError(f"{path} is no checkpoint of humanseg: {', '.join(sorted(missing))} missing")
@@ -184,23 +181,59 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
     groups, samples, history = is_config(payload["config"]), payload.get("samples", {}), payload.get("history", [])
     epochs = isinstance(history, list) and all(isinstance(log, dict) for log in [samples, *history])
     told = all(isinstance(payload.get(name, {}), dict) for name in ("versions", "machine"))
-    told = told and isinstance(payload["ema"], dict | None)
+    told = told and isinstance(payload["ema"], dict | None) and type(payload.get("reading", 1)) is int
     if not (groups and epochs and told and type(payload["epoch"]) is int and isinstance(payload["architecture"], str)):
         raise ValueError(
             f"{path} is no checkpoint of humanseg: its config, history, samples, facts or epoch is none of a run"
         )
 
 
-def _refuse_bomb(archive: zipfile.ZipFile, path: Path) -> None:
+def open_weights_only(path: Path, before_zip: bool = False) -> Any:
+    """What torch.save has put into a file, on the CPU.
+
+    Args:
+        before_zip: whether it may be of the format that torch wrote before 1.6.
+
+    Raises:
+        ValueError: it is no such file, damaged, or would take more memory than it has bytes; the file is not named.
+    """
+    try:
+        with open(path, "rb", opener=regular) as file:  # once, so that what is checked is what is read
+            if not before_zip or file.read(len(ZIP)) == ZIP:
+                _refuse_unsound(file)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler and what it calls raise errors of any type for such a file
+        raise ValueError(str(error).split("\n")[0] or type(error).__name__) from error
+
+
+def _refuse_unsound(file: BinaryIO) -> None:
     """torch stores its tensors as they are: a member that is compressed, or larger than the file, only takes memory.
 
     Raises:
-        ValueError: there is one.
+        ValueError: there is one, or a checksum is wrong, which torch does not look at.
     """
-    members = archive.infolist()
-    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-    if not stored or sum(member.file_size for member in members) > path.stat().st_size:
-        raise ValueError("it holds compressed data, which torch never writes")
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+        if not stored or sum(member.file_size for member in members) > file.seek(0, os.SEEK_END):
+            raise ValueError("it holds compressed data, which torch never writes")
+        if archive.start_dir != _directory(file):
+            raise ValueError("it holds two lists of its members, of which torch reads another than zipfile")
+        if part := archive.testzip():
+            raise ValueError(f"the checksum of {part} is wrong")
+
+
+def _directory(file: BinaryIO) -> int | None:
+    """Where torch looks for the list of a zip file's members; zipfile takes what lies before its end. None: not there."""
+    begins = file.seek(-98, os.SEEK_END)
+    record, locator, end = file.read(56), file.read(20), file.read(22)
+    if end[:4] != b"PK\5\6":
+        return None
+    if locator[:4] != b"PK\6\7":
+        return int.from_bytes(end[16:20], "little")
+    sound = record[:4] == b"PK\6\6" and int.from_bytes(locator[8:16], "little") == begins
+    return int.from_bytes(record[48:56], "little") if sound else None
 
 
 def load_weights(model: nn.Module, payload: dict[str, Any], path: Path) -> None:
@@ -220,14 +253,19 @@ def refuse_mismatch(model: nn.Module, payload: dict[str, Any], path: Path) -> No
         ValueError: they differ.
     """
     weights = payload["ema"] or payload["model"]
-    tensors = isinstance(weights, dict) and all(map(_is_plain_tensor, weights.values()))
+    tensors = are_plain_tensors(weights)
     differences = mismatch(model.state_dict(), weights) if tensors else ["its weights are no plain tensors"]
     if differences:
         raise ValueError(f"{path} holds a {payload['architecture']} that does not fit: {describe(differences)}")
 
 
+def are_plain_tensors(weights: Any) -> bool:
+    """Whether something is a state dict of tensors with their numbers in memory."""
+    named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
+    return named and all(map(_is_plain_tensor, weights.values()))
+
+
 def _is_plain_tensor(value: Any) -> bool:
-    """Whether a value is a tensor with its numbers in memory, one for each element."""
     return torch.is_tensor(value) and value.layout is torch.strided and not (value.is_meta or value.is_quantized)
 
 

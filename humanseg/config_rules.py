@@ -17,6 +17,7 @@ class Rule(NamedTuple):
     words: str
 
 
+AT_ONCE = 2**30  # values in one layer: a batch of 1024 pictures of 1024 pixels' side
 PLENTY = 10_000  # an upper bound from here on is nobody's mistake: it keeps a stranger's record from taking the machine
 
 
@@ -220,8 +221,8 @@ def refuse_wrong_values(config: dict, complete: bool = True, rules: dict[str, Ru
     Raises:
         ValueError: values of another kind, out of range or missing; a line each.
     """
-    problems = []
-    if rules is None:
+    problems, whole_table = [], rules is None
+    if whole_table:
         rules = {name: known.rule for name, known in KEYS.items() if "*" not in name and known.rule is not ANYTHING}
         given = {name: value for name, value in flat(config).items() if name not in rules}
         wrong = {name: value for name, value in given.items() if not key(name).rule.holds(value)}
@@ -235,8 +236,22 @@ def refuse_wrong_values(config: dict, complete: bool = True, rules: dict[str, Ru
             problems.append(f"{name} is missing: give {rule.words}")
         elif last in holder and not rule.holds(holder[last]):
             problems.append(f"{name}={holder[last]}: give {rule.words}")
+    if whole_table and not problems:
+        problems = _too_large_together(config.get("data", {}), config.get("model", {}))
     if problems:
         raise ValueError(terminal.lines(problems))
+
+
+def _too_large_together(data: dict, model: dict) -> list[str]:
+    """Values that are fine each alone, and with the size of the square take more memory than a machine has."""
+    size = data.get("image_size", 0)
+    taken = {
+        "data.batch_size": data.get("batch_size", 0) * size**2,
+        "model.classes": model.get("classes", 0) * size**2,
+        "model.upsampling": (model.get("upsampling", 0) * size) ** 2,
+    }
+    together = f"with data.image_size={size} makes more than {AT_ONCE} values at once: give less of one of them"
+    return [f"{name} {together}" for name, values in taken.items() if values > AT_ONCE]
 
 
 def refuse_other_run(before: dict, after: dict) -> None:

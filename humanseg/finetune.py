@@ -75,6 +75,8 @@ def load_weights(network: nn.Module, before: Origin) -> None:
     """
     path, payload = before
     weights, own = payload["ema"] or payload["model"], network.state_dict()
+    if not checkpoint.are_plain_tensors(weights):
+        raise ValueError(f"{path}: its weights are no plain tensors")
     head = [key for key in weights if key.startswith("segmentation_head.") and key in own]
     renewed = [key for key in head if weights[key].shape != own[key].shape]
     begun = payload | {"model": weights | {key: own[key] for key in renewed}, "ema": None}

@@ -118,9 +118,13 @@ def _refuse_other_settings(saved: dict[str, Any], own: dict[str, Any]) -> None:
         ValueError: one is not.
     """
     for key, value in saved.items():
-        if isinstance(value, SWITCHES) != isinstance(own.get(key), SWITCHES) or (
-            isinstance(value, list | tuple) and len(value) != len(own[key])
-        ):
+        known = own.get("lr" if key == "initial_lr" else key)
+        if isinstance(known, SWITCHES):
+            same = isinstance(value, SWITCHES if known is None or isinstance(known, bool) else int | float)
+        else:
+            several = isinstance(value, list | tuple) and all(isinstance(item, SWITCHES) for item in value)
+            same = several and len(value) == len(known)
+        if not same:
             raise ValueError(f"its optimizer has another kind of {key}")
 
 

@@ -272,6 +272,8 @@ STATES = {
     "a random state of another size": lambda payload: payload["random"].update(torch=torch.zeros(3, dtype=torch.uint8)),
     "no optimizer": lambda payload: payload.update(optimizers=None),
     "a rate that is a text": lambda payload: payload["optimizers"]["model"]["param_groups"][0].update(lr="x"),
+    "a decay of nothing": lambda payload: payload["optimizers"]["model"]["param_groups"][0].update(weight_decay=None),
+    "a first rate of nothing": lambda payload: payload["optimizers"]["model"]["param_groups"][0].update(initial_lr=None),
     "a log that holds a text": lambda payload: payload["history"][-1].update({"val/iou": "x"}),
     "a log that is empty": lambda payload: payload["history"][-1].clear(),
     "other weights beside the average": lambda payload: payload.update(ema=payload["model"], model={"a": torch.ones(1)}),
@@ -321,7 +323,9 @@ def test_a_config_that_lacks_a_key_names_it(folder, key):
 
 
 @pytest.mark.parametrize(
-    "facts", [{"versions": 5}, {"machine": "x"}, {"samples": [1]}, {"ema": torch.zeros(3)}], ids=str
+    "facts",
+    [{"versions": 5}, {"machine": "x"}, {"samples": [1]}, {"ema": torch.zeros(3)}, {"reading": torch.zeros(3)}],
+    ids=str,
 )
 def test_facts_that_are_none_are_refused(folder, facts):
     with pytest.raises(ValueError, match="is none of a run"):
