@@ -17,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from humanseg import checkpoint, loop, losses
+from humanseg import checkpoint, encoders, loop, losses, schedules
 from humanseg.compute import Compute, choose_precision
 from humanseg.data.loading import Data, LoaderConfig
 from humanseg.data.split import SplitConfig, split
@@ -34,8 +34,10 @@ def build(node: dict, what: str, **arguments) -> Any:
     """Instantiate a node of the config. An error of the target becomes a sentence that names `what`.
 
     Raises:
-        ValueError: the target's own error, or a `_target_` that can't be imported.
+        ValueError: the target's own error, or a `_target_` that is missing or can't be imported.
     """
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ValueError(f"{what} has no _target_: choose one of its group's choices, or name its class")
     try:
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
@@ -57,7 +59,7 @@ def model(config: dict) -> nn.Module:
                 raise _no_download(config, error.__cause__.__cause__) from error
             raise
     network = build(config | {"encoder_weights": None}, what)
-    load_encoder(network.encoder, Path(weights))
+    encoders.load_weights(network.encoder, Path(weights))
     return network
 
 
@@ -72,45 +74,12 @@ def model_of(payload: dict, config: dict, path: Path) -> nn.Module:
     """
     config = recorded.without_encoder_weights(config)
     if config["_target_"].startswith(SMP):  # a class of your own knows its own encoders
-        _refuse_foreign_encoder(config.get("encoder_name"))
+        encoders.refuse_foreign(config.get("encoder_name"))
     with contextlib.suppress(RuntimeError, NotImplementedError), torch.device("meta"):  # segformer reads a value there
         checkpoint.refuse_mismatch(model(config), payload, path)
     network = model(config)
     checkpoint.load_weights(network, payload, path)
     return network
-
-
-def _refuse_foreign_encoder(name: str | None) -> None:
-    """timm's names may also be those of a hub's repository or of a local folder."""
-    import timm
-    from segmentation_models_pytorch.encoders import encoders
-
-    if name is not None and name not in encoders and not timm.is_model(str(name).removeprefix("tu-")):
-        raise ValueError(f"model.encoder_name={name}: no encoder of segmentation-models-pytorch or timm (tu-NAME)")
-
-
-def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Load a local state dict into an encoder; a classifier's keys are left out.
-
-    Raises:
-        ValueError: there is no such file, it is no state dict, or keys or shapes differ (listed).
-    """
-    if not path.is_file():
-        raise ValueError(f"model.encoder_weights={path}: no such file; give null, imagenet or a state dict's path")
-    try:
-        given = checkpoint.open_weights_only(path, before_zip=True)
-    except ValueError as error:
-        raise ValueError(f"model.encoder_weights={path} is no state dict: {error}") from error
-    if not checkpoint.are_plain_tensors(given):
-        raise ValueError(f"model.encoder_weights={path} is no state dict: it holds other things than named tensors")
-    expected = encoder.state_dict()
-    parts = {key.split(".")[0] for key in expected}
-    given = {key: value for key, value in given.items() if key.split(".")[0] in parts}
-    counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
-    given = counters | given  # old files lack the counters, which nothing reads
-    if differences := checkpoint.mismatch(expected, given):
-        raise ValueError(f"model.encoder_weights={path} does not fit the encoder: {checkpoint.describe(differences)}")
-    encoder.load_state_dict(given)
 
 
 def loss(config: dict, classes: int) -> nn.Module:
@@ -152,8 +121,16 @@ def optimizers(config: dict, network: nn.Module) -> dict[str, Optimizer]:
 
 
 def schedule(config: dict, total: int) -> Schedule:
-    """The learning rate's schedule over `total` optimizer steps."""
-    return build(config, "scheduler")(total)
+    """The learning rate's schedule over `total` optimizer steps, tried at its first and its last.
+
+    Raises:
+        ValueError: it gives no numbers.
+    """
+    factory = build(config, "scheduler")
+    try:
+        return schedules.tried(factory(total), total)
+    except Exception as error:  # a curve may be any function, with settings of any kind
+        raise _refused("scheduler", error) from error
 
 
 def state(network: nn.Module, compute: Compute, config: dict, total: int) -> loop.State:
@@ -231,6 +208,8 @@ def callbacks(config: dict) -> dict[str, Callable]:
 
 
 def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
+    if not isinstance(config, dict) or "decay_norms_and_biases" not in config:
+        raise ValueError(f"{what} has no decay_norms_and_biases: give true or false")
     settings = {key: value for key, value in config.items() if key != "decay_norms_and_biases"}
     parameters = _trainable(part)
     groups = [{"params": parameters}]

@@ -59,6 +59,13 @@ COLOUR = Rule(
     "three numbers, for red, green and blue, as [0.5,0.5,0.5]",
 )
 GROUP = Rule(lambda value: isinstance(value, dict), "one of its choices")
+CALLBACKS = Rule(
+    lambda value: (
+        isinstance(value, dict)
+        and all(not node or isinstance(node, dict) for name, node in value.items() if name != "strict")
+    ),
+    "one of its choices, each callback with its _target_, or null",
+)
 SIZE = Rule(
     lambda value: isinstance(value, int) and 32 <= value <= 4096 and value % 32 == 0,
     "a multiple of 32, as 224 or 320: the network halves it 5 times",
@@ -153,6 +160,7 @@ KEYS = {
     "loss.*": Key(ANYTHING, "free"),
     "optimizer": Key(GROUP, "free"),
     "optimizer.*": Key(ANYTHING, "free"),
+    "optimizer.parts": Key(GROUP, "free", optional=True),
     **dict.fromkeys(("optimizer.*_target_", "optimizer.*decay_norms_and_biases"), Key()),
     **dict.fromkeys(
         ("optimizer.*fused", "optimizer.*foreach", "optimizer.*nesterov", "optimizer.*amsgrad"), Key(SMALL, "free")
@@ -160,7 +168,7 @@ KEYS = {
     "optimizer.*eps": Key(number(0, 1), "free"),
     "scheduler": Key(GROUP, "free"),
     "scheduler.*": Key(ANYTHING, "free"),
-    "callbacks": Key(GROUP, "free"),
+    "callbacks": Key(CALLBACKS, "free"),
     "callbacks.*": Key(ANYTHING, "free"),
     "callbacks.strict": Key(SWITCH, "free", optional=True),
     "trainer": Key(GROUP),

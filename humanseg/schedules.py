@@ -45,6 +45,20 @@ class Schedule:
             vars(self.curve).update(state)
 
 
+def tried(schedule: Schedule, total: int) -> Schedule:
+    """A schedule of `total` optimizer steps whose first and last factor are numbers.
+
+    Raises:
+        ValueError: they are not finite. Its curve may raise anything.
+    """
+    factors = [schedule.factor(step) for step in (0, max(total - 1, 0))]
+    if not all(map(math.isfinite, factors)):
+        raise ValueError(
+            f"scheduler: it multiplies the learning rate by {factors[0]} at first, by {factors[1]} at last"
+        )
+    return schedule
+
+
 def constant(step: int, total: int) -> float:
     return 1.0
 

@@ -290,6 +290,29 @@ def test_a_state_that_is_none_is_one_sentence(run, folder, state):
     assert told.startswith("error: checkpoints/last.pt holds no state of this run"), told
 
 
+CURVE = {"_target_": "humanseg.schedules.poly", "_partial_": True}
+SETTINGS = {
+    "no optimizer": ("optimizer", {}),
+    "parts of nothing": ("optimizer", {"parts": 5}),
+    "a part of nothing": ("optimizer", {"parts": {"encoder": None}}),
+    "no schedule": ("scheduler", {}),
+    "no loss": ("loss", {}),
+    "a warm-up that is a text": ("scheduler.warmup", "x"),
+    "no curve": ("scheduler.curve", None),
+    "a power that is a text": ("scheduler.curve", CURVE | {"power": "x"}),
+    "a division by zero": ("scheduler.curve", CURVE | {"_target_": "humanseg.schedules.onecycle", "div_factor": 0}),
+    "a callback that is a number": ("callbacks", {"x": 5}),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_recorded_settings_of_another_kind_are_one_sentence(run, folder, setting):
+    key, value = SETTINGS[setting]
+    changed(folder, lambda payload: put(payload["config"], key, value))
+    told = run(f"resume={folder}", "trainer.epochs=3", code=1).stderr
+    assert told.startswith(f"error: {key.split('.')[0]}") and "Traceback" not in told, told
+
+
 ODD = {
     "sparse": lambda tensor: tensor.to_sparse(),
     "without numbers": lambda tensor: tensor.to("meta"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from humanseg import build, checkpoint, config_rules, finetune
+from humanseg import checkpoint, config_rules, encoders, finetune
 
 
 def saved(value: object, before_zip: bool = False) -> bytes:
@@ -69,7 +69,7 @@ FILES = {
 def test_a_strangers_encoder_weights_are_one_sentence(tmp_path, file):
     (tmp_path / "weights.pth").write_bytes(FILES[file])
     with pytest.raises(ValueError, match=r"^model\.encoder_weights=.*weights\.pth is no state dict: [^\n]+$"):
-        build.load_encoder(nn.Linear(2, 2), tmp_path / "weights.pth")
+        encoders.load_weights(nn.Linear(2, 2), tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize("file", ["compressed", "two lists of members"])
@@ -83,7 +83,7 @@ def test_a_checkpoint_that_grows_is_refused_however_it_hides_it(tmp_path, file):
 def test_honest_encoder_weights_are_loaded(tmp_path, before_zip):
     given, encoder = nn.Linear(2, 2), nn.Linear(2, 2)
     (tmp_path / "weights.pth").write_bytes(saved(given.state_dict(), before_zip))
-    build.load_encoder(encoder, tmp_path / "weights.pth")
+    encoders.load_weights(encoder, tmp_path / "weights.pth")
     assert torch.equal(encoder.weight, given.weight)
 
 
