@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 2  # of how a photograph is prepared; a new version starts a new cache
 ENTRY = np.dtype([("key", "<u8"), ("offset", "<i8"), ("height", "<u2"), ("width", "<u2"), ("crc", "<u4")])
+LARGEST = 2**28  # bytes of a table: ten million samples
 CHUNK = 64  # photographs that are in memory at once while the cache is filled
 
 
@@ -48,9 +49,16 @@ class Table:
         self.path, self.record = path, record
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """The record of each key, zeros where there is none."""
+        """The record of each key, zeros where there is none.
+
+        Raises:
+            ValueError: the table is larger than any that this suite writes.
+        """
         found = np.zeros(len(keys), self.record)
-        whole = self.path.stat().st_size // self.record.itemsize if self.path.exists() else 0
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size > LARGEST:
+            raise ValueError(f"{self.path} has {_size(size)}, and at most {_size(LARGEST)} are read: delete it")
+        whole = size // self.record.itemsize
         if whole:
             records = np.fromfile(self.path, self.record, whole)
             records = records[np.argsort(records["key"], kind="stable")]
@@ -189,7 +197,8 @@ def _fill(source: Source, missing: np.ndarray, longest: int, table: Table, pixel
                     _refuse_full_disk(size * len(missing) // len(chunk), pixels.parent)
                 whole = _add(file, source.keys[chunk], samples, table)
     except OSError:
-        os.truncate(pixels, whole)  # a full disk gets the room of the last chunk back
+        with open(pixels, "ab", opener=no_link) as file:
+            file.truncate(whole)  # a full disk gets the room of the last chunk back
         raise
     log.info("cache      %d photographs prepared in %.1f s", len(missing), time.perf_counter() - started)
 
