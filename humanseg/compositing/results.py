@@ -11,6 +11,7 @@ from humanseg.runs.atomic import no_link
 from humanseg.runs.reading import LONGEST_LIST, read_text
 
 NAME = ".drawn.jsonl"  # hidden: it lies among pictures
+BROKEN = 1000  # lines that kills and full disks have cut off
 
 
 class Results:
@@ -85,10 +86,16 @@ class Results:
             return
         except (OSError, ValueError) as error:
             raise ValueError(f"{self.path} can't be read: {error}") from error
+        broken = 0
         for line in text.splitlines():
             try:
                 parts = json.loads(line)
             except (ValueError, RecursionError):  # a full disk has cut it off, or it is none of ours
+                broken += 1
+                if broken > BROKEN:  # each takes microseconds, and the file may have a billion
+                    raise ValueError(
+                        f"{self.path} can't be read: it has more than {BROKEN} lines of other things"
+                    ) from None
                 continue
             match parts:
                 case {"photograph": dict(photograph), "drawings": dict(drawings)}:

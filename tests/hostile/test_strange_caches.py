@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from humanseg.compositing.results import BROKEN, Results
 from humanseg.data.cache import ENTRY, LARGEST, prepare_cache
 
 
@@ -50,3 +51,9 @@ def test_a_record_that_lies_is_read_from_its_photograph(tmp_path, offset):
     (tmp_path / "prepared_32px_v2.index").write_bytes(records.tobytes())
     (tmp_path / "prepared_32px_v2.pixels").write_bytes(bytes(100))
     assert opened(tmp_path)[0][0].shape == (32, 32, 3)
+
+
+def test_a_record_of_results_with_lines_of_other_things_is_refused(tmp_path):
+    (tmp_path / ".drawn.jsonl").write_text("\n" * (BROKEN + 1))
+    with pytest.raises(ValueError, match=r"\.drawn\.jsonl can't be read: it has more than"):
+        Results(tmp_path)
