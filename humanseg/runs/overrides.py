@@ -56,7 +56,7 @@ def parse(text: str) -> Override:
         return Override(sign, key)
     literal = _Literal(value)
     read = literal.value() if value else ""
-    if literal.at != len(value):
+    if literal.at != len(value) or value != value.strip():
         raise ValueError(f"{text[:200]!r} gives {key} no literal value")
     refuse_other_than_plain(read, key)
     return Override(sign, key, read)
