@@ -44,7 +44,8 @@ def resolved(typed: list[str], value_of: Callable[[str], Any]) -> list[str]:
 
 def literal_keys(recorded: list[str]) -> list[str]:
     """The keys and groups of those overrides that are no sweep: of an older sweep, the ones that all its jobs share."""
-    return [key_of(text).partition("@")[0] for text in recorded if is_literal(text)]
+    swept = {key_of(text) for text in recorded if not is_literal(text)}  # also where it was typed before with one value
+    return [key_of(text).partition("@")[0] for text in recorded if key_of(text) not in swept]
 
 
 def in_one_form(text: str) -> str:

@@ -99,8 +99,8 @@ def with_overrides(
         _put(merged, path, _get(composed, path))
         if path == ["data"] and isinstance(merged.get("data"), dict):
             merged["data"] |= sizes
-    for group in ("data", "trainer"):
-        merged[group] |= of_this_machine(composed, group)
+    for group in ("data", "trainer", "sweep"):
+        merged[group] = merged.get(group, {}) | of_this_machine(composed, group)
     merged["data"] |= _places_of_this_machine(merged["data"], composed.get("data") or {})
     if "out" in composed:  # it is this machine's, too
         merged["out"] = composed["out"]

@@ -10,6 +10,7 @@ import yaml
 from conftest import composed, write_people
 
 from humanseg import build
+from humanseg.cli.recorded_overrides import literal_keys
 from humanseg.config_rules import refuse_other_run
 from humanseg.data.augment import SquareCrop
 from humanseg.runs import recorded, trust
@@ -30,6 +31,11 @@ def test_its_names_are_known_and_the_run_is_the_same_one(before):
     after = recorded.with_overrides(config, before["choices"], composed(*OVERRIDES), OVERRIDES)
     refuse_other_run(config, after)
     assert after["augment"] == composed("augment=classic")["augment"] and after["loss"] == config["loss"]
+    assert after["sweep"] == composed()["sweep"]  # with the keys that it has got since
+
+
+def test_a_key_with_one_value_that_a_later_override_swept_is_not_shared_by_all_jobs():
+    assert literal_keys(["data.val_split=6", "seed=1", "data.val_split=3,4"]) == ["seed"]
 
 
 def test_its_split_is_the_one_that_its_seed_gave(before, tmp_path):
