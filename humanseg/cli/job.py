@@ -18,7 +18,7 @@ from humanseg import terminal
 from humanseg.cli import launch, launchers, planned
 from humanseg.processes import signals
 from humanseg.runs.atomic import NotWritten
-from humanseg.runs.conf import PROGRAM
+from humanseg.runs.conf import command
 from humanseg.runs.locks import lock
 from humanseg.runs.summary import job_number, mark, read_jobs, read_summary, read_sweep
 
@@ -85,7 +85,7 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
         _mark(folder, "failed", error=one_sentence(error))
         if resumable == folder and (isinstance(error, ValueError | OSError) or _hint(str(error))):
             kept = (folder / "checkpoints" / "last.pt").exists()
-            how = f"{PROGRAM} resume={shlex.quote(str(folder))} goes on from the last checkpoint"
+            how = f"{command()} resume={shlex.quote(str(folder))} goes on from the last checkpoint"
             sys.exit("\n".join([f"error: {one_sentence(error)}", *[terminal.visible(how)] * kept]))
         raise
 
@@ -97,7 +97,7 @@ def _mark(folder: Path, status: str, **facts) -> None:
 
 def say_how_to_go_on(folder: Path) -> None:
     """Print the command that goes on with a run or sweep."""
-    terminal.say(f"interrupted: {PROGRAM} resume={shlex.quote(str(folder))} goes on")
+    terminal.say(f"interrupted: {command()} resume={shlex.quote(str(folder))} goes on")
 
 
 def progress(job: Path) -> str:

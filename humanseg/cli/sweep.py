@@ -68,7 +68,7 @@ class Runs(Callback):
             missing = len(sweep["jobs"] or jobs) - len(jobs)
             stopped = f"{config.sweep.max_failures} jobs in a row failed, {missing} were not started; " * bool(missing)
             sys.exit(
-                terminal.visible(f"{stopped}mend what failed, then: {conf.PROGRAM} resume={shlex.quote(str(folder))}")
+                terminal.visible(f"{stopped}mend what failed, then: {conf.command()} resume={shlex.quote(str(folder))}")
             )
 
 

@@ -23,7 +23,7 @@ from humanseg.pictures import contact_sheet, outlined, png, titled_row
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.hardware import describe_device
 from humanseg.runs.atomic import NotWritten, write_bytes, write_text
-from humanseg.runs.conf import PROGRAM
+from humanseg.runs.conf import command
 from humanseg.runs.job import Job
 from humanseg.runs.summary import Run
 
@@ -181,7 +181,7 @@ class Journal:
         parts = ("val", "test") if any(name.startswith("val/") for name in best) else ("train", "test")
         shown = [f"{name} {value:.4f}" for name, value in best.items() if name.startswith(parts) and "loss" not in name]
         log.info("best       epoch %d: %s", best["epoch"], ", ".join(shown))
-        log.info("next       %s mode=test ckpt=%s", PROGRAM, shlex.quote(str(self.job.folder)))
+        log.info("next       %s mode=test ckpt=%s", command(), shlex.quote(str(self.job.folder)))
         log.info("           tensorboard --logdir %s", shlex.quote(str(self.cfg["out"])))
 
 

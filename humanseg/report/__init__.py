@@ -7,7 +7,7 @@ from humanseg import terminal
 from humanseg.report import page, tables
 from humanseg.report.board import Board, read
 from humanseg.runs.atomic import write_text
-from humanseg.runs.conf import PROGRAM
+from humanseg.runs.conf import command
 from humanseg.runs.summary import is_sweep
 
 WITHOUT_PAGE = 'report.html needs the extra: pip install -e ".[report]"'
@@ -30,7 +30,7 @@ def write(sources: list[Path], into: Path) -> str:
         written.append(f"seeds: {tables.write_seeds(board, into)}")
     written.append(_write_page(board, into))  # adds to the board's problems
     if len(sources) == 1 and is_sweep(sources[0]) and board.jobs[0].get("mode") == "train":
-        written.append(f"next:  {PROGRAM} mode=test ckpt={shlex.quote(str(sources[0]))}")
+        written.append(f"next:  {command()} mode=test ckpt={shlex.quote(str(sources[0]))}")
     return terminal.lines([*tables.for_terminal(board), *written])
 
 

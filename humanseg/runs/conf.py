@@ -69,8 +69,14 @@ def use(folders: list[str]) -> None:
 
 @contextmanager
 def used(folder: str | Path | None) -> Iterator[None]:
-    """In the context one more config folder counts like conf/."""
+    """In the context one more config folder counts like conf/.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
     before = os.environ.get(VARIABLE, "[]")
+    if folder and not os.path.isdir(os.path.expanduser(folder)):
+        raise ValueError(f"config_dir={folder}: there is no such folder")
     if folder:
         use([*json.loads(before), os.path.abspath(os.path.expanduser(folder))])
     try:
@@ -93,9 +99,18 @@ def missing(recorded: object) -> str:
     named = [folder for folder in recorded if isinstance(folder, str)] if isinstance(recorded, list) else []
     if not set(named) - set(own_folders()):
         return ""
-    several = f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in named)}]"
-    needed = f"--config-dir={named[0]}" if len(named) == 1 else several
-    return f"; it was begun with {shlex.quote(needed)}, which counts where it is typed again"
+    return f"; it was begun with {_typed(named)}, which counts where it is typed again"
+
+
+def command() -> str:
+    """How the suite is called so that what counts like conf/ now counts then."""
+    return f"{PROGRAM} {_typed(own_folders())}" if own_folders() else PROGRAM
+
+
+def _typed(folders: list[str]) -> str:
+    """What a user types so that config folders count, for a shell."""
+    several = f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders)}]"
+    return shlex.quote(f"--config-dir={folders[0]}" if len(folders) == 1 else several)
 
 
 def roots() -> tuple[Path, ...]:

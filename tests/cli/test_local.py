@@ -99,7 +99,9 @@ class Own(DiceLoss):
 
 def test_a_run_of_ones_own_yamls_is_tested_and_resumed_where_their_folder_is_typed(run, own, monkeypatch):
     small = [item for item in SMALL if not item.startswith("+model")]
-    folder = run(*small, "model=mine", "loss=mine", f"--config-dir={own}").folder
+    done = run(*small, "model=mine", "loss=mine", f"--config-dir={own}")
+    folder = done.folder
+    assert f"next       python run.py '--config-dir={own}' mode=test ckpt={folder}" in done.stdout
     assert summary(folder)["config_dirs"] == saved(folder)["config_dirs"] == [str(own)]
     typed = ["--config-dir", str(own)]
     for arguments in (["mode=test", f"ckpt={folder}"], [f"resume={folder}", "trainer.epochs=2"]):
@@ -108,6 +110,8 @@ def test_a_run_of_ones_own_yamls_is_tested_and_resumed_where_their_folder_is_typ
     assert "epoch 2/2" in run(*typed, f"resume={folder}", "trainer.epochs=2").stdout
     run("mode=test", f"ckpt={folder}", f"hydra.searchpath=['file://{own}']")
     assert Predictor(folder, config_dir=own, backend="torch")(np.zeros((8, 6, 3), np.uint8)).shape == (8, 6)
+    with pytest.raises(ValueError, match="nowhere: there is no such folder"):
+        Predictor(folder, config_dir="nowhere")
     monkeypatch.setenv(conf.VARIABLE, "[]")
     with pytest.raises(ValueError, match="which counts where it is typed again"):
         Predictor(folder)
