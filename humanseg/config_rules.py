@@ -66,6 +66,7 @@ CALLBACKS = Rule(
     ),
     "one of its choices, each callback with its _target_, or null",
 )
+MISPLACED = Rule(lambda value: False, "the keys of this YAML their place, by `# @package _global_` as its first line")
 SIZE = Rule(
     lambda value: isinstance(value, int) and 32 <= value <= 4096 and value % 32 == 0,
     "a multiple of 32, as 224 or 320: the network halves it 5 times",
@@ -125,6 +126,7 @@ KEYS = {
     "out": Key(ANYTHING, "machine", path=True),
     **dict.fromkeys(("ckpt", "resume"), Key(path=True)),
     **dict.fromkeys(("input", "output", "background", "runs"), Key(optional=True, path=True)),  # options of modes
+    **dict.fromkeys(("local", "experiment"), Key(MISPLACED, optional=True)),
     "hydra*": Key(ANYTHING, "machine"),
     **dict.fromkeys(("hydra.run.dir", "hydra.sweep.dir"), Key(ANYTHING, "machine", optional=True, path=True)),
     "sweep*": Key(ANYTHING, "machine"),
@@ -166,6 +168,7 @@ KEYS = {
         ("optimizer.*fused", "optimizer.*foreach", "optimizer.*nesterov", "optimizer.*amsgrad"), Key(SMALL, "free")
     ),
     "optimizer.*eps": Key(number(0, 1), "free"),
+    **dict.fromkeys(("optimizer.*lr", "optimizer.*momentum", "optimizer.*weight_decay"), Key(number(0), "free")),
     "scheduler": Key(GROUP, "free"),
     "scheduler.*": Key(ANYTHING, "free"),
     "callbacks": Key(CALLBACKS, "free"),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -54,7 +55,7 @@ def run(main: Callable[[], None]) -> None:
             main()
     except signals.Interrupted as stop:
         sys.exit(stop.code)
-    except (HydraException, OmegaConfBaseException, ValueError, RuntimeError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, RuntimeError, yaml.YAMLError) as error:
         if wants_traceback or not (told := explain(error, sys.argv[1:])):
             raise
         sys.exit(terminal.visible(f"error: {told}"))
@@ -114,22 +115,34 @@ def explain(error: Exception, arguments: list[str]) -> str:
     text = str(error)
     if match := re.search(hydra_private.MISSING_LAUNCHER, text):
         return f'the package hydra-{match[1]}-launcher is missing: pip install -e ".[{match[1]}]"'
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1} is no YAML: {error.problem}"
     if isinstance(error, RuntimeError):
         return launchers.explain(error)
     if isinstance(error, OverrideParseException):
         return _explain_grammar(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return (
-            f"{group}={choice}: there is no such choice{_nearest(choice, error.options)}; {group} is one of "
-            + ", ".join(sorted(error.options))
-        )
+        return _explain_choice(group, choice, sorted(error.options))
+    if match := re.search(hydra_private.MISSING_CHOICE, text):
+        return _explain_choice(match[1], match[2], conf.choices(match[1]))
+    if hydra_private.NO_CHOICE in text:
+        given = typed.values(arguments)
+        wrong = [
+            group for group in given if conf.has_group(group) and not isinstance(grammar.read(given[group]), str | list)
+        ]
+        return "; ".join(_explain_choice(group, given[group], conf.choices(group)) for group in wrong)
     if match := re.search(hydra_private.UNKNOWN_KEY, text):
         return _explain_key(match[1], arguments)
     if match := re.search(hydra_private.KNOWN_KEY, text):
         return f"+{match[1]}: the key exists, type it without the +"
     cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
     return " ".join(text.split()) + cause
+
+
+def _explain_choice(group: str, choice: str, options: list[str]) -> str:
+    near = _nearest(choice, options)
+    return f"{group}={choice}: there is no such choice{near}; {group} is one of {', '.join(options)}"
 
 
 def _explain_grammar(error: OverrideParseException) -> str:

@@ -16,6 +16,7 @@ from humanseg import report, terminal
 from humanseg.cli import hydra_private, launchers, planned, resume, typed
 from humanseg.cli.job import say_how_to_go_on
 from humanseg.cli.recorded_overrides import literal_keys, resolved
+from humanseg.config_rules import refuse_wrong_values
 from humanseg.processes import signals
 from humanseg.runs import conf, locks, provenance
 from humanseg.runs.atomic import NotWritten, write_json
@@ -43,6 +44,7 @@ class Runs(Callback):
         given = {kind: OmegaConf.to_container(config.hydra.overrides[kind]) for kind in ("task", "hydra")}
         with _refusals(config.hydra.sweep.dir):
             _claim(config, "sweep")
+            refuse_wrong_values({"sweep": OmegaConf.to_container(config.sweep)}, complete=False)
             folder, jobs = Path(config.hydra.sweep.dir), hydra_private.planned_jobs(config)
             claimed.append(folder)
             if jobs:

@@ -172,6 +172,11 @@ def has_choice(group: str, choice: str) -> bool:
     return file_of(group, choice) is not None
 
 
+def choices(group: str) -> list[str]:
+    """The names of a group's choices."""
+    return sorted({file.stem for folder in roots() for file in (folder / group).glob("*.yaml")})
+
+
 def has_group(group: str) -> bool:
     """Whether there is such a group."""
     return any((folder / group).is_dir() for folder in roots())

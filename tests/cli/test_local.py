@@ -58,6 +58,15 @@ def test_data_that_a_checkpoint_has_elsewhere_is_found_where_this_machine_has_it
     assert "here/images does not exist" in run("mode=test", f"ckpt={folder}", here, code=1).stderr
 
 
+def test_a_yaml_that_is_none_or_lacks_its_package_is_a_sentence(run, local):
+    (local / "local" / "default.yaml").write_text("out: scratch\n")
+    told = run(*SMALL, f"--config-dir={local}", code=1).stderr
+    assert "local={'out': 'scratch'}: give the keys of this YAML their place, by `# @package _global_`" in told
+    (local / "local" / "default.yaml").write_text("out: [\n")
+    told = run(*SMALL, f"--config-dir={local}", code=1).stderr
+    assert f"{local}/local/default.yaml, line 2 is no YAML" in told and told.count("\n") == 1
+
+
 def test_home_is_found_in_yamls_and_on_the_command_line(run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_people(tmp_path / "people", 8)
