@@ -17,6 +17,7 @@ NUMBER = re.compile(r"%0?\d*d")  # the place of a frame's number in the name of 
 # one that is shorter for 0.1 s.
 ANIMATIONS = {".gif": ("GIF", Fraction(1, 100), 2), ".webp": ("WEBP", Fraction(1, 1000), 11)}
 WRITTEN = {*FORMATS, *ANIMATIONS, ".png"}
+MOST_HELD = 500_000_000  # pixels of an animation: 2 GB as RGBA
 OPAQUE, CLEAR = 128, 255  # a GIF's pixel is there, from this alpha on, or has this place in the palette
 
 
@@ -102,7 +103,7 @@ class AnimationWriter:
         self.path, self.rate, self.source, self.written = path, Fraction(rate), source, 0
         self._format, self._unit, self._shortest = ANIMATIONS[path.suffix.lower()]
         self._frames, self._starts, self._end = [], [], 0
-        self._most = images.MOST_DECODED // (width * height)
+        self._most = MOST_HELD // (width * height)
         if source and (source.frames or 0) > self._most:
             self._refuse()
 

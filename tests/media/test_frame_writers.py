@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from humanseg.media import images
+from humanseg.media import frame_writers
 from humanseg.media.frame_writers import first_file, frame_writer, refuse_name
 
 av = pytest.importorskip("av")
@@ -94,7 +94,7 @@ def test_frames_that_browsers_can_not_show_in_time_are_left_out(tmp_path):
 
 
 def test_an_animation_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MOST_DECODED", 3 * 64 * 48)
+    monkeypatch.setattr(frame_writers, "MOST_HELD", 3 * 64 * 48)
     with pytest.raises(ValueError, match=r"a\.gif would have more than 3 frames.*every="):
         written(tmp_path / "a.gif", frames())
     assert os.listdir(tmp_path) == []
