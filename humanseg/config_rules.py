@@ -5,6 +5,7 @@ A key that the table does not name may have any value, and is fixed.
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any, Literal, NamedTuple
 
 from humanseg import terminal
@@ -168,7 +169,7 @@ KEYS = {
         ("optimizer.*fused", "optimizer.*foreach", "optimizer.*nesterov", "optimizer.*amsgrad"), Key(SMALL, "free")
     ),
     "optimizer.*eps": Key(number(0, 1), "free"),
-    **dict.fromkeys(("optimizer.*lr", "optimizer.*momentum", "optimizer.*weight_decay"), Key(number(0), "free")),
+    **dict.fromkeys(("optimizer.*lr", "optimizer.*momentum", "optimizer.*weight_decay"), Key(number(0, inf), "free")),
     "scheduler": Key(GROUP, "free"),
     "scheduler.*": Key(ANYTHING, "free"),
     "callbacks": Key(CALLBACKS, "free"),
