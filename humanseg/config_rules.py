@@ -169,7 +169,8 @@ KEYS = {
         ("optimizer.*fused", "optimizer.*foreach", "optimizer.*nesterov", "optimizer.*amsgrad"), Key(SMALL, "free")
     ),
     "optimizer.*eps": Key(number(0, 1), "free"),
-    **dict.fromkeys(("optimizer.*lr", "optimizer.*momentum", "optimizer.*weight_decay"), Key(number(0, inf), "free")),
+    **dict.fromkeys(("optimizer.*lr", "optimizer.*weight_decay"), Key(number(0, inf), "free")),
+    "optimizer.*momentum": Key(or_null(number(0, inf)), "free"),
     "scheduler": Key(GROUP, "free"),
     "scheduler.*": Key(ANYTHING, "free"),
     "callbacks": Key(CALLBACKS, "free"),
