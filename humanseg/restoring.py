@@ -1,6 +1,7 @@
 """Going on from a checkpoint: a state is put back to where it was saved. The checkpoint may come from a stranger."""
 
 import random
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -70,6 +71,7 @@ def _put_back(state: State, payload: dict[str, Any], device: torch.device, chang
             if "lr" in given:
                 groups[-1]["initial_lr"] = new["lr"]
         optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+        refuse_lacking(optimizer)
         _lay_out(optimizer)
     _refuse_other_memory(payload["schedule"], state.schedule.state_dict())
     state.schedule.load_state_dict(payload["schedule"])
@@ -139,6 +141,26 @@ def _refuse_other_shapes(saved: dict[int, dict], optimizer: torch.optim.Optimize
         for key, value in saved.get(index, {}).items():
             if torch.is_tensor(value) and value.numel() != 1 and value.shape != parameter.shape:
                 raise ValueError(f"the checkpoint's optimizer keeps a {key} of another shape than its parameter")
+
+
+def refuse_lacking(optimizer: torch.optim.Optimizer) -> None:
+    """An optimizer keeps of a parameter what a step of it leaves: a copy of it takes a step with a parameter of one number.
+
+    Raises:
+        ValueError: something is not there, or a setting asks for more than the checkpoint's optimizer had.
+    """
+    trial = object.__new__(type(optimizer))
+    trial.__dict__ |= vars(optimizer)
+    for group in optimizer.param_groups:
+        one = torch.nn.Parameter(torch.zeros(1, device=group["params"][0].device))
+        one.grad = torch.zeros_like(one)
+        trial.state, trial.param_groups = defaultdict(dict), [group | {"params": [one]}]
+        trial.step()
+        for parameter in group["params"]:
+            if parameter in optimizer.state and (
+                lacking := trial.state[one].keys() - optimizer.state[parameter].keys()
+            ):
+                raise ValueError(f"its optimizer lacks {min(lacking)} of a parameter")
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:

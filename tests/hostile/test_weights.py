@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from humanseg import checkpoint, config_rules, encoders, finetune
+from humanseg.restoring import refuse_lacking
 
 
 def saved(value: object, before_zip: bool = False) -> bytes:
@@ -110,3 +112,18 @@ def test_values_that_take_the_machine_together_are_refused(key, value):
     with pytest.raises(ValueError, match=f"{key} with data.image_size=4096"):
         config_rules.refuse_wrong_values(config, complete=False)
     config_rules.refuse_wrong_values(config | {"data": config["data"] | {"image_size": 1024}}, complete=False)
+
+
+@pytest.mark.parametrize("make", [torch.optim.AdamW, torch.optim.RMSprop, partial(torch.optim.SGD, momentum=0.9)])
+def test_an_optimizer_that_lacks_what_its_step_reads_is_refused(make):
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = make([weight], lr=0.1)
+    refuse_lacking(optimizer)
+    weight.grad = torch.ones(2, 2)
+    optimizer.step()
+    before = {name: value.clone() for name, value in optimizer.state[weight].items()}
+    refuse_lacking(optimizer)
+    assert all(torch.equal(value, before[name]) for name, value in optimizer.state[weight].items())
+    optimizer.state[weight].popitem()
+    with pytest.raises(ValueError, match="its optimizer lacks"):
+        refuse_lacking(optimizer)
