@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import re
 import time
 import zipfile
 from collections.abc import Callable, Iterable
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 HISTORY = 5_000_000  # values of the logs of all epochs
 ZIP = b"PK\3\4"  # what a zip file begins with
+
+WRITER = re.compile("PytorchStreamWriter|inline_container")  # in what torch's zip writer says, of a full disk too
 
 
 class Checkpoints:
@@ -127,8 +130,11 @@ def save(path: Path, payload: dict[str, Any], keep: Path | None = None, also: It
         copies = [path.with_name(name) for name in also]
         with atomic.replacing(path, copies, keep) as temporary, temporary.open("wb") as file:
             torch.save(payload, file)
-    except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
-        reason = error.strerror if isinstance(error, OSError) else error
+    except (OSError, RuntimeError) as error:
+        first = error.__context__ or error  # after another error torch closes the file, and says that it is short
+        if not isinstance(first, OSError) and not WRITER.search(str(first)):
+            raise first from None  # as the news that a DataLoader worker was killed
+        reason = first.strerror if isinstance(first, OSError) else first
         raise ValueError(f"{path} can't be written ({reason}); the checkpoint before it is whole") from error
 
 

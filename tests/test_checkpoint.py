@@ -176,3 +176,13 @@ def test_the_predictor_gives_probabilities_at_the_photographs_own_size(tiny_once
         probability = predictor(image)
         assert probability.shape == (height, width) and probability.dtype.name == "float32"
         assert 0 <= probability.min() <= probability.max() <= 1
+
+
+def test_what_is_raised_while_it_is_written_is_not_the_disks(tmp_path):
+    class Killed:
+        def __reduce__(self):
+            raise RuntimeError("DataLoader worker (pid 7) is killed")
+
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        checkpoint.save(tmp_path / "last.pt", {"weights": torch.zeros(9), "state": Killed()})
+    assert not [*tmp_path.iterdir()]
