@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from humanseg.runs import conf, overrides, trust
-from humanseg.runs.overrides import Override, key_of
+from humanseg.runs.overrides import Override, key_of, sign_of
 from humanseg.runs.plain import refuse_other_than_plain
 from humanseg.runs.summary import read_summary, read_sweep
 
@@ -50,21 +50,17 @@ def literal_keys(recorded: list[str]) -> list[str]:
 
 def in_one_form(text: str) -> str:
     """An override as the same text, however it was typed; one that is more than a literal value stays as it is."""
-    return overrides.write(overrides.parse(text)) if is_literal(text) else text
+    read = _read(text)
+    return overrides.write(read) if read else text
 
 
 def is_literal(text: str) -> bool:
     """Whether an override is a sign, a key and a literal value."""
-    try:
-        overrides.parse(text)
-    except ValueError:
-        return False
-    return True
+    return _read(text) is not None
 
 
 def _written(text: str, value: Any) -> str:
-    sign = text[: len(text) - len(text.lstrip("+~"))]
-    return overrides.write(Override(sign, key_of(text), value))
+    return overrides.write(Override(sign_of(text), key_of(text), value))
 
 
 def usable(recorded: Any, typed: list[str], folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ from humanseg.cli.composing import composed, place_of_runs
 from humanseg.cli.recorded_overrides import MODES, usable
 from humanseg.runs import find, recorded, trust
 from humanseg.runs.locks import refuse_links
-from humanseg.runs.overrides import key_of, literal
+from humanseg.runs.overrides import key_of, literal, sign_of
 from humanseg.runs.reading import read_config, read_yaml
 from humanseg.runs.summary import is_sweep, job_number, read_jobs, read_summary, read_sweep
 
@@ -114,8 +114,7 @@ def merge(before: list[str], later: list[str]) -> list[str]:
     together = {}
     for override in before + later:
         key = key_of(override)
-        was = together.get(key, "")
-        sign = was[: len(was) - len(was.lstrip("+"))] if override[:1] not in "+~" else ""
+        sign = sign_of(together.get(key, "")).rstrip("~") if override[:1] not in "+~" else ""
         together[key] = sign + override
     return list(together.values())
 

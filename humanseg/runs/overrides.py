@@ -42,6 +42,11 @@ def key_of(text: str) -> str:
     return text.lstrip("+~").partition("=")[0]
 
 
+def sign_of(text: str) -> str:
+    """The `+`, `++` or `~` that an override begins with, or nothing."""
+    return text[: len(text) - len(text.lstrip("+~"))]
+
+
 def parse(text: str) -> Override:
     """Read a recorded override.
 
