@@ -7,7 +7,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise albumentatio
 import contextlib
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from torch.optim import Optimizer
 
 from humanseg import checkpoint, encoders, loop, losses, schedules
 from humanseg.compute import Compute, choose_precision
+from humanseg.data import mix
 from humanseg.data.loading import Data, LoaderConfig
+from humanseg.data.parts import Part
 from humanseg.data.split import SplitConfig, split
 from humanseg.ema import average
 from humanseg.processes import distributed, hardware
@@ -162,21 +164,41 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
     """The splits of a `data` config with the augmentation of an `augment` config.
 
     Raises:
-        ValueError: the source, `split` or `Data` raises it.
+        ValueError: a source, `split` or `Data` raises it; those of all sources together.
     """
-    loader, divided = _taken(LoaderConfig, config), _taken(SplitConfig, config)
-    ours = {"mean", "std", *loader, *divided}  # mean and std are the network's, see `compute`
-    source = {key: value for key, value in config.items() if key not in ours}
-    target = get_object(source["_target_"])
+    loader = _taken(LoaderConfig, config)
     context = {"classes": classes, "size": config["image_size"], "seed": seed}
     if config.get("cache"):
         context["cache_dir"] = config["cache_dir"]
-    asked = inspect.signature(target).parameters
+    parts, problems = {}, []
     with distributed.main_first():  # the main process checks the files; the other processes find that done
-        sources = build(source, "data", **{key: value for key, value in context.items() if key in asked})
+        for name, node in mix.nodes(config).items():
+            try:
+                parts[name] = _parts_of_source(name, node, context)
+            except ValueError as error:
+                if not name:
+                    raise
+                problems.append(f"{name}: {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
     pipeline = build(augment, "augment") if augment else None
-    splits = split(sources, SplitConfig(**divided))
-    return Data(splits, LoaderConfig(**loader), seed, pipeline, distributed.share())
+    return Data(mix.together(parts), LoaderConfig(**loader), seed, pipeline, distributed.share())
+
+
+def _parts_of_source(name: str, node: dict, context: dict[str, Any]) -> dict[str, Part]:
+    """Open a source and divide it.
+
+    Args:
+        name: the source's in a mix. context: what its function gets where it has such an argument.
+    """
+    divided = _taken(SplitConfig, node)
+    ours = {"mean", "std", "weights", *mix.OWN, *divided, *(field.name for field in fields(LoaderConfig))}
+    source = {key: value for key, value in node.items() if key not in ours}  # mean and std are the network's: `compute`
+    asked = inspect.signature(get_object(source["_target_"])).parameters
+    opened = build(source, "data", **{key: value for key, value in context.items() if key in asked})
+    parts = split(mix.restricted(opened, node.get("only")), SplitConfig(**divided))
+    weight = node.get("weight", 1)
+    return {side: replace(part, name=name, weight=weight) for side, part in parts.items()}
 
 
 def _taken(kind: type, config: dict) -> dict:

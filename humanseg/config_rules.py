@@ -80,6 +80,9 @@ DEVICES = Rule(
     ),
     "a number of processes, all, or numbers of GPUs, as [2,3]",
 )
+WEIGHTS = Rule(
+    lambda value: isinstance(value, list) and all(map(number(0, 1000).holds, value)), "numbers of at least 0, as [1,3]"
+)
 GPUS = Rule(lambda value: isinstance(value, list) and all(map(whole(0).holds, value)), "GPUs, as [2,3]")
 
 
@@ -146,6 +149,10 @@ KEYS = {
     "data.image_size": Key(SIZE),
     "data.split_seed": Key(whole(0, 2**63 - 1)),
     "data.duplicates": Key(one_of("together", "ignore")),
+    "data.sources": Key(GROUP, optional=True),
+    "data.sources.*.weight": Key(number(0, 1000), optional=True),
+    "data.sources.*.only": Key(one_of(None, "train", "val", "test"), optional=True),
+    "data.weights": Key(or_null(WEIGHTS), optional=True),
     "data.samples": Key(whole(1, 10**6), optional=True),
     "data.batch_size": Key(whole(1, 2**16)),
     "data.val_batch_size": Key(whole(1, 2**16), "machine"),

@@ -58,7 +58,7 @@ class Bench:
         self.loss = build.loss(cfg["loss"], cfg["model"]["classes"]).to(self.compute.device)
         self.data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
         self.network = network or build.model(cfg["model"])
-        if not hasattr(self.data.splits["train"].source, "paths"):
+        if not all(hasattr(part.source, "paths") for part in self.data.splits["train"].parts):
             raise ValueError("mode=benchmark needs photographs in files: data=folder, data=pairs, or data=synthetic")
 
     def name(self) -> str:
@@ -112,9 +112,10 @@ class Bench:
 
     def photographs(self, augment: Callable | None) -> plain.Photographs:
         """The training samples as the plain script reads them."""
-        train = self.data.splits["train"]
-        everything = train.source.paths
-        chosen = [everything[index] for index in train.indices]
+        chosen = []
+        for part in self.data.splits["train"].parts:
+            everything = part.source.paths
+            chosen += [everything[index] for index in part.indices]
         data = self.cfg["data"]
         return plain.Photographs(chosen, augment, data["image_size"], data["mean"], data["std"])
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from humanseg.data.cache import Prepared, prepare_cache
-from humanseg.data.split import Split
+from humanseg.data.parts import Part, Split
 from humanseg.data.transforms import MARGIN, letterbox, shrink
 from humanseg.processes import torch_private
 from humanseg.processes.distributed import Share
@@ -45,7 +45,7 @@ class Data:
     seed: int = 0
     augment: Callable | None = None
     share: Share = Share()
-    _prepared: dict[int, object] = field(default_factory=dict)  # source's id -> its samples, with the margin
+    _prepared: dict[int, Prepared] = field(default_factory=dict)  # source's id -> its samples, with the margin
 
     def __post_init__(self) -> None:
         batch_size, world_size = self.config.batch_size, self.share.world_size
@@ -65,12 +65,12 @@ class Data:
         Raises:
             ValueError: there is no training data, or less than one batch of it.
         """
-        samples, batch_size = len(self.splits.get("train", ())), self.config.batch_size
-        if not samples:
+        train, batch_size = self.splits.get("train"), self.config.batch_size
+        if not train:
             raise ValueError("there is no training data: set data.root (data=folder) or data.pairs (data=pairs)")
-        if samples < batch_size:
-            raise ValueError(f"{samples} training samples don't fill one batch: data.batch_size={batch_size}")
-        return samples // batch_size
+        if train.per_pass < batch_size:
+            raise ValueError(f"{train.per_pass} training samples don't fill one batch: data.batch_size={batch_size}")
+        return train.per_pass // batch_size
 
     def train_batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Training batches number `start` to `stop` - 1 of the endless shuffled stream: uint8 NxHxWx3, uint8 NxHxW.
@@ -82,21 +82,23 @@ class Data:
 
     def batch_names(self, number: int) -> list[str]:
         """The samples of training batch `number`, or of this process' part of it."""
-        return [self.splits["train"].name(index) for _, index in next(iter(self._numbers(number, number + 1)))]
+        return [self.splits["train"].name(index) for _, index, _ in next(iter(self._numbers(number, number + 1)))]
 
     def _numbers(self, start: int, stop: int) -> "BatchNumbers":
-        return BatchNumbers(len(self.splits["train"]), self.config.batch_size, self.seed, start, stop, self.share)
+        return BatchNumbers(self.splits["train"], self.config.batch_size, self.seed, start, stop, self.share)
 
-    def eval_batches(self, name: str, after_each: Callable[[], None] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples of a split in order, letterboxed: uint8 NxHxWx3, uint8 NxHxW.
+    def eval_batches(
+        self, name: str, after_each: Callable[[], None] | None = None, part: Part | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples of a split in order, or those of one part of it, letterboxed: uint8 NxHxWx3, uint8 NxHxW.
 
         Of several processes each gets every world_size-th batch. `after_each` is called after each batch, when the next
         one is asked for. All processes call it equally often, also one that gets a batch less.
         """
-        samples, size = len(self.splits[name]), self.config.val_batch_size
-        batches = [range(start, min(start + size, samples)) for start in range(0, samples, size)]
+        samples, size = self.samples(name, part=part), self.config.val_batch_size
+        batches = [range(start, min(start + size, len(samples))) for start in range(0, len(samples), size)]
         own = batches[self.share.rank :: self.share.world_size]
-        loader = iter(self._loader(self.samples(name), collate_fn=as_it_is, batch_sampler=own))
+        loader = iter(self._loader(samples, collate_fn=as_it_is, batch_sampler=own))
         for turn in range(-(-len(batches) // self.share.world_size)):
             if turn < len(own):
                 yield next(loader)
@@ -105,31 +107,34 @@ class Data:
 
     def read_otherwise(self) -> str:
         """A part of a sentence about photographs and masks that were read otherwise by version 1; empty without any."""
-        parts = [
-            part for name, part in self.splits.items() if name != "test" and hasattr(part.source, "read_otherwise")
-        ]
-        return ", ".join(filter(None, (part.source.read_otherwise(part.indices) for part in parts)))
+        parts = [part for name, split in self.splits.items() if name != "test" for part in split.parts]
+        told = (part.source.read_otherwise(part.indices) for part in parts if hasattr(part.source, "read_otherwise"))
+        return ", ".join(filter(None, told))
 
-    def photographs(self, name: str) -> DataLoader:
-        """All samples of a split in order at their own sizes: uint8 HxWx3 and uint8 HxW arrays.
+    def photographs(self, name: str, part: Part | None = None) -> DataLoader:
+        """All samples of a split in order, or those of one part of it, at their own sizes: uint8 HxWx3, uint8 HxW arrays.
 
         Of several processes each gets every world_size-th sample.
         """
-        own = range(self.share.rank, len(self.splits[name]), self.share.world_size)
-        return self._loader(self.splits[name], batch_size=None, sampler=own, collate_fn=as_it_is)
+        split = Split([part]) if part else self.splits[name]
+        own = range(self.share.rank, len(split), self.share.world_size)
+        return self._loader(split, batch_size=None, sampler=own, collate_fn=as_it_is)
 
-    def samples(self, name: str, augment: Callable | None = None) -> "Samples":
-        """A split as the network gets it; the first call fills the cache with all that training will ask for."""
-        config, source = self.config, self.splits[name].source
-        longest = round(config.image_size * MARGIN)
+    def samples(self, name: str, augment: Callable | None = None, part: Part | None = None) -> "Samples":
+        """A split, or one part of it, as the network gets it."""
+        split = Split([part]) if part else self.splits[name]
+        prepared = [self._prepare(one.source, name) for one in split.parts]
+        return Samples(split, prepared, self.config, self.seed, augment)
+
+    def _prepare(self, source: object, name: str) -> "Shrunk | Prepared":
+        """A source's samples with the margin; the first call fills the cache with all that training will ask for."""
+        config, longest = self.config, round(self.config.image_size * MARGIN)
         if config.cache and config.cache_dir and hasattr(source, "prepared") and id(source) not in self._prepared:
-            parts = [
-                part for key, part in self.splits.items() if part.source is source and (key != "test" or key == name)
-            ]
-            wanted = np.unique(np.concatenate([part.indices for part in parts]))
+            splits = [split for key, split in self.splits.items() if key != "test" or key == name]
+            indices = [part.indices for split in splits for part in split.parts if part.source is source]
+            wanted = np.unique(np.concatenate(indices))
             self._prepared[id(source)] = prepare_cache(source, wanted, longest, Path(config.cache_dir))
-        prepared = self._prepared.get(id(source)) or Shrunk(source, longest)
-        return Samples(prepared, self.splits[name].indices, config, self.seed, augment)
+        return self._prepared.get(id(source)) or Shrunk(source, longest)
 
     def _loader(self, samples: Dataset, **batching) -> "Loader":
         # The loader gets its own generator. Otherwise it would draw from torch's and so change the run's random state.
@@ -174,33 +179,33 @@ class Shrunk:
 
 
 class Samples(Dataset):
-    """The samples of a split as the network gets them; indexed by (pass, index), or by index without augmentation.
+    """The samples of a split as the network gets them; indexed by (pass, position, repeat), or by position alone.
 
     Args:
-        prepared: [i] -> uint8 HxWx3, uint8 HxW at up to MARGIN times the image size.
-        indices: which of them belong to the split.
+        prepared: for each part of the split [i] -> uint8 HxWx3, uint8 HxW at up to MARGIN times the image size.
+        augment: what is done to a sample that is indexed by its pass.
     """
 
     def __init__(
         self,
-        prepared: Shrunk | Prepared,
-        indices: Sequence[int],
+        split: Split,
+        prepared: Sequence[Shrunk | Prepared],
         config: LoaderConfig,
         seed: int,
         augment: Callable | None,
     ):
-        self.prepared, self.indices, self.augment = prepared, indices, augment
+        self.split, self.prepared, self.augment = split, prepared, augment
         self.image_size, self.pad_value, self.seed = config.image_size, config.pad_value, seed
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.split)
 
-    def __getitem__(self, key: tuple[int, int] | int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int, int] | int) -> tuple[Tensor, Tensor]:
         """uint8 SxSx3 and uint8 SxS."""
         images, masks = self.__getitems__([key])
         return images[0], masks[0]
 
-    def __getitems__(self, keys: list[tuple[int, int]] | list[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, keys: list[tuple[int, int, int]] | list[int]) -> tuple[Tensor, Tensor]:
         """uint8 NxSxSx3 and uint8 NxSxS: a batch in one piece, in memory that a worker shares with the main process."""
         shape = (len(keys), self.image_size, self.image_size)
         images, masks = _empty(*shape, 3), _empty(*shape)
@@ -208,12 +213,13 @@ class Samples(Dataset):
             self._write(key, image, mask)
         return images, masks
 
-    def _write(self, key: tuple[int, int] | int, square: np.ndarray, labels: np.ndarray) -> None:
-        number, index = key if isinstance(key, tuple) else (0, key)
-        image, mask = self.prepared[self.indices[index]]
+    def _write(self, key: tuple[int, int, int] | int, square: np.ndarray, labels: np.ndarray) -> None:
+        number, position, repeat = key if isinstance(key, tuple) else (0, key, 0)
+        part, place = self.split.at(position)
+        image, mask = self.prepared[part][self.split.parts[part].indices[place]]
         if self.augment is not None:
             # albumentations ignores the seeds of torch, numpy and random. Its transforms draw from one stream in turn.
-            seed = [self.seed, number, self.indices[index]]
+            seed = [self.seed, number, *self.split.key(position), *([repeat] if repeat else [])]
             self.augment.set_random_state(np.random.default_rng(seed), random.Random(str(seed)))
             augmented = self.augment(image=image, mask=mask)
             image, mask = augmented["image"], augmented["mask"]
@@ -254,12 +260,12 @@ def as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 class BatchNumbers:
     """Batches number `start` to `stop` - 1 of an endless stream that shuffles the samples anew in each pass.
 
-    Yields lists of (pass, index). Each batch follows from its number and the seed alone, so training can begin
+    Yields lists of (pass, position, repeat). Each batch follows from its number and the seed alone, so training can begin
     anywhere. Of several processes each gets its part of every batch.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, start: int, stop: int, share: Share = Share()):  # noqa: B008
-        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+    def __init__(self, split: Split, batch_size: int, seed: int, start: int, stop: int, share: Share = Share()):  # noqa: B008
+        self.split, self.batch_size, self.seed = split, batch_size, seed
         self.start, self.stop = start, stop
         part = batch_size // share.world_size
         self.first, self.last = share.rank * part, (share.rank + 1) * part
@@ -267,13 +273,14 @@ class BatchNumbers:
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_pass = self.samples // self.batch_size
-        shuffled, order = None, None
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        per_pass = self.split.per_pass // self.batch_size
+        shuffled, positions, repeats = None, None, None
         for number in range(self.start, self.stop):
             number_of_pass, place = divmod(number, per_pass)
             if number_of_pass != shuffled:
                 shuffled = number_of_pass
-                order = np.random.default_rng([self.seed, number_of_pass]).permutation(self.samples)
-            begin = place * self.batch_size
-            yield [(number_of_pass, index) for index in order[begin + self.first : begin + self.last].tolist()]
+                positions, repeats = self.split.drawn(self.seed, number_of_pass)
+            own = slice(place * self.batch_size + self.first, place * self.batch_size + self.last)
+            drawn = zip(positions[own].tolist(), repeats[own].tolist(), strict=True)
+            yield [(number_of_pass, position, repeat) for position, repeat in drawn]

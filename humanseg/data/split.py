@@ -1,6 +1,5 @@
 """Which samples train, validate and test. The same seed gives the same samples, and equal photographs share a side."""
 
-import hashlib
 import logging
 from array import array
 from dataclasses import dataclass
@@ -9,33 +8,9 @@ from itertools import combinations
 import numpy as np
 
 from humanseg.data.duplicates import hold_back, repeated
+from humanseg.data.parts import Part
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Split:
-    """A source of samples and which of them belong to this split."""
-
-    source: object  # len(), [i] -> (image, mask), names[i]; content[i], which equal photographs share, where it has one
-    indices: array  # 64-bit integers: a worker that reads a Python list copies it, as reference counts change
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.source[self.indices[index]]
-
-    def name(self, index: int) -> str:
-        """The sample's name for a reader: its file."""
-        return self.source.names[self.indices[index]]
-
-    def fingerprint(self) -> str:
-        """A hash of the samples' file names and their order. It does not depend on the folder that they lie in."""
-        everything = list(self.source.names) if len(self) else []
-        names = [everything[index] for index in self.indices]
-        files = "\n".join([name[name.rfind("/") + 1 :] for name in names])
-        return hashlib.sha256(files.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -57,7 +32,7 @@ class SplitConfig:
     duplicates: str = "together"
 
 
-def split(sources: dict, config: SplitConfig) -> dict[str, Split]:
+def split(sources: dict, config: SplitConfig) -> dict[str, Part]:
     """Divide sources into ``train``, ``val`` and ``test``.
 
     Args:
@@ -68,7 +43,7 @@ def split(sources: dict, config: SplitConfig) -> dict[str, Split]:
             photographs.
     """
     whole = {
-        name: Split(source, array("q", range(len(source)))) for name, source in sources.items() if source is not None
+        name: Part(source, array("q", range(len(source)))) for name, source in sources.items() if source is not None
     }
     if "train" not in whole:
         return whole
@@ -91,7 +66,7 @@ def split(sources: dict, config: SplitConfig) -> dict[str, Split]:
     kept = len(rest) if limit is None else min(max(_count("data.limit", limit, len(rest)), 1), len(rest))
     trained = rest[:kept]
     shares = {"train": trained, "val": trained if val_split == "train" else val, "test": test}
-    splits = {name: Split(source, array("q", share.tobytes())) for name, share in shares.items()}
+    splits = {name: Part(source, array("q", share.tobytes())) for name, share in shares.items()}
     splits |= {name: own for name, own in whole.items() if name != "train"}
     on_train = val_split == "train" and "val" not in whole
     _refuse_leaks({name: part for name, part in splits.items() if name != "val" or not on_train}, config)
@@ -109,7 +84,7 @@ def _content(source: object, config: SplitConfig, held: int) -> np.ndarray | Non
     return content
 
 
-def _refuse_leaks(splits: dict[str, Split], config: SplitConfig) -> None:
+def _refuse_leaks(splits: dict[str, Part], config: SplitConfig) -> None:
     """Hold sides against each other.
 
     Raises:
@@ -119,13 +94,13 @@ def _refuse_leaks(splits: dict[str, Split], config: SplitConfig) -> None:
     for (name, part), (later, other) in combinations(splits.items(), 2):
         if part.source is other.source and config.duplicates == "together":
             continue  # they were drawn so
-        if any(getattr(one.source, "content", None) is None for one in (part, other)):
+        here, there = part.content, other.content
+        if here is None or there is None:
             continue
-        here, there = (np.asarray(one.source.content)[one.indices] for one in (part, other))
         again = np.flatnonzero(np.isin(there, here))
         if len(again):
             first = int(np.flatnonzero(here == there[again[0]])[0])
-            pair = " and ".join(dict.fromkeys((part.name(first), other.name(int(again[0])))))
+            pair = " and ".join(dict.fromkeys((part.name_of(first), other.name_of(int(again[0])))))
             told.append(f"{len(again)} of the {len(there)} {later} photographs are {name} photographs too, as {pair}")
     if not told:
         return

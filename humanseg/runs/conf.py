@@ -2,7 +2,7 @@
 
 A recorded config is held against it. The config folders that a user names beside conf/, on this command line or to a
 Predictor, count like conf/. Nothing of Hydra is used: a YAML is read as data, and of its defaults list only the choices
-that it takes in (``bce@terms.bce``, ``/data_base@_here_``) are followed.
+that it takes in (``bce@terms.bce``, ``data_base@data``) are followed.
 """
 
 import json
@@ -36,12 +36,14 @@ class Shape:
     Args:
         targets: the `_target_`s by their place. keys: the arguments of a target. special: pairs of a special key and its
             value, by target. open: the places of dicts that hold nodes under any name, as `optimizer.parts`.
+        own: those of them that hold choices of the group itself, as `data.sources`: empty dicts of a YAML.
     """
 
     targets: dict[Place, set[str]] = field(default_factory=lambda: defaultdict(set))
     keys: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     special: dict[str, set[tuple[str, Any]]] = field(default_factory=lambda: defaultdict(set))
     open: set[Place] = field(default_factory=set)
+    own: set[Place] = field(default_factory=set)
 
     def add(self, node: Any, place: Place = ()) -> None:
         """Take in what a YAML has."""
@@ -58,8 +60,15 @@ class Shape:
         nodes = [item for item in node.values() if isinstance(item, dict) and "_target_" in item]
         if nodes and not target and all(item in (None, True, False) or item in nodes for item in node.values()):
             self.open.add(place)
+        self.own |= {(*place, key) for key, item in node.items() if target and item == {}}
         for key, item in node.items():
             self.add(item, (*place, ANY if place in self.open else key))
+
+    def take_own(self) -> None:
+        """Let the places that hold choices of the group have what the group has."""
+        self.open |= self.own
+        inside = {(*place, ANY): self.targets for place in self.own}
+        self.targets |= {(*at, *place): names for at, known in inside.items() for place, names in [*known.items()]}
 
 
 def use(folders: list[str]) -> None:
@@ -125,12 +134,13 @@ def shape(group: str) -> Shape:
 
 @cache
 def _shape(group: str, folders: tuple[Path, ...]) -> Shape:
-    found = Shape()
+    found, base = Shape(), read_choice(CONF / "config.yaml").get(group, {})
     for folder in folders:
         for file in sorted((folder / group).glob("*.yaml")):
-            found.add(read_choice(file))
+            found.add(_merged(base, read_choice(file)))
         for file in sorted((folder / "experiment").glob("*.yaml")):
             found.add(read_choice(file).get(group))
+    found.take_own()
     return found
 
 

@@ -64,7 +64,7 @@ def private_mb(process: str = "self") -> float:
 
 def index_mb(data) -> float:
     """Names, keys, contents and which sample is where."""
-    source = data.splits["train"].source
+    source = data.splits["train"].parts[0].source
     names = [len(names.buffer) + names.ends.nbytes for names in (source.names, source.masks)]
     numbers = source.keys.nbytes + source.content.nbytes
     return (sum(names) + numbers + sum(8 * len(part) for part in data.splits.values())) / 1e6

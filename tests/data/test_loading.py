@@ -1,5 +1,7 @@
 """What happens to a sample is a pure function of (seed, pass, index); letterboxes can be undone."""
 
+from array import array
+
 import albumentations as A
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from humanseg.compute import to_input
 from humanseg.data import loading
 from humanseg.data.augment import Grain, Reframe, SquareCrop, Tint
 from humanseg.data.loading import BatchNumbers
+from humanseg.data.parts import Part, Split
 from humanseg.data.synthetic import synthetic
 from humanseg.data.transforms import IGNORE, letterbox, letterbox_box, shrink, unletterbox
 
@@ -50,17 +53,18 @@ def test_passes_and_seeds_differ(people):
 
 
 def test_the_stream_shuffles_each_pass_and_drops_the_incomplete_batch():
-    found = list(BatchNumbers(10, 3, seed=0, start=0, stop=7))
-    assert [turn for batch in found for turn, _ in batch] == [0] * 9 + [1] * 9 + [2] * 3
-    first, second = ([index for batch in found[start : start + 3] for _, index in batch] for start in (0, 3))
+    split = Split([Part(None, array("q", range(10)))])
+    found = list(BatchNumbers(split, 3, seed=0, start=0, stop=7))
+    assert [turn for batch in found for turn, _, _ in batch] == [0] * 9 + [1] * 9 + [2] * 3
+    first, second = ([index for batch in found[start : start + 3] for _, index, _ in batch] for start in (0, 3))
     assert len(set(first)) == len(set(second)) == 9 and first != second
 
 
 def test_batch_names_are_those_of_the_batch(people):
     found = data(people, "data.num_workers=0")
     names = found.batch_names(5)
-    (numbers,) = BatchNumbers(12, 4, 0, 5, 6)
-    assert names == [found.splits["train"].name(index) for _, index in numbers]
+    (numbers,) = BatchNumbers(found.splits["train"], 4, 0, 5, 6)
+    assert names == [found.splits["train"].name(index) for _, index, _ in numbers]
 
 
 def test_two_transforms_draw_independently(people):
@@ -69,7 +73,8 @@ def test_two_transforms_draw_independently(people):
     found.augment = pipeline
     quadrant = np.zeros((32, 32), np.uint8)
     quadrant[:16, :16] = 1
-    found.splits["train"].source = [(np.repeat(quadrant[..., None] * 200, 3, 2), quadrant)] * 12
+    sample = (np.repeat(quadrant[..., None] * 200, 3, 2), quadrant)
+    found.splits["train"] = Split([Part([sample] * 12, array("q", range(12)))])
     corners = torch.stack([mask[:, ::31, ::31].flatten(1) for _, mask in batches(found, 0, 75)]).flatten(0, 1)
     share = corners.float().mean(0)  # none, horizontal, vertical, both: a quarter each of 300
     assert share.sum() == 1 and ((share > 0.17) & (share < 0.33)).all(), share

@@ -56,7 +56,7 @@ def test_limits_are_nested_and_leave_validation_alone():
 def test_sources_of_their_own_are_not_split():
     own = split({"train": Source(10), "val": Source(4), "test": Source(3)}, SplitConfig(0.2, 0.1))
     assert [len(own[name]) for name in ("train", "val", "test")] == [10, 4, 3]
-    assert own["val"].name(2) == "2.jpg" and own["val"][2] == 2
+    assert own["val"].name_of(2) == "2.jpg"
 
 
 @pytest.mark.parametrize(("val", "test"), [(100, 0), (60, 40), (0.5, 0.5)])

@@ -47,7 +47,10 @@ def test_its_split_is_the_one_that_its_seed_gave(before, tmp_path):
     order = np.random.default_rng([3, 0x5917]).permutation(20).tolist()  # as it was drawn before data.split_seed
     for seed in (3, 4):  # one that is typed does not change it
         splits = build.data(own, None, 1, seed).splits
-        assert splits["val"].indices.tolist() == order[:8] and splits["train"].indices.tolist() == order[8:]
+        assert (
+            splits["val"].parts[0].indices.tolist() == order[:8]
+            and splits["train"].parts[0].indices.tolist() == order[8:]
+        )
 
 
 def test_it_builds(before):
