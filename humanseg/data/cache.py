@@ -16,21 +16,28 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedWriter
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from humanseg.data.transforms import IGNORE, PERSON
 from humanseg.processes.hardware import cores
 from humanseg.runs.atomic import no_link
 from humanseg.runs.locks import wait_for
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of how a photograph is prepared; a new version starts a new cache
-ENTRY = np.dtype([("key", "<u8"), ("offset", "<i8"), ("height", "<u2"), ("width", "<u2"), ("crc", "<u4")])
-LARGEST = 2**28  # bytes of a table: ten million samples
+VERSION = 3  # of how a photograph is prepared; a new version starts a new cache
+ENTRY = np.dtype(
+    [
+        ("key", "<u8"), ("offset", "<i8"), ("height", "<u2"), ("width", "<u2"),
+        ("person", "<u4"), ("ignored", "<u4"),  # pixels of the mask
+        ("crc", "<u4"),
+    ]
+)  # fmt: skip
+LARGEST = 2**28  # bytes of a table: eight million samples
 CHUNK = 64  # photographs that are in memory at once while the cache is filled
 
 
@@ -40,6 +47,13 @@ class Source(Protocol):
     keys: np.ndarray  # uint64, not 0
 
     def prepared(self, index: int, longest: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Shares(NamedTuple):
+    """What part of each sample's mask is person, and what part is ignored: float32 in [0, 1], NaN where it isn't known."""
+
+    person: np.ndarray
+    ignored: np.ndarray
 
 
 class Table:
@@ -110,7 +124,7 @@ class Prepared:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         record = self.records[index]
-        _, offset, height, width, crc = record.item()
+        _, offset, height, width, *_, crc = record.item()
         area = height * width
         body = self.pixels[offset : offset + 4 * area]
         if area and not self.verified[index]:
@@ -122,6 +136,12 @@ class Prepared:
         if not area:
             return self.source.prepared(index, self.longest)
         return body[: 3 * area].reshape(height, width, 3), body[3 * area :].reshape(height, width)
+
+    def shares(self) -> Shares:
+        """Of all samples of the source; no pixel is read, and those that the cache lacks are not known."""
+        area = self.records["height"] * self.records["width"].astype(np.float32)
+        area[area == 0] = np.nan
+        return Shares(self.records["person"] / area, self.records["ignored"] / area)
 
     def _forget(self, index: int) -> None:
         """Read a damaged sample from its files from now on; the next run puts it into the cache again."""
@@ -176,11 +196,12 @@ def _missing(table: Table, pixels: Path, source: Source, wanted: np.ndarray) -> 
 
 
 def _sound_records(table: Table, pixels: Path, keys: np.ndarray) -> np.ndarray:
-    """The record of each key, zeros where there is none or where the file of pixels was cut before its end."""
+    """The record of each key, zeros where there is none, or one that can't be: the file of pixels ends before its own."""
     found = table.find(keys)
     end = pixels.stat().st_size if pixels.exists() else 0
-    area = 4 * found["height"].astype(np.int64) * found["width"]
-    found[(found["offset"] < 0) | (found["offset"] > end - area)] = 0
+    area = found["height"].astype(np.int64) * found["width"]
+    counted = found["person"].astype(np.int64) + found["ignored"]
+    found[(found["offset"] < 0) | (found["offset"] > end - 4 * area) | (counted > area)] = 0
     return found
 
 
@@ -209,6 +230,7 @@ def _add(file: BufferedWriter, keys: np.ndarray, samples: list[tuple[np.ndarray,
     records["key"] = keys
     for record, (image, mask) in zip(records, samples, strict=True):
         record["offset"], (record["height"], record["width"]) = file.tell(), mask.shape
+        record["person"], record["ignored"] = np.count_nonzero(mask == PERSON), np.count_nonzero(mask == IGNORE)
         body = np.concatenate([image.ravel(), mask.ravel()])
         record["crc"] = _checksum(record, body)
         file.write(body)

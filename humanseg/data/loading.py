@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from humanseg.data.cache import Prepared, prepare_cache
+from humanseg.data.cache import Prepared, Shares, prepare_cache
 from humanseg.data.parts import Part, Split
 from humanseg.data.transforms import MARGIN, letterbox, shrink
 from humanseg.processes import torch_private
@@ -176,6 +176,11 @@ class Shrunk:
         if hasattr(self.source, "prepared"):
             return self.source.prepared(index, self.longest)
         return shrink(*self.source[index], self.longest)
+
+    def shares(self) -> Shares:
+        """As of `Prepared`: no sample's are known."""
+        unknown = np.full(len(self.source), np.nan, np.float32)
+        return Shares(unknown, unknown)
 
 
 class Samples(Dataset):

@@ -5,6 +5,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+PERSON = 1  # the person's class in a mask
 IGNORE = 255  # pixels of a mask that count in no loss and no metric
 
 # Training prepares photographs at this multiple of the network's size. The margin is for zooms and crops.

@@ -127,7 +127,7 @@ def flip(path, place: int) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("part", ["pixels", "offset", "height", "crc", "key"])
+@pytest.mark.parametrize("part", ["pixels", "offset", "height", "person", "crc", "key"])
 def test_a_flipped_bit_is_noticed_and_mended(root, prepared, part):
     plain = first(root, "data.cache=false")
     first(root)
@@ -202,6 +202,24 @@ def test_a_fill_that_was_killed_goes_on(root, prepared, monkeypatch):
         file.write(b"torn")
     prepared.clear()
     assert equal(plain, first(root)) and len(prepared) == 4
+
+
+def test_the_cache_knows_where_people_are_without_reading_pixels(root, monkeypatch):
+    for path in (root / "masks").iterdir():
+        mask = (np.asarray(Image.open(path)) > 0).astype(np.uint8)
+        mask[: len(mask) // 8] = 255
+        Image.fromarray(mask * (path.name != "006.png")).save(path)
+    found = data(root, "data.mask=1", "data.limit=5")
+    found.samples("train")
+    (prepared,) = found._prepared.values()
+    indices = np.concatenate([found.splits[side].parts[0].indices for side in ("train", "val")])
+    masks = [prepared[index][1] for index in indices]
+    prepared.pixels = None
+    shares = prepared.shares()
+    np.testing.assert_allclose(shares.person[indices], [(mask == 1).mean() for mask in masks], rtol=1e-6)
+    np.testing.assert_allclose(shares.ignored[indices], [(mask == 255).mean() for mask in masks], rtol=1e-6)
+    assert np.isnan(shares.person).sum() == np.isnan(shares.ignored).sum() == 1
+    assert (shares.person[indices] == 0).sum() == 1 and 0.1 < np.nanmax(shares.ignored) < 0.15
 
 
 def test_the_same_pair_named_twice_is_kept_once(root, prepared):
