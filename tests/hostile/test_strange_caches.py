@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from humanseg.compositing.results import BROKEN, Results
-from humanseg.data.cache import ENTRY, LARGEST, prepare_cache
+from humanseg.data.cache import ENTRY, LARGEST, VERSION, prepare_cache
+
+STEM = f"prepared_32px_v{VERSION}"
 
 
 class Squares:
@@ -24,7 +26,7 @@ def opened(folder):
 def test_a_link_in_a_cache_leads_nowhere(tmp_path, name):
     (tmp_path / "elsewhere").write_bytes(b"mine")
     os.utime(tmp_path / "elsewhere", (1, 1))
-    (tmp_path / f"prepared_32px_v2.{name}").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / f"{STEM}.{name}").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match=r"data\.cache_dir=.* can't be written to"):
         opened(tmp_path)
     assert (tmp_path / "elsewhere").read_bytes() == b"mine" and (tmp_path / "elsewhere").stat().st_mtime == 1
@@ -32,13 +34,13 @@ def test_a_link_in_a_cache_leads_nowhere(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["index", "pixels", "lock"])
 def test_a_pipe_in_a_cache_makes_nobody_wait(tmp_path, name):
-    os.mkfifo(tmp_path / f"prepared_32px_v2.{name}")
+    os.mkfifo(tmp_path / f"{STEM}.{name}")
     with pytest.raises(ValueError, match=r"data\.cache_dir=.* can't be written to"):
         opened(tmp_path)
 
 
 def test_a_table_of_absurd_size_is_not_read(tmp_path):
-    with open(tmp_path / "prepared_32px_v2.index", "wb") as file:
+    with open(tmp_path / f"{STEM}.index", "wb") as file:
         file.truncate(LARGEST + 1)
     with pytest.raises(ValueError, match=r"\.index has .* delete it"):
         opened(tmp_path)
@@ -48,8 +50,8 @@ def test_a_table_of_absurd_size_is_not_read(tmp_path):
 def test_a_record_that_lies_is_read_from_its_photograph(tmp_path, offset):
     records = np.zeros(3, ENTRY)
     records["key"], records["offset"], records["height"], records["width"] = [1, 2, 3], offset, 2, 2
-    (tmp_path / "prepared_32px_v2.index").write_bytes(records.tobytes())
-    (tmp_path / "prepared_32px_v2.pixels").write_bytes(bytes(100))
+    (tmp_path / f"{STEM}.index").write_bytes(records.tobytes())
+    (tmp_path / f"{STEM}.pixels").write_bytes(bytes(100))
     assert opened(tmp_path)[0][0].shape == (32, 32, 3)
 
 
