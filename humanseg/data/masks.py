@@ -9,8 +9,8 @@ from PIL import Image
 
 from humanseg.data.colour import to_uint8
 from humanseg.data.opening import with_image
-from humanseg.data.pictures import has_16_bits, read_image, read_shrunk, turn_of, whole_size
-from humanseg.data.transforms import IGNORE, resize_mask, shrunk_size
+from humanseg.data.pictures import Size, has_16_bits, turn_of
+from humanseg.data.transforms import IGNORE
 
 Rule = str | int | list[int]
 
@@ -46,32 +46,18 @@ class Mask(NamedTuple):
         return self.lossy or (not self.labels and _is_matte(self.values))
 
 
-def read_pair(
-    image_path: Path | str, mask_path: Path | str, rule: Rule, longest: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph, uint8 HxWx3 RGB, and its class ids, uint8 HxW.
+def upright(classes: np.ndarray, photograph: Size) -> np.ndarray:
+    """Class ids, turned as EXIF turns the photograph where they were drawn on its pixels as they lie in its file.
 
-    A mask that was drawn on the pixels of a photograph as they lie in its file is turned as EXIF turns the photograph.
     This is recognised where the sizes show it.
 
     Args:
-        rule: as for `to_classes`.
-        longest: scale a larger photograph down until its longer side has this many pixels.
-
-    Raises:
-        ValueError: a file that can't be read, or a mask value that the rule doesn't name.
+        classes: uint8 HxW.
     """
-    if longest:
-        image, full = read_shrunk(image_path, longest)
-        size = shrunk_size(*full, longest)
-    else:
-        image = read_image(image_path)
-        full = size = image.shape[:2]
-    classes = classes_of(read_mask(mask_path), rule, mask_path)
-    if not fits(classes.shape, full) and fits(classes.shape[::-1], full):
-        turn = whole_size(image_path).turn
-        classes = classes if turn is None else np.asarray(Image.fromarray(classes).transpose(turn))
-    return image, resize_mask(classes, *size)
+    size = photograph.height, photograph.width
+    if photograph.turn is None or fits(classes.shape, size) or not fits(classes.shape[::-1], size):
+        return classes
+    return np.asarray(Image.fromarray(classes).transpose(photograph.turn))
 
 
 def fits(one: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -19,8 +19,15 @@ class Names(Sequence):
 
     def __getitem__(self, index: int) -> str:
         index = range(len(self))[index]  # raises IndexError
-        start = self.ends[index - 1] + 1 if index else 0
-        return self.buffer[start : self.ends[index]].decode(errors="surrogateescape")
+        return self._text(index, index + 1)
 
     def __iter__(self):
-        return iter(self.buffer.decode(errors="surrogateescape").split("\0") if self.buffer else ())
+        return iter(self.part(0, len(self)))
+
+    def part(self, start: int, stop: int) -> list[str]:
+        """The strings from `start` to before `stop`."""
+        return self._text(start, stop).split("\0") if start < stop else []
+
+    def _text(self, start: int, stop: int) -> str:
+        first = self.ends[start - 1] + 1 if start else 0
+        return self.buffer[first : self.ends[stop - 1]].decode(errors="surrogateescape")

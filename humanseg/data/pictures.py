@@ -40,6 +40,15 @@ class Read(NamedTuple):
         return self.image if self.alpha is None else hidden(self.image, self.alpha)
 
 
+class Size(NamedTuple):
+    """Width and height of an image, upright; what has brought it upright; and whether it may be transparent."""
+
+    width: int
+    height: int
+    turn: Image.Transpose | None
+    transparent: bool
+
+
 def read_image(path: Path | str) -> np.ndarray:
     """uint8 HxWx3 RGB, upright, in sRGB, on white. Grey, palette, 16-bit, CMYK and transparent files become RGB.
 
@@ -49,15 +58,17 @@ def read_image(path: Path | str) -> np.ndarray:
     return read_photograph(path).seen()
 
 
-def read_shrunk(path: Path | str, longest: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """As `read_image`, with the longer side at most `longest` pixels; and the full height and width, upright."""
+def read_shrunk(path: Path | str, longest: int | None) -> tuple[np.ndarray, Size]:
+    """As `read_image`, with the longer side at most `longest` pixels, None: any number; and the whole photograph's size."""
 
-    def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
-        height, width = size if turn_of(image) in ON_ITS_SIDE else size[::-1]
+    def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> tuple[np.ndarray, Size]:
+        whole = _size(image, size)
         image = _arrays(*_decoded(image, file)).seen()
-        return resize_image(image, *shrunk_size(height, width, longest)), (height, width)
+        if longest:
+            image = resize_image(image, *shrunk_size(whole.height, whole.width, longest))
+        return image, whole
 
-    return with_image(path, work, longest)
+    return with_image(path, work, longest or 0)
 
 
 def read_photograph(path: Path | str) -> Read:
@@ -75,15 +86,6 @@ def read_photograph(path: Path | str) -> Read:
     return with_image(path, work)
 
 
-class Size(NamedTuple):
-    """Width and height of an image, upright; what has brought it upright; and whether it may be transparent."""
-
-    width: int
-    height: int
-    turn: Image.Transpose | None
-    transparent: bool
-
-
 def whole_size(path: Path | str) -> Size:
     """The size of an image; the file is checked to be complete.
 
@@ -92,13 +94,18 @@ def whole_size(path: Path | str) -> Size:
     """
 
     def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> Size:
-        turn, transparent = _orientation(image), image.has_transparency_data
-        width, height = size[::-1] if turn_of(image) in ON_ITS_SIDE else size
+        whole = _size(image, size)
         if not _ends_well(file, image.format):
             image.load()  # data after the end marker is harmless, so only a full read tells
-        return Size(width, height, turn, transparent)
+        return whole
 
     return with_image(path, work)
+
+
+def _size(image: Image.Image, size: tuple[int, int]) -> Size:
+    """The size of an image that was opened, of the width and height that its header tells."""
+    width, height = size[::-1] if turn_of(image) in ON_ITS_SIDE else size
+    return Size(width, height, _orientation(image), image.has_transparency_data)
 
 
 def reads_otherwise(path: Path | str) -> bool:

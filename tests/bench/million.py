@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from humanseg.data import files, listing
+from humanseg.data import files, listing, photographs
 from humanseg.data.cache import Table
 from humanseg.data.loading import Data, LoaderConfig
 from humanseg.data.split import SplitConfig, split
@@ -40,7 +40,9 @@ def note_all(file: Path, cache_dir: Path) -> None:
     source = files.FilePairs(found.images, found.masks, "nonzero")
     source.content[:] = np.random.default_rng(0).permutation(len(source))  # a million photographs of their own
     every = np.arange(len(source))
-    files._note(Table(cache_dir / files.CHECKED_NAME, files.CHECKED), source, every, np.zeros(len(source), bool))
+    photographs.note(
+        Table(cache_dir / photographs.CHECKED_NAME, photographs.CHECKED), source, every, np.zeros(len(source), bool)
+    )
 
 
 def start(file: Path, cache_dir: Path):
@@ -65,7 +67,7 @@ def private_mb(process: str = "self") -> float:
 def index_mb(data) -> float:
     """Names, keys, contents and which sample is where."""
     source = data.splits["train"].parts[0].source
-    names = [len(names.buffer) + names.ends.nbytes for names in (source.names, source.masks)]
+    names = [len(names.buffer) + names.ends.nbytes for names in (source.names, source.labels.names)]
     numbers = source.keys.nbytes + source.content.nbytes
     return (sum(names) + numbers + sum(8 * len(part) for part in data.splits.values())) / 1e6
 

@@ -123,7 +123,9 @@ def test_a_photograph_that_breaks_during_training_is_named(run, tmp_path, monkey
     root = write_people(tmp_path / "a", 12)
     data = (root / "images" / "005.png").read_bytes()
     (root / "images" / "005.png").write_bytes(data[: len(data) // 2])
-    monkeypatch.setattr("humanseg.data.files._check", lambda pair, mask: None)  # it was whole when the run began
+    monkeypatch.setattr(
+        "humanseg.data.photographs.check", lambda source, index: None
+    )  # it was whole when the run began
     for workers in (0, 1):
         options = [item for item in ON_FILES if "num_workers" not in item] + [f"data.num_workers={workers}"]
         done = run(*options, "data=folder", f"data.root={root}", "trainer.steps_per_epoch=4", code=1)

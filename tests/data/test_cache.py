@@ -15,7 +15,7 @@ from PIL import Image
 from test_loading import batches, equal
 
 from humanseg import build
-from humanseg.data import cache, files, masks
+from humanseg.data import cache, files, photographs
 
 
 @pytest.fixture
@@ -56,13 +56,13 @@ def first(root, *overrides: str) -> list:
 def prepared(monkeypatch):
     """The photographs that were decoded, in order."""
     seen = []
-    real = files.read_pair
+    real = photographs.read_shrunk
 
-    def read_pair(image, *arguments):
-        seen.append(os.path.basename(image))
-        return real(image, *arguments)
+    def read_shrunk(path, *arguments):
+        seen.append(os.path.basename(path))
+        return real(path, *arguments)
 
-    monkeypatch.setattr(files, "read_pair", read_pair)
+    monkeypatch.setattr(photographs, "read_shrunk", read_shrunk)
     return seen
 
 
@@ -94,8 +94,9 @@ def test_a_jpeg_at_a_reduced_scale_is_the_photograph(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(np.rot90(image)).save(tmp_path / "a.jpg", quality=95, exif=exif)
     Image.fromarray((rows > 400).astype(np.uint8) * 255).save(tmp_path / "m.png")
-    full, mask = masks.read_pair(tmp_path / "a.jpg", tmp_path / "m.png", "nonzero")
-    small, small_mask = masks.read_pair(tmp_path / "a.jpg", tmp_path / "m.png", "nonzero", 200)
+    source = files.FilePairs([str(tmp_path / "a.jpg")], [str(tmp_path / "m.png")], "nonzero")
+    full, mask = source[0]
+    small, small_mask = source.prepared(0, 200)
     assert full.shape == (800, 600, 3) and small.shape == (200, 150, 3) and small_mask.shape == (200, 150)
     mean = full.reshape(200, 4, 150, 4, 3).mean((1, 3))
     assert np.abs(small - mean).max() < 4
@@ -155,8 +156,8 @@ def test_a_truncated_file_is_filled_again(root, prepared, which, left):
 
 def fill_and_report(root, queue, waiting):
     logging.basicConfig(level=logging.INFO)
-    calls, real, said = [], files.read_pair, []
-    files.read_pair = lambda *arguments: calls.append(arguments) or real(*arguments)
+    calls, real, said = [], photographs.read_shrunk, []
+    photographs.read_shrunk = lambda *arguments: calls.append(arguments) or real(*arguments)
     cache.log.info = lambda text, *values: (said.append(text), waiting.set() if "waits" in text else None)
     first(root)
     queue.put((len(calls), any("waits" in text for text in said)))
@@ -285,7 +286,9 @@ def test_a_photograph_that_vanishes_is_missed_at_a_start_only(root):
 def test_files_that_were_fine_are_not_opened_again(root, monkeypatch):
     data(root)
     opened = []
-    monkeypatch.setattr(files, "_check", lambda pair, mask: opened.append(os.path.basename(pair[0])))
+    monkeypatch.setattr(
+        photographs, "check", lambda source, index: opened.append(os.path.basename(source.names[index]))
+    )
     data(root)
     assert not opened
     os.utime(root / "masks" / "005.png", ns=(0, 0))

@@ -8,9 +8,10 @@ import pytest
 from conftest import write_people
 from PIL import Image
 
-from humanseg.data import files
-from humanseg.data.files import SHOWN, folder, pairs
+from humanseg.data import files, photographs
+from humanseg.data.files import folder, pairs
 from humanseg.data.masks import read_mask, to_classes
+from humanseg.data.photographs import SHOWN
 from humanseg.data.pictures import read_image
 
 TURNED = 6  # EXIF: the camera was held upright, rotate by 90 degrees clockwise to view
@@ -196,7 +197,7 @@ def test_long_lists_are_looked_at_by_processes_to_the_same_end(people, monkeypat
     images = [str(path) for path in sorted((people / "images").iterdir())] + [str(people / "gone.png")]
     masks = [str(path) for path in sorted((people / "masks").iterdir())] + [str(people / "gone.png")]
     whole = files.FilePairs(images, masks, "nonzero")
-    monkeypatch.setattr(files, "KEYED_AT_ONCE", 5)
+    monkeypatch.setattr(photographs, "KEYED_AT_ONCE", 5)
     parted = files.FilePairs(images, masks, "nonzero")
     assert parted.keys.tolist() == whole.keys.tolist() and len(set(whole.keys.tolist())) == 13
     assert parted.absent == whole.absent == {str(people / "gone.png"): "does not exist"}
@@ -207,6 +208,6 @@ def test_equal_photographs_are_known_by_their_content_and_it_is_remembered(peopl
     shutil.copy(people / "masks" / "001.png", people / "masks" / "copy.png")
     first = folder(str(people), cache_dir=str(tmp_path / "cache"))["train"]
     assert first.content[2] == first.content[-1] and len({*first.content.tolist()}) == 12
-    monkeypatch.setattr(files, "digest", lambda path: pytest.fail("it is read again"))
+    monkeypatch.setattr(photographs, "digest", lambda path: pytest.fail("it is read again"))
     again = folder(str(people), cache_dir=str(tmp_path / "cache"))["train"]
     assert again.content.tolist() == first.content.tolist()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from humanseg.data import files
 from humanseg.data.files import folder
-from humanseg.data.masks import classes_of, read_mask, read_pair, to_classes
+from humanseg.data.masks import classes_of, read_mask, to_classes
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "masks"
 
@@ -253,12 +253,11 @@ def test_masks_of_turned_photographs_are_turned_where_their_size_shows_it(
 ):
     upright = turned(tmp_path / "a", (48, 80), orientation, stored, exif_of_mask)
     with caplog.at_level("INFO", "humanseg"):
-        image, mask = folder(str(tmp_path / "a"))["train"][0]
+        source = folder(str(tmp_path / "a"))["train"]
+        image, mask = source[0]
     np.testing.assert_array_equal(mask, upright)
     np.testing.assert_array_equal(image[..., 0] > 0, upright)
-    small, small_mask = read_pair(
-        tmp_path / "a" / "images" / "a.png", tmp_path / "a" / "masks" / "a.png", "nonzero", 40
-    )
+    small, small_mask = source.prepared(0, 40)
     assert small.shape[:2] == small_mask.shape == (40, 24) and ((small[..., 0] > 127) == small_mask).mean() > 0.95
     assert "either way" not in caplog.text and "upright" not in caplog.text
 

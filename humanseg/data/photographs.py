@@ -1,0 +1,195 @@
+"""Photographs on disk with labels that say where people are: their keys, and the check before training starts."""
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from humanseg import terminal
+from humanseg.data.cache import Table
+from humanseg.data.duplicates import digest
+from humanseg.data.names import Names
+from humanseg.data.pictures import VERSION, Size, read_shrunk, whole_size
+from humanseg.data.transforms import resize_mask
+from humanseg.processes.hardware import cores
+
+log = logging.getLogger(__name__)
+
+SHOWN = 20  # problems listed in one error
+RESIZED = "resized"  # a mask of another size than its photograph
+UNSURE = "unsure"  # a photograph that EXIF turns, and a mask that fits it either way
+FINE = (None, RESIZED, UNSURE)
+CHECKED = np.dtype([("key", "<u8"), ("content", "<u8"), ("resized", "?")])  # a sample that was fine
+CHECKED_NAME = "checked_v2.index"  # another version of CHECKED begins another file
+KEYED_AT_ONCE = 50_000  # samples that a process looks up in one go, which takes a third of a second
+CHUNK = 4096  # samples that are checked before the results are recorded
+
+
+class Labels(Protocol):
+    """Where people are, for the photographs that a source lists."""
+
+    def stamps(self, start: int, stop: int) -> list[tuple[str, str]]:
+        """For some photographs the file that each label is read from, empty for none, and what else the label depends on."""
+
+    def read(self, index: int, photograph: Size) -> np.ndarray:
+        """Class ids, uint8 HxW, upright: 1 the person, 255 ignored. The photograph's size, or another one of its shape.
+
+        Raises:
+            ValueError: the label can't be read.
+        """
+
+    def check(self, index: int, photograph: Size) -> str | None:
+        """What is wrong with a label in one sentence; RESIZED, UNSURE or None where nothing is.
+
+        Raises:
+            ValueError: the label can't be read.
+        """
+
+
+class Photographs:
+    """Photographs and their labels, read when asked for.
+
+    Args:
+        images: paths of the photographs.
+
+    Indexing gives uint8 HxWx3 RGB and uint8 HxW class ids. `content` has a number for each photograph, which equal ones
+    share; the check fills it in. A key is 0 where a file can't be looked up; `absent` has the reason for each such path.
+    """
+
+    def __init__(self, images: list[str], labels: Labels):
+        self.names, self.labels = Names(images), labels
+        self.keys, self.absent = _all_keys(images, labels)
+        self.content = np.zeros(len(images), np.uint64)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.prepared(index)
+
+    def prepared(self, index: int, longest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The sample with its longer side at most `longest` pixels, decoded at a smaller scale where that is faster."""
+        image, size = read_shrunk(self.names[index], longest)
+        return image, resize_mask(self.labels.read(index, size), *image.shape[:2])
+
+
+def _all_keys(images: list[str], labels: Labels) -> tuple[np.ndarray, dict[str, str]]:
+    """As `_keys`. Long lists are shared among all cores; Python needs a process for each."""
+    spans = [(at, min(at + KEYED_AT_ONCE, len(images))) for at in range(0, len(images), KEYED_AT_ONCE)]
+    chunks = ((images[start:stop], labels.stamps(start, stop)) for start, stop in spans)
+    if len(spans) < 2:
+        return _keys(*next(chunks, ([], [])))
+    with get_context("fork").Pool(cores(alone=True)) as pool:
+        parts = pool.starmap(_keys, chunks)
+    absent = {path: why for _, some in parts for path, why in some.items()}
+    return np.concatenate([keys for keys, _ in parts]), absent
+
+
+def _keys(images: list[str], stamps: list[tuple[str, str]]) -> tuple[np.ndarray, dict[str, str]]:
+    """A key for each photograph with its label, and for each path that can't be looked up the reason.
+
+    A key has 64 bits. It stands for the files as they are now, and for what else the label depends on. Among a million
+    samples two keys are equal once in 3e7 data sets.
+    """
+    absent: dict[str, str] = {}
+
+    def stamp(path: str) -> str:
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            absent[path] = "does not exist" if missing else f"can't be read: {error.strerror}"
+            return ""
+        return f"{path if path[0] == '/' else os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}"
+
+    def key(image: str, label: tuple[str, str]) -> int:
+        file, rest = label
+        files = [stamp(image), stamp(file) if file else file]
+        if absent.keys() & {image, file}:
+            return 0
+        state = f"{files[0]}\0{files[1]}\0{rest}\0{VERSION}"
+        return int.from_bytes(blake2b(state.encode(errors="surrogateescape"), digest_size=8).digest()) or 1
+
+    return np.fromiter(map(key, images, stamps), np.uint64, len(images)), absent
+
+
+def open_sources(
+    sources: dict[str, Photographs | None], problems: list[str], cache_dir: str | None
+) -> dict[str, Photographs | None]:
+    """The sources, checked.
+
+    Args:
+        sources: by side, as ``train``. problems: what is wrong already, in one sentence each.
+        cache_dir: where the samples that were fine are recorded. They are not opened again until they change.
+
+    Raises:
+        ValueError: there are problems, or photographs or labels that can't be read or don't fit (all listed).
+    """
+    checked = Table(Path(cache_dir) / CHECKED_NAME, CHECKED) if cache_dir else None
+    problems, resized = list(problems), 0
+    for source in filter(None, sources.values()):
+        wrong, odd = _check_all(source, checked)
+        problems, resized = problems + wrong, resized + odd
+    _refuse(list(dict.fromkeys(problems)))
+    if resized:
+        log.info("%d masks of another size than their photograph are resized to it", resized)
+    return sources
+
+
+def _check_all(source: Photographs, checked: Table | None) -> tuple[list[str], int]:
+    """What is wrong with the samples, and how many masks have another size than their photograph."""
+    problems = [f"{path} {why}" for path, why in source.absent.items()]
+    known = checked.find(source.keys) if checked else np.zeros(len(source), CHECKED)
+    unknown, resized, unsure = np.flatnonzero(known["key"] == 0), int(known["resized"].sum()), 0
+    source.content[:] = known["content"]
+    with ThreadPoolExecutor() as pool, tqdm(total=len(unknown), desc="check", leave=False, disable=None) as bar:
+        for start in range(0, len(unknown), CHUNK):
+            chunk = unknown[start : start + CHUNK]
+            here = chunk[source.keys[chunk] != 0]
+            results = list(pool.map(lambda index: check(source, index), here.tolist()))
+            problems += [result for result in results if result not in FINE]
+            unsure += results.count(UNSURE)
+            fine = here[[result in FINE for result in results]]
+            marks = np.array([result == RESIZED for result in results if result in FINE], bool)
+            names = [source.names[index] for index in fine.tolist()]
+            source.content[fine] = np.fromiter(pool.map(digest, names), np.uint64, len(fine))
+            resized += int(marks.sum())
+            if checked and len(fine):
+                note(checked, source, fine, marks)
+            bar.update(len(chunk))
+    if unsure:
+        log.info("%d masks fit their photograph turned by EXIF and as it lies: they are taken as upright", unsure)
+    return problems, resized
+
+
+def note(checked: Table, source: Photographs, fine: np.ndarray, resized: np.ndarray) -> None:
+    """Record samples that were fine.
+
+    Args:
+        fine: their indices. resized: for each whether its mask has another size than its photograph.
+    """
+    records = np.zeros(len(fine), CHECKED)
+    records["key"], records["content"], records["resized"] = source.keys[fine], source.content[fine], resized
+    with checked.alone():
+        checked.add(records)
+
+
+def check(source: Photographs, index: int) -> str | None:
+    """What is wrong with one sample, as `Labels.check` says it. Of photographs only headers and ends of files are read."""
+    try:
+        return source.labels.check(index, whole_size(source.names[index]))
+    except ValueError as error:
+        return str(error)
+
+
+def _refuse(problems: list[str]) -> None:
+    if not problems:
+        return
+    head = f"data: {len(problems)} problem{'s' * (len(problems) > 1)}"
+    raise ValueError(terminal.listed(head, problems, SHOWN))
