@@ -62,8 +62,8 @@ def read_shrunk(path: Path | str, longest: int | None) -> tuple[np.ndarray, Size
     """As `read_image`, with the longer side at most `longest` pixels, None: any number; and the whole photograph's size."""
 
     def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> tuple[np.ndarray, Size]:
-        whole = _size(image, size)
-        image = _arrays(*_decoded(image, file)).seen()
+        deep, whole = has_16_bits(image), _size(image, size)  # in this order: EXIF is looked for by decoding a PNG
+        image = _arrays(*_decoded(image, file, deep)).seen()
         if longest:
             image = resize_image(image, *shrunk_size(whole.height, whole.width, longest))
         return image, whole
@@ -80,7 +80,7 @@ def read_photograph(path: Path | str) -> Read:
 
     def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> Read:
         moving = image.format in ANIMATED and getattr(image, "is_animated", False)
-        read = _arrays(*_decoded(image, file))
+        read = _arrays(*_decoded(image, file, has_16_bits(image)))
         return read._replace(note=f"{path} is animated: its first picture was used" if moving else None)
 
     return with_image(path, work)
@@ -128,9 +128,8 @@ def has_16_bits(image: Image.Image) -> bool:
     return ";16" in tiles and "X;16" not in tiles and "a;16" not in tiles
 
 
-def _decoded(image: Image.Image, file: BinaryIO) -> tuple[Image.Image, Image.Image | None]:
-    """The colours, RGB in sRGB, and the alpha of an image, both upright."""
-    deep = has_16_bits(image)
+def _decoded(image: Image.Image, file: BinaryIO, deep: bool) -> tuple[Image.Image, Image.Image | None]:
+    """The colours, RGB in sRGB, and the alpha of an image, both upright; `deep`: what `has_16_bits` said of it."""
     image.load()
     turn, info = turn_of(image), {"icc_profile": image.info.get("icc_profile")}
     if deep:

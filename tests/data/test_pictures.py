@@ -272,6 +272,7 @@ def test_16_bit_files_have_the_fewest_bits_that_hold_their_values(tmp_path, bits
         cv2.imwrite(str(tmp_path / f"c.{suffix}"), values[..., ::-1])
         cv2.imwrite(str(tmp_path / f"g.{suffix}"), values[..., 1])
         assert near(read_image(tmp_path / f"c.{suffix}"), photograph())
+        assert near(read_shrunk(tmp_path / f"c.{suffix}", 64)[0], photograph())
         assert near(read_image(tmp_path / f"g.{suffix}"), np.repeat(photograph()[..., 1:2], 3, 2))
 
 
