@@ -1,6 +1,7 @@
 """Where drawings go. This is planned before anything is computed, and refused where a file would be lost."""
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +69,7 @@ def is_file(output: Path, written: set[str], one: bool) -> bool:
 
 
 def is_one_file(typed: str | list) -> bool:
-    path = Path(str(typed)).expanduser()
+    path = Path(os.path.expanduser(str(typed)))
     return not isinstance(typed, list) and path.is_file() and path.suffix.lower() != ".txt"
 
 
@@ -78,12 +79,12 @@ def result_of_before(results: Results, output: Path, typed: str | list) -> Calla
     The output's record names it, or it lies in the output, which lies within the input's folder. A file that was typed
     itself is a photograph.
     """
-    roots = [Path(str(one)).expanduser().resolve() for one in (typed if isinstance(typed, list) else [typed])]
+    roots = [Path(os.path.expanduser(str(one))).resolve() for one in (typed if isinstance(typed, list) else [typed])]
     folder = output.resolve()
     within = any(root in folder.parents for root in roots)
 
     def is_result(path: Path) -> bool:
-        whole = path.resolve()
+        whole = Path(os.path.realpath(path))  # resolve() raises for a link that leads to itself
         return whole not in roots and (results.hold(path) or (within and folder in whole.parents))
 
     return is_result
@@ -100,6 +101,6 @@ def refuse_strange(results: Results, pairs: list[tuple[Path, Path]], what: str) 
 
 
 def refuse_overwriting(sources: list[Path], results: list[Path]) -> None:
-    inputs = {path.resolve() for path in sources}
-    if lost := [str(path) for path in results if path.resolve() in inputs]:
+    inputs = {os.path.realpath(path) for path in sources}
+    if lost := [str(path) for path in results if os.path.realpath(path) in inputs]:
         raise ValueError(f"output= would overwrite its input {lost[0]}: give another file or folder")

@@ -76,7 +76,7 @@ def spelled(path: str | Path, beside: str | Path = "") -> str | None:
 
 def on_disk(typed: str | int | Path) -> Path:
     """A typed path, in the home folder for `~/x`, and as the disk spells it."""
-    path = Path(str(typed)).expanduser()
+    path = Path(os.path.expanduser(str(typed)))
     return Path(spelled(path) or path)
 
 

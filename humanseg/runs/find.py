@@ -1,5 +1,6 @@
 """Which checkpoint `ckpt=` means, and which run or sweep `resume=`: a path, or `latest`."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +18,12 @@ def checkpoint(ckpt: str, out: str) -> Path:
     if not isinstance(ckpt, str | Path):
         raise ValueError(f"ckpt={ckpt}: give one checkpoint; a sweep takes several in turn, as `-m ckpt=A,B`")
     if ckpt == "latest":
-        found = [file for file in Path(out).expanduser().glob("**/checkpoints/best.pt") if file.is_file()]
+        found = [file for file in Path(os.path.expanduser(out)).glob("**/checkpoints/best.pt") if file.is_file()]
         found.sort(key=lambda path: path.stat().st_mtime)
         if not found:
             raise ValueError(f"ckpt=latest: no run under {out} has a best.pt")
         return found[-1]
-    path = Path(ckpt).expanduser()
+    path = Path(os.path.expanduser(ckpt))
     if not path.is_dir():
         return path
     if (path / "checkpoints" / "best.pt").is_file():
@@ -45,11 +46,11 @@ def unfinished(resume: str, out: str) -> Path:
         ValueError: nothing there to go on with.
     """
     if resume == "latest":
-        found = sorted(_unfinished(Path(out).expanduser()), key=_last_written)
+        found = sorted(_unfinished(Path(os.path.expanduser(out))), key=_last_written)
         if not found:
             raise ValueError(f"resume=latest: no run or sweep under {out} is waiting to be continued")
         return found[-1]
-    path = Path(resume).expanduser()
+    path = Path(os.path.expanduser(resume))
     if path.suffix == ".pt":
         if path.name not in ("last.pt", "previous.pt") or not path.is_file():
             raise ValueError(

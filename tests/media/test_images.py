@@ -42,7 +42,7 @@ def test_files_are_told_by_their_suffix(tmp_path):
         assert kind(typed) == "photographs"
 
 
-@pytest.mark.parametrize("typed", ["nowhere.jpg", "nowhere.mp4", "/no/folder", ""])
+@pytest.mark.parametrize("typed", ["nowhere.jpg", "nowhere.mp4", "/no/folder", "~nobody/a.jpg", ""])
 def test_what_does_not_exist_is_one_sentence(typed):
     with pytest.raises(ValueError, match="input=.*does not exist"):
         kind(typed)
