@@ -157,6 +157,10 @@ def _explain_key(key: str, arguments: list[str]) -> str:
     for file in sorted((CONF / "mode").glob("*.yaml")):
         if key in OmegaConf.load(file):
             return f"{key} belongs to mode={file.stem}: add it, as in `{conf.PROGRAM} mode={file.stem} {key}=...`"
+    group, _, name = key.partition(".")
+    if having := [file.stem for file in sorted((CONF / group).glob("*.yaml")) if name in OmegaConf.load(file)]:
+        choices = " or ".join(f"{group}={choice}" for choice in having)
+        return f"{key} belongs to {choices}: choose it, as in `{conf.PROGRAM} {group}={having[0]} {key}=...`"
     groups = [item for item in arguments if conf.has_group(key_of(item)) and "=" in item]
     known = _keys(OmegaConf.to_container(composed(groups)))
     known += [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in known]

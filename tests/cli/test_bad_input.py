@@ -23,6 +23,7 @@ from conftest import ON_FILES, ROOT, TINY, saved, write_people
         (["modl=unet_mbv2"], ["did you mean model?"]),
         (["name=IMG (1).jpg"], ["Hydra's grammar", "'name=\"IMG (1).jpg\"'"]),
         (["worst=3"], ["worst belongs to mode=test"]),
+        (["data.root=A"], ["data.root belongs to data=folder", "run.py data=folder data.root="]),
         (["experimnt=portrait"], ["did you mean experiment?"]),
         (["mode=trian"], ["did you mean train?"]),
         (["data=folder"], ["there is no training data: set data.root"]),
