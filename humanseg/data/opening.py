@@ -52,7 +52,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}  # the chunks that pixels and orientation need
 TRANSPARENCY = {0: {2}, 2: {6}, 3: range(1, 257)}  # lengths of tRNS by the type of colours
 JPEG, START_OF_SCAN, ADOBE, APPLICATION = b"\xff\xd8", 0xDA, 0xEE, {*range(0xE0, 0xF0), 0xFE}  # with comments
-PHOTOMETRIC, WHITE_IS_ZERO = 0x0106, 0
+BITS, PHOTOMETRIC, WHITE_IS_ZERO, PLANES, SEPARATE = 0x0102, 0x0106, 0, 0x011C, 2
 TIFFS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 Image.MAX_IMAGE_PIXELS = None  # `MOST_PIXELS` decides
@@ -150,6 +150,8 @@ def _reason(error: Exception, path: Path | str) -> str:
 
 def _attempt(file: BinaryIO, work: Callable, longest: int) -> object:
     image = _opened(file)
+    if image.format == "TIFF":
+        _refuse_deep_planes(image.tag_v2)
     width, height = image.size
     _refuse_too_many(width, height)
     if longest and image.format in ("JPEG", "MPO"):
@@ -177,11 +179,18 @@ def _opened(file: BinaryIO) -> Image.Image:
     table = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8 * (head[2:3] == b"+" or head[3:4] == b"+")))
     file.seek(table.next)
     table.load(file)
+    _refuse_deep_planes(table)
     width, height = int(table.get(256, 0)), int(table.get(257, 0))
     _refuse_too_many(width, height)
     with budget.take(width * height):
         file.seek(0)
         return by_opencv(file.read(), table)
+
+
+def _refuse_deep_planes(table: Mapping) -> None:
+    """Refuse a TIFF with a plane for each colour and more than 8 bits: Pillow and OpenCV would give noise."""
+    if table.get(PLANES) == SEPARATE and len(bits := table.get(BITS, ())) > 1 and max(bits) > 8:
+        raise ValueError(f"its colours of {max(bits)} bits lie in separate planes: save them pixel by pixel")
 
 
 def positive(values: np.ndarray, table: Mapping) -> np.ndarray:

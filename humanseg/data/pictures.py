@@ -14,6 +14,7 @@ ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # other formats of several pictures, 
 TURNS_ITSELF = {"TIFF", "HEIF"}  # the decoder follows the orientation
 
 EXIF_ORIENTATION = 0x0112
+SAMPLES, UNSIGNED = 0x0153, (1,)  # of a TIFF
 TURN = Image.Transpose
 UPRIGHT = {
     **{2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE},
@@ -150,6 +151,8 @@ def _grey(image: Image.Image) -> Image.Image:
     """16- and 32-bit and floating grey as 8 bits, with its profile and the grey that stands for transparency."""
     values = np.asarray(image)
     if image.format == "TIFF":
+        if values.dtype == np.int32 and image.tag_v2.get(SAMPLES, UNSIGNED) == UNSIGNED:
+            values = values.view(np.uint32)  # for which Pillow has no mode
         values = positive(values, image.tag_v2)
     grey = Image.fromarray(to_uint8(values))
     clear = image.info.get("transparency")

@@ -4,6 +4,7 @@ import os
 import struct
 import threading
 import zlib
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -326,6 +327,30 @@ def test_deep_tiffs_say_what_0_and_the_fourth_channel_mean(tmp_path, order):
     assert unused.alpha is None and near(unused.image, photograph())
     mixed = read_photograph(deep_tiff(tmp_path / "a.tif", np.dstack([128 * values, 257 * 128 * ones]), 2, 1, order))
     assert (mixed.alpha == 128).all() and np.abs(mixed.image.astype(int) - photograph()).max() < 4
+
+
+def test_tiffs_of_32_bits_keep_their_values(tmp_path):
+    path, grey = tmp_path / "a.tif", photograph()[..., 1]
+    Image.fromarray(grey.astype(np.uint32) * 0x01010101).convert("I").save(path)
+    signed, unsigned = (struct.pack("<HHIHH", 339, 3, 1, kind, 0) for kind in (2, 1))
+    path.write_bytes(path.read_bytes().replace(signed, unsigned))
+    assert near(read_image(path), np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_deep_tiffs_with_a_plane_for_each_colour_are_refused(tmp_path, bits):
+    planes = photograph().transpose(2, 0, 1).astype(f"<u{bits // 8}") * 257
+    size, after = planes[0].nbytes, 8 + 2 + 10 * 12 + 4
+    lists = [[bits] * 3, [after + 32 + size * plane for plane in range(3)], [size] * 3]  # bits, offsets, sizes
+    entries = [
+        *[(256, 3, 1, 64), (257, 3, 1, 48), (258, 3, 3, after), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 3, after + 8)],
+        *[(277, 3, 1, 3), (278, 3, 1, 48), (279, 4, 3, after + 20), (284, 3, 1, 2)],
+    ]
+    table = b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    head = b"II*\0" + struct.pack("<IH", 8, 10) + table + struct.pack("<3H2x3I3I", *chain(*lists))
+    (tmp_path / "a.tif").write_bytes(head + planes.tobytes())
+    with pytest.raises(ValueError, match=f"a.tif can't be read: its colours of {bits} bits lie in separate planes"):
+        read_image(tmp_path / "a.tif")
 
 
 # Files
