@@ -271,7 +271,9 @@ def _refused(what: str, error: Exception) -> ValueError:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, ValueError) and text.startswith(what.split()[0].split(".")[0]):
         return ValueError(text)
-    return ValueError(f"{what}: " + text.split("\n")[0])
+    lines = text.split("\n")  # the last one of an ImportError has Hydra's reason
+    told = dict.fromkeys([lines[0], lines[-1]]) if isinstance(error, ImportError) else lines[:1]
+    return ValueError(f"{what}: {' '.join(told)}")
 
 
 def _network_name(config: dict) -> str:

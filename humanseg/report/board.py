@@ -15,6 +15,7 @@ from typing import Any
 
 from humanseg.runs.conf import PROGRAM
 from humanseg.runs.locks import is_held
+from humanseg.runs.overrides import unquoted
 from humanseg.runs.reading import read_yaml
 from humanseg.runs.summary import job_number, load_summary, numbers, ranking, read_sweep
 
@@ -148,9 +149,9 @@ def _recorded_overrides(folder: Path) -> list[str] | None:
 
 
 def settings(overrides: list[str]) -> dict[str, str]:
-    """The values of overrides by key; what `~key` deletes has the value `removed`."""
+    """The values of overrides by key, without quotes; what `~key` deletes has the value `removed`."""
     parts = [(override, *override.lstrip("+~").partition("=")) for override in overrides]
-    return {key: "removed" if override.startswith("~") else value for override, key, _, value in parts}
+    return {key: "removed" if override.startswith("~") else unquoted(value) for override, key, _, value in parts}
 
 
 def _ranked(jobs: list[dict]) -> tuple[list[dict], str | None]:

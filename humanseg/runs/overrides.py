@@ -117,6 +117,12 @@ class _Literal:
         return match
 
 
+def unquoted(value: str) -> str:
+    """A value as it is read where it is one quoted text, else as it is written."""
+    quoted = QUOTED.fullmatch(value)
+    return _unescaped(*quoted.groups()) if quoted else value
+
+
 def _unescaped(single: str | None, double: str | None) -> str:
     """A quoted text: backslashes stand for themselves, except before a quote like those around it, and at the end."""
     text, quote = (single, "'") if single is not None else (double, '"')

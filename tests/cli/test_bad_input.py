@@ -14,6 +14,7 @@ from conftest import ON_FILES, ROOT, TINY, saved, write_people
     ("arguments", "sentences"),
     [
         (["optimizer.lrr=0.1"], ["optimizer.lrr: there is no such key, did you mean optimizer.lr?"]),
+        (["loss._target_=json.Nope"], ["loss: Error loading 'json.Nope': ", "importable from module 'json'"]),
         (["trainer.epoch=3"], ["did you mean trainer.epochs?", "early_stop"]),
         (["lr=0.1"], ["did you mean optimizer.lr?"]),
         (["loss=1"], ["loss=1: there is no such choice", "bce_dice"]),

@@ -98,11 +98,12 @@ def test_the_smallest_is_best_where_the_monitor_says_so(tmp_path):
 
 
 def test_signs_and_missing_keys_in_overrides(tmp_path):
-    write_run(tmp_path / "a", 0.9, "+trainer.clip=1", "~augment", "out=x", "status=odd")
+    write_run(tmp_path / "a", 0.9, "+trainer.clip=1", "~augment", "out=x", "status=odd", "data.root='a (1)'")
     write_run(tmp_path / "b", 0.8, "out=y", "tags=[z]", tags=["z", 2])
     report.write([tmp_path], tmp_path)
     first, second = table(tmp_path)
     assert (first["trainer.clip"], first["augment"], first["override status"]) == ("1", "removed", "odd")
+    assert first["data.root"] == "a (1)"
     assert (second["trainer.clip"], second["augment"], second["tags"], second["status"]) == ("", "", "z 2", "completed")
     assert "out" not in first
 
