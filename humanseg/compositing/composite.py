@@ -3,14 +3,19 @@
 An image is uint8 HxWx3 RGB, a probability or an alpha float32 HxW in [0, 1].
 """
 
+import math
+
 import cv2
 import numpy as np
 
+from humanseg.compositing.rows import Rows, assembled, shrunk
 from humanseg.data.colour import strips
+from humanseg.inference.edges import enlarged_rows
 
 SOFT = 0.25  # alpha rises from 0 at the threshold minus this to 1 at the threshold plus this
 HELD = 0.5  # a part is what is connected above this share of the threshold
 BLURRED_AT = 4.0  # pixels: a wider blur is made on a smaller picture, where it has this width
+REACH = 4  # standard deviations that OpenCV's blur of floating values looks around itself
 
 
 def alpha(probability: np.ndarray, threshold: float = 0.5) -> np.ndarray:
@@ -57,47 +62,69 @@ def overlay(image: np.ndarray, share: np.ndarray, colors: list[tuple[int, int, i
     return cv2.addWeighted(tint, opacity, image, 1 - opacity, 0)
 
 
-def blurred(image: np.ndarray, share: np.ndarray, width: float) -> np.ndarray:
+def blurred(image: np.ndarray, share: Rows, width: float) -> Rows:
     """The background out of focus, without the person's colours in it, at the photograph's size.
 
     Args:
-        width: the blur's standard deviation, pixels.
+        share: of the person, float32 HxW. width: the blur's standard deviation, pixels.
     """
     height, across = image.shape[:2]
     scale = max(width / BLURRED_AT, 1)
-    small = (max(round(across / scale), 1), max(round(height / scale), 1))
-    weighted = np.zeros((small[1], small[0], 4), np.float32)
-    for rows in strips(height, across):
-        weight = 1 - share[rows] + 1e-3  # far inside a person there is no background, and weights must not add up to 0
-        planes = np.dstack([image[rows] * weight[..., None], weight])
-        top, bottom = (round(row * small[1] / height) for row in (rows.start, rows.stop))
-        if top < bottom:
-            weighted[top:bottom] = cv2.resize(planes, (small[0], bottom - top), interpolation=cv2.INTER_AREA)
-    smooth = cv2.GaussianBlur(weighted, (0, 0), width / scale)
-    return cv2.resize(np.rint(smooth[..., :3] / smooth[..., 3:]).astype(np.uint8), (across, height))
+    down, beside = small = max(round(height / scale), 1), max(round(across / scale), 1)
+    reach = math.ceil(REACH * width / scale)
+
+    def weighted(rows: slice) -> np.ndarray:
+        weight = 1 - share(rows) + 1e-3  # far inside a person there is no background, and weights must not add up to 0
+        return np.dstack([image[rows] * weight[..., None], weight])
+
+    smooth = np.empty((down, beside, 3), np.uint8)
+    for part in strips(down, beside):
+        around = slice(max(part.start - reach, 0), min(part.stop + reach, down))
+        planes = cv2.GaussianBlur(shrunk(weighted, (height, across), small, around), (0, 0), width / scale)
+        planes = planes[part.start - around.start : part.stop - around.start]
+        smooth[part] = np.rint(planes[..., :3] / planes[..., 3:])
+    return lambda rows: np.rint(enlarged_rows(smooth, height, across, rows)).astype(np.uint8)
 
 
 def covering(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A picture of any size as a background: it is scaled to cover height x width, and its middle is cut out."""
+    """A picture of any size as a background: its middle is cut out, as large as height x width fits in, and scaled."""
     scale = max(height / picture.shape[0], width / picture.shape[1])
-    across, down = max(round(picture.shape[1] * scale), width), max(round(picture.shape[0] * scale), height)
+    down, across = max(round(height / scale), 1), max(round(width / scale), 1)
+    top, left = (picture.shape[0] - down) // 2, (picture.shape[1] - across) // 2
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    scaled = cv2.resize(picture, (across, down), interpolation=smooth)
-    top, left = (down - height) // 2, (across - width) // 2
-    return scaled[top : top + height, left : left + width]
+    return cv2.resize(picture[top : top + down, left : left + across], (width, height), interpolation=smooth)
 
 
-def tidy(values: np.ndarray, threshold: float, keep_largest: bool, fill_holes: bool) -> np.ndarray:
+def tidied(values: Rows, height: int, width: int, threshold: float, keep_largest: bool, fill_holes: bool) -> Rows:
     """A probability without the parts beside the largest person, and without holes in people, as asked for."""
     if keep_largest:
-        count, parts = cv2.connectedComponents((values >= HELD * threshold).astype(np.uint8))
-        if count > 2:
-            sizes = np.bincount(parts[values >= threshold], minlength=count)
-            values = np.where(parts == sizes.argmax(), values, np.float32(0))
+        values = _replaced(values, _beside_the_largest(values, height, width, threshold), 0)
     if fill_holes:
-        outside = cv2.copyMakeBorder((values < threshold).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-        _, parts = cv2.connectedComponents(outside, connectivity=4)
-        parts = parts[1:-1, 1:-1]
-        hole = (parts > 0) & (parts != 1)  # part 1 is what touches the border: the corner is the first pixel
-        values = np.where(hole, np.float32(1), values)
+        values = _replaced(values, _holes(values, height, width, threshold), 1)
     return values
+
+
+def _replaced(values: Rows, where: np.ndarray, value: float) -> Rows:
+    return lambda rows: np.where(where[rows], np.float32(value), values(rows))
+
+
+def _beside_the_largest(values: Rows, height: int, width: int, threshold: float) -> np.ndarray:
+    """bool HxW: what is not connected to the largest person."""
+    held = assembled(lambda rows: values(rows) >= HELD * threshold, height, width, np.uint8)
+    count, parts = cv2.connectedComponents(held)
+    if count <= 2:
+        return np.zeros((height, width), bool)
+    sizes = np.zeros(count, int)
+    for rows in strips(height, width):
+        sizes += np.bincount(parts[rows][values(rows) >= threshold], minlength=count)
+    return assembled(lambda rows: parts[rows] != sizes.argmax(), height, width, bool)
+
+
+def _holes(values: Rows, height: int, width: int, threshold: float) -> np.ndarray:
+    """bool HxW: what is no person and doesn't reach the border."""
+    outside = np.ones((height + 2, width + 2), np.uint8)
+    for rows in strips(height, width):
+        outside[1:-1, 1:-1][rows] = values(rows) < threshold
+    _, parts = cv2.connectedComponents(outside, connectivity=4)
+    parts = parts[1:-1, 1:-1]
+    return assembled(lambda rows: parts[rows] > 1, height, width, bool)  # part 1 has the first pixel, at the border

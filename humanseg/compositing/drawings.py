@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from humanseg.compositing import composite, foreground
+from humanseg.compositing.rows import Rows
 from humanseg.data.pictures import read_image
 from humanseg.media import images, video_reader
 
 NAMES = ("mask", "matting", "cutout", "overlay", "background", "probability")
 ELSEWHERE = {"matting", "cutout", "background"}  # they show the person without what was behind
 
-Behind = Callable[[np.ndarray, np.ndarray], np.ndarray | tuple[int, int, int]]  # (image, alpha) -> what is behind it
+Color = tuple[int, int, int]
+Behind = Callable[[np.ndarray, Rows], Callable[[slice], np.ndarray | Color]]  # what is behind an image and its alpha
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Drawings:
 
     names: list[str]
     threshold: float
-    colors: list[tuple[int, int, int]]
+    colors: list[Color]
     opacity: float
     bits: int
     keep_largest: bool
@@ -46,24 +48,46 @@ class Drawings:
         Args:
             own: the photograph's own alpha, uint8 HxW: what it hides is no person.
         """
-        values = composite.tidy(values, self.threshold, self.keep_largest, self.fill_holes)
+        everything = slice(0, len(image))
+        values = self._tidied(image, values.__getitem__)(everything)
         share = composite.alpha(values, self.threshold)
+        return self._in_rows(image, values.__getitem__, share.__getitem__, behind, own)(everything)
+
+    def in_rows(
+        self, image: np.ndarray, values: Rows, behind: Behind | None = None, own: np.ndarray | None = None
+    ) -> Callable[[slice], dict[str, np.ndarray]]:
+        """As a call, for some rows of a large photograph at a time."""
+        values = self._tidied(image, values)
+        return self._in_rows(image, values, lambda rows: composite.alpha(values(rows), self.threshold), behind, own)
+
+    def _tidied(self, image: np.ndarray, values: Rows) -> Rows:
+        return composite.tidied(values, *image.shape[:2], self.threshold, self.keep_largest, self.fill_holes)
+
+    def _in_rows(
+        self, image: np.ndarray, values: Rows, share: Rows, behind: Behind | None, own: np.ndarray | None
+    ) -> Callable[[slice], dict[str, np.ndarray]]:
         estimates = self.foreground == "estimate" and ELSEWHERE & {*self.names}
-        person = foreground.estimated(image, share) if estimates else image
-        if own is not None:
-            values, share = (plane * (own / np.float32(255)) for plane in (values, share))
-        draw = {
-            "mask": lambda: composite.mask(values, self.threshold),
-            "matting": lambda: composite.matting(person, share),
-            "cutout": lambda: composite.cutout(person, share),
-            "overlay": lambda: composite.overlay(image, share, self.colors, self.opacity),
-            "background": lambda: composite.blend(person, behind(image, share), share),
-            "probability": lambda: composite.probability(values, self.bits),
-        }
-        return {name: draw[name]() for name in self.names}
+        person = foreground.estimated(image, share) if estimates else image.__getitem__
+        backdrop = behind(image, share) if "background" in self.names else None
+
+        def drawn(rows: slice) -> dict[str, np.ndarray]:
+            seen, ours, value, part = image[rows], person(rows), values(rows), share(rows)
+            if own is not None:
+                value, part = (plane * (own[rows] / np.float32(255)) for plane in (value, part))
+            draw = {
+                "mask": lambda: composite.mask(value, self.threshold),
+                "matting": lambda: composite.matting(ours, part),
+                "cutout": lambda: composite.cutout(ours, part),
+                "overlay": lambda: composite.overlay(seen, part, self.colors, self.opacity),
+                "background": lambda: composite.blend(ours, backdrop(rows), part),
+                "probability": lambda: composite.probability(value, self.bits),
+            }
+            return {name: draw[name]() for name in self.names}
+
+        return drawn
 
 
-def color(typed: object) -> tuple[int, int, int]:
+def color(typed: object) -> Color:
     """RGB of six hexadecimal digits.
 
     Raises:
@@ -88,7 +112,7 @@ def backdrops(typed: str | None) -> Iterator[Behind | None]:
     kind, _, value = str(typed).partition(":")
     if kind == "color":
         plain = color(value)
-        return itertools.repeat(lambda image, share: plain)
+        return itertools.repeat(lambda image, share: lambda rows: plain)
     if kind == "blur":
         if not re.fullmatch(r"\d+(\.\d+)?", value) or not float(value) > 0:
             raise ValueError(f"background={typed}: give the blur's width in pixels, as blur:25")
@@ -105,4 +129,4 @@ def _still(picture: np.ndarray) -> Behind:
     def covering(height: int, width: int) -> np.ndarray:
         return composite.covering(picture, height, width)
 
-    return lambda image, share: covering(*image.shape[:2])
+    return lambda image, share: covering(*image.shape[:2]).__getitem__

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from humanseg.compositing.rows import Rows, shrunk
+
 COARSE = 160  # pixels: longest side of the small copy in which colours are looked for at first
 WIDE = 13  # pixels of that copy: side of the window, wider than a soft edge
 NARROW = 3  # pixels of the photograph: side of the second pass' window
@@ -12,7 +14,7 @@ TILE = 64  # pixels: side of the squares that are worked on, where an edge goes 
 NOTHING = 1e-5  # a window with less of a colour than this keeps what it had
 
 
-def estimated(image: np.ndarray, share: np.ndarray) -> np.ndarray:
+def estimated(image: np.ndarray, share: Rows) -> Rows:
     """The photograph with the person's colours alone along the person's soft edge.
 
     A pixel of the edge mixes two colours: image = share * person + (1 - share) * background. Both are estimated in two
@@ -22,24 +24,29 @@ def estimated(image: np.ndarray, share: np.ndarray) -> np.ndarray:
     copy; the second pass has a narrow one.
 
     Args:
-        image: uint8 HxWx3 RGB. share: float32 HxW in [0, 1], how much of a pixel is person.
+        image: uint8 HxWx3 RGB. share: rows of float32 HxW in [0, 1], how much of a pixel is person.
 
     Returns:
-        uint8 HxWx3 RGB. Where the share is 1 it is the image. Where it is 0 it has no meaning.
+        rows of uint8 HxWx3 RGB. Where the share is 1 it is the image. Where it is 0 it has no meaning.
     """
-    height, width = share.shape
+    height, width = size = image.shape[:2]
     scale = min(COARSE / max(height, width), 1)
-    small = max(round(width * scale), 1), max(round(height * scale), 1)
-    coarse = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.float32)
-    wide = _means(coarse, coarse, _planes(cv2.resize(share, small, interpolation=cv2.INTER_AREA)), WIDE)
-    found = image.copy()
-    for tile, inner in _tiles(share):
-        part, whole = _planes(share[tile]), image[tile].astype(np.float32)
-        near = (_enlarged(colours, tile, share.shape) for colours in wide)
-        near = _means(*_mixing(whole, part, *near), part, NARROW)
-        person, _ = _mixing(whole, part, *near)
-        found[tile][inner] = np.rint(person[inner])
-    return found
+    small = max(round(height * scale), 1), max(round(width * scale), 1)
+    coarse = cv2.resize(image, small[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+    wide = _means(coarse, coarse, _planes(shrunk(share, size, small)), WIDE)
+
+    def person(rows: slice) -> np.ndarray:
+        around = slice(max(rows.start - NARROW, 0), min(rows.stop + NARROW, height))
+        shares, found = share(around), image[around].copy()
+        for tile, inner in _tiles(shares):
+            part, whole = _planes(shares[tile]), image[around][tile].astype(np.float32)
+            place = around.start + tile[0].start, tile[1].start
+            near = (_enlarged(colours, place, part.shape, size) for colours in wide)
+            near = _means(*_mixing(whole, part, *near), part, NARROW)
+            found[tile][inner] = np.rint(_mixing(whole, part, *near)[0][inner])
+        return found[rows.start - around.start : rows.stop - around.start]
+
+    return person
 
 
 def _planes(share: np.ndarray) -> np.ndarray:
@@ -85,10 +92,10 @@ def _tiles(share: np.ndarray) -> Iterator[tuple[tuple[slice, slice], tuple[slice
                 yield tile, np.s_[above : above + TILE, before : before + TILE]
 
 
-def _enlarged(coarse: np.ndarray, tile: tuple[slice, slice], size: tuple[int, int]) -> np.ndarray:
-    """What a small picture is at a tile of the large one, which has this height and width."""
-    (top, bottom, _), (left, right, _) = (one.indices(side) for one, side in zip(tile, size, strict=True))
+def _enlarged(coarse: np.ndarray, place: tuple[int, int], shape: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
+    """What a small picture is at a tile of this shape, whose top left corner lies there in the large one of this size."""
     down, across = (small / side for small, side in zip(coarse.shape, size, strict=False))
-    place = np.float32([[across, 0, (left + 0.5) * across - 0.5], [0, down, (top + 0.5) * down - 0.5]])
+    top, left = place
+    where = np.float32([[across, 0, (left + 0.5) * across - 0.5], [0, down, (top + 0.5) * down - 0.5]])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(coarse, place, (right - left, bottom - top), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(coarse, where, shape[1::-1], flags=how, borderMode=cv2.BORDER_REPLICATE)

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from humanseg import terminal
-from humanseg.compositing import composite, foreground
-from humanseg.compositing.drawings import ELSEWHERE, Behind, Drawings
+from humanseg.compositing.drawings import Behind, Drawings
 from humanseg.compositing.flow import Clock
 from humanseg.compositing.results import Results
+from humanseg.compositing.rows import Rows
 from humanseg.data.colour import hidden, strips
 from humanseg.media.images import Photograph
 from humanseg.predictor import Predictor
@@ -124,34 +124,16 @@ class Studio:
                 picture.image = picture.alpha = values = None  # before it is written
             yield name, drawing
 
-    def _in_strips(self, name: str, picture: Picture, values: Callable[[slice], np.ndarray]) -> np.ndarray:
-        image, own, drawings = picture.image, picture.alpha, self.drawings
-        height, width = image.shape[:2]
-        if drawings.keep_largest or drawings.fill_holes:  # they look at the whole picture
-            whole = _whole(values, height, width)
-            values = composite.tidy(whole, drawings.threshold, drawings.keep_largest, drawings.fill_holes).__getitem__
-        behind, drawing = None, None
-        if name in ELSEWHERE:
-            share = _whole(lambda rows: composite.alpha(values(rows), drawings.threshold), height, width)
-            behind = picture.behind(image, share) if name == "background" else None
-            image = foreground.estimated(image, share) if drawings.foreground == "estimate" else image
-            del share
-        one = replace(drawings, names=[name], keep_largest=False, fill_holes=False, foreground="keep")
+    def _in_strips(self, name: str, picture: Picture, values: Rows) -> np.ndarray:
+        height, width = picture.image.shape[:2]
+        drawn = replace(self.drawings, names=[name]).in_rows(picture.image, values, picture.behind, picture.alpha)
+        drawing = None
         for rows in strips(height, width):
-            part = behind[rows] if isinstance(behind, np.ndarray) else behind
-            alpha = None if own is None else own[rows]
-            strip = one(image[rows], values(rows), lambda *_, part=part: part, alpha)[name]
+            strip = drawn(rows)[name]
             if drawing is None:
                 drawing = np.empty((height, *strip.shape[1:]), strip.dtype)
             drawing[rows] = strip
         return drawing
-
-
-def _whole(values: Callable[[slice], np.ndarray], height: int, width: int) -> np.ndarray:
-    plane = np.empty((height, width), np.float32)
-    for rows in strips(height, width):
-        plane[rows] = values(rows)
-    return plane
 
 
 def refuse_failed(troubles: list[str], count: int, what: str) -> None:

@@ -31,22 +31,24 @@ def refined(coarse: np.ndarray, image: np.ndarray, size: int) -> np.ndarray:
 
 def refined_rows(coarse: np.ndarray, image: np.ndarray, size: int) -> Callable[[slice], np.ndarray]:
     """As `refined`, for some rows of a large photograph at a time."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    guide = cv2.resize(grey, coarse.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    guide = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    guide = cv2.resize(guide, coarse.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     planes = _fitted(coarse, guide, size)
 
     def values(rows: slice) -> np.ndarray:
-        slope, offset = (enlarged_rows(plane, *grey.shape, rows) for plane in planes)
-        return np.clip(slope * (grey[rows].astype(np.float32) / 255) + offset, 0, 1)
+        slope, offset = (enlarged_rows(plane, *image.shape[:2], rows) for plane in planes)
+        grey = cv2.cvtColor(image[rows], cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+        return np.clip(slope * grey + offset, 0, 1)
 
     return values
 
 
 def enlarged_rows(plane: np.ndarray, height: int, width: int, rows: slice) -> np.ndarray:
-    """Some rows of a float32 plane that is enlarged to height x width, bilinear."""
+    """Some rows of a plane, or of a picture, that is enlarged to height x width, bilinear, as float32."""
     places = ((np.arange(rows.start, rows.stop) + 0.5) * len(plane) / height - 0.5).clip(0, len(plane) - 1)
     above = places.astype(int)
-    below, share = np.minimum(above + 1, len(plane) - 1), (places - above).astype(np.float32)[:, None]
+    below, share = np.minimum(above + 1, len(plane) - 1), (places - above).astype(np.float32)
+    share = share.reshape(-1, *[1] * (plane.ndim - 1))
     return cv2.resize(plane[above] * (1 - share) + plane[below] * share, (width, len(places)))
 
 

@@ -44,6 +44,10 @@ def composites(data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.nda
             yield name, np.rint(mixed).astype(np.uint8), share, person[..., :3]
 
 
+def estimated(image: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return foreground.estimated(image, share.__getitem__)(slice(0, len(image)))
+
+
 def on(colours: np.ndarray, share: np.ndarray) -> np.ndarray:
     return share[..., None] * colours + (1 - share[..., None]) * ELSEWHERE
 
@@ -56,13 +60,13 @@ def main(data: str, ckpt: str | None = None) -> None:
         for whose, share in shares.items():
             edge = (share > 0.05) & (share < 0.95)
             for way in ("keep", "estimate"):
-                found = foreground.estimated(image, share) if way == "estimate" else image
+                found = estimated(image, share) if way == "estimate" else image
                 wrong = np.abs(found.astype(float) - colours)
                 errors[whose, name, way] += wrong[edge & (truth > 0.05)].mean(1).tolist()
                 seen[whose, name, way] += np.abs(on(found, share) - on(colours, truth))[edge].mean(1).tolist()
         for _ in range(5 if number % 20 == 0 else 0):
             began = time.perf_counter()
-            foreground.estimated(image, truth)
+            estimated(image, truth)
             best[number] = min(best[number], time.perf_counter() - began)
     for (whose, name, way), some in errors.items():
         kept = np.mean(errors[whose, name, "keep"])

@@ -7,6 +7,8 @@ import pytest
 from humanseg.compositing import composite
 from humanseg.compositing.drawings import Drawings, backdrops, color
 
+ALL = slice(0, 20)  # rows of the photograph
+
 
 def test_alpha_is_whole_where_the_network_is_sure_and_soft_at_the_threshold():
     values = np.array([[0.0, 0.2, 0.5, 0.8, 1.0]], np.float32)
@@ -51,7 +53,7 @@ def test_the_overlay_tints_by_its_opacity(photograph, share):
 def test_a_blurred_background_has_nothing_of_the_person_in_it(share):
     photograph = np.full((20, 30, 3), 50, np.uint8)
     photograph[:, 14:] = 250
-    assert composite.blurred(photograph, share, 6.0)[:, :12].max() <= 75
+    assert composite.blurred(photograph, share.__getitem__, 6.0)(ALL)[:, :12].max() <= 75
 
 
 @pytest.mark.parametrize("size", [(50, 50), (10, 80), (90, 20), (300, 400), (1, 1)])
@@ -71,21 +73,26 @@ def test_probabilities_fill_their_range():
     assert composite.probability(values, 16).dtype == np.uint16
 
 
+def tidied(values: np.ndarray, keep_largest: bool, fill_holes: bool) -> np.ndarray:
+    rows = composite.tidied(values.__getitem__, *values.shape, 0.5, keep_largest, fill_holes)
+    return rows(slice(0, len(values)))
+
+
 def test_the_largest_person_stays_and_holes_are_filled():
     values = np.zeros((40, 60), np.float32)
     cv2.circle(values, (15, 20), 10, 0.9, -1)
     cv2.circle(values, (15, 20), 3, 0.1, -1)  # a hole
     cv2.circle(values, (45, 20), 5, 0.9, -1)  # a passer-by
     values[:8, 30:34] = 0.3
-    largest = composite.tidy(values, 0.5, keep_largest=True, fill_holes=False)
+    largest = tidied(values, keep_largest=True, fill_holes=False)
     assert largest[20, 45] == 0 and largest[20, 7] == values[20, 7] and largest[20, 15] < 0.5
-    filled = composite.tidy(values, 0.5, keep_largest=False, fill_holes=True)
+    filled = tidied(values, keep_largest=False, fill_holes=True)
     assert filled[20, 15] == 1 and filled[20, 45] == values[20, 45] and filled[0, 0] == 0
-    assert (composite.tidy(values, 0.5, False, False) == values).all()
+    assert (tidied(values, False, False) == values).all()
     nobody = np.zeros((5, 5), np.float32)
-    assert (composite.tidy(nobody, 0.5, True, True) == 0).all()
+    assert (tidied(nobody, True, True) == 0).all()
     everywhere = np.ones((5, 5), np.float32)
-    assert (composite.tidy(everywhere, 0.5, True, True) == 1).all()
+    assert (tidied(everywhere, True, True) == 1).all()
 
 
 def test_colours_and_backgrounds_are_read_or_refused(tmp_path, photograph, share):
@@ -93,11 +100,12 @@ def test_colours_and_backgrounds_are_read_or_refused(tmp_path, photograph, share
     for wrong in ("green", "123", "00b14g"):
         with pytest.raises(ValueError, match="six hexadecimal digits"):
             color(wrong)
-    assert next(backdrops("color:00b140"))(photograph, share) == (0, 177, 64)
-    assert next(backdrops("blur:5"))(photograph, share).shape == photograph.shape
+    rows = share.__getitem__
+    assert next(backdrops("color:00b140"))(photograph, rows)(ALL) == (0, 177, 64)
+    assert next(backdrops("blur:5"))(photograph, rows)(ALL).shape == photograph.shape
     cv2.imwrite(str(tmp_path / "wall.png"), np.full((5, 9, 3), 80, np.uint8))
     behind = next(backdrops(str(tmp_path / "wall.png")))
-    assert (behind(photograph, share) == 80).all() and behind(photograph, share).shape == photograph.shape
+    assert (behind(photograph, rows)(ALL) == 80).all() and behind(photograph, rows)(ALL).shape == photograph.shape
     assert next(backdrops(None)) is None
     for wrong in ("blur:0", "blur:wide", "nowhere.jpg", "color:red"):
         with pytest.raises(ValueError, match=wrong.partition(":")[2] or "nowhere"):

@@ -12,6 +12,7 @@ import torch
 from conftest import film
 
 from humanseg.compositing import studio
+from humanseg.data import colour
 from humanseg.data.transforms import unletterbox
 from humanseg.inference.temporal import Smoother
 from humanseg.media import images
@@ -98,15 +99,13 @@ def test_a_large_photograph_is_drawn_in_strips_as_a_small_one_is(predict, people
         str(people / "images" / "large.png"), cv2.resize(cv2.imread(str(people / "images" / "003.png")), (400, 480))
     )
     for number, extra in enumerate(
-        (["background=blur:3"], ["background=color:00b140", "refine=false", "fill_holes=true"])
+        (["background=blur:3"], ["background=blur:9", "refine=false", "keep_largest=true", "fill_holes=true"])
     ):
         arguments = [f"input={people}/images", names, *extra]
         whole = predict(*arguments, output=tmp_path / f"whole{number}")
         monkeypatch.setattr(studio, "LARGE", 10_000)
         monkeypatch.setattr(predict_mode, "LARGE", 10_000)
-        monkeypatch.setattr(
-            studio, "strips", lambda height, width: (slice(at, min(at + 50, height)) for at in range(0, height, 50))
-        )
+        monkeypatch.setattr(colour, "STRIP", 20_000)
         strips = predict(*arguments, output=tmp_path / f"strips{number}")
         monkeypatch.undo()
         for name in sorted(path.name for path in whole.glob("*.png")):
