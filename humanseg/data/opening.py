@@ -53,6 +53,7 @@ PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}  # the chunk
 TRANSPARENCY = {0: {2}, 2: {6}, 3: range(1, 257)}  # lengths of tRNS by the type of colours
 JPEG, START_OF_SCAN, ADOBE, APPLICATION = b"\xff\xd8", 0xDA, 0xEE, {*range(0xE0, 0xF0), 0xFE}  # with comments
 BITS, PHOTOMETRIC, WHITE_IS_ZERO, PLANES, SEPARATE = 0x0102, 0x0106, 0, 0x011C, 2
+ORIENTATION = 0x0112
 TIFFS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 Image.MAX_IMAGE_PIXELS = None  # `MOST_PIXELS` decides
@@ -169,13 +170,15 @@ def _refuse_too_many(width: int, height: int) -> None:
 def _opened(file: BinaryIO) -> Image.Image:
     file.seek(0)
     try:
-        return Image.open(file, formats=DECODERS)
+        image = Image.open(file, formats=DECODERS)
+        if image.format != "TIFF" or not _is_turned_by_a_fraction(image.tag_v2):
+            return image
     except UnidentifiedImageError:
         file.seek(0)
-        head = file.read(8)
-        if head[:4] not in TIFFS:
-            raise
-    # Pillow has no mode for the colours of this TIFF: floating values, for instance
+        if file.read(4) not in TIFFS:
+            raise  # else Pillow has no mode for the colours of this TIFF: floating values, for instance
+    file.seek(0)
+    head = file.read(8)
     table = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8 * (head[2:3] == b"+" or head[3:4] == b"+")))
     file.seek(table.next)
     table.load(file)
@@ -191,6 +194,12 @@ def _refuse_deep_planes(table: Mapping) -> None:
     """Refuse a TIFF with a plane for each colour and more than 8 bits: Pillow and OpenCV would give noise."""
     if table.get(PLANES) == SEPARATE and len(bits := table.get(BITS, ())) > 1 and max(bits) > 8:
         raise ValueError(f"its colours of {max(bits)} bits lie in separate planes: save them pixel by pixel")
+
+
+def _is_turned_by_a_fraction(table: Mapping) -> bool:
+    """Whether Pillow would follow an orientation that is no integer."""
+    value = table.get(ORIENTATION)
+    return type(value) is not int and value in range(2, 9)
 
 
 def positive(values: np.ndarray, table: Mapping) -> np.ndarray:

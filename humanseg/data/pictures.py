@@ -7,13 +7,12 @@ import numpy as np
 from PIL import Image
 
 from humanseg.data.colour import has_other_colours, hidden, in_srgb, strips, to_uint8
-from humanseg.data.opening import by_opencv, positive, with_image
+from humanseg.data.opening import ORIENTATION, by_opencv, positive, with_image
 from humanseg.data.transforms import resize_image, shrunk_size
 
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # other formats of several pictures, such as MPO, hold one photograph
 TURNS_ITSELF = {"TIFF", "HEIF"}  # the decoder follows the orientation
 
-EXIF_ORIENTATION = 0x0112
 SAMPLES, UNSIGNED = 0x0153, (1,)  # of a TIFF
 TURN = Image.Transpose
 UPRIGHT = {
@@ -170,7 +169,8 @@ def turn_of(image: Image.Image) -> Image.Transpose | None:
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     """What its EXIF orientation asks for: an integer from 1 to 8, or it says nothing."""
     try:
-        value = image.getexif().get(EXIF_ORIENTATION)
+        heif = image.format == "HEIF"  # its decoder takes the orientation out of EXIF
+        value = image.info["original_orientation"] if heif else image.getexif().get(ORIENTATION)
     except Exception:  # metadata never decides whether a photograph opens
         return None
     return UPRIGHT.get(value) if type(value) is int else None

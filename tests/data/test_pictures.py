@@ -13,8 +13,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from humanseg.data import opening
+from humanseg.data.masks import read_pair
 from humanseg.data.opening import Budget, is_photograph, passed_over
 from humanseg.data.pictures import read_image, read_photograph, read_shrunk, whole_size
+from humanseg.media.images import find_photographs
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 TURNS = {
@@ -22,6 +24,7 @@ TURNS = {
     **{5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE},
     8: Image.Transpose.ROTATE_90,
 }
+HEIC = pytest.param("heic", marks=pytest.mark.skipif(not opening.HEIC, reason="the extra `heic` is not installed"))
 
 
 def photograph(height: int = 48, width: int = 64) -> np.ndarray:
@@ -41,13 +44,13 @@ def save(path: Path, image: np.ndarray | None = None, **how) -> Path:
     return path
 
 
-def tiff(path: Path, values: np.ndarray, sample_format: int, orientation: int = 1) -> Path:
+def tiff(path: Path, values: np.ndarray, sample_format: int, orientation: int = 1, kind: int = 3) -> Path:
     """An uncompressed TIFF of three channels in any type, which Pillow does not write."""
     (height, width, channels), bits, tags = values.shape, values.dtype.itemsize * 8, 11
     after = 8 + 2 + tags * 12 + 4
     entries = [
         *[(256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, after), (259, 3, 1, 1), (262, 3, 1, 2)],
-        *[(273, 4, 1, after + 12), (274, 3, 1, orientation), (277, 3, 1, channels), (278, 3, 1, height)],
+        *[(273, 4, 1, after + 12), (274, kind, 1, orientation), (277, 3, 1, channels), (278, 3, 1, height)],
         *[(279, 4, 1, values.nbytes), (339, 3, channels, after + 6)],
     ]
     head = b"II*\0" + struct.pack("<IH", 8, tags) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
@@ -58,7 +61,7 @@ def tiff(path: Path, values: np.ndarray, sample_format: int, orientation: int = 
 # Metadata
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif", "tif", HEIC])
 def test_all_eight_orientations_are_brought_upright_once(tmp_path, suffix):
     lying = photograph(64, 128)
     for value in range(1, 9):
@@ -94,6 +97,13 @@ def test_an_orientation_that_is_no_integer_from_1_to_8_says_nothing(tmp_path, fi
     for name in ("a.jpg", "a.png", "a.webp"):
         path = save(tmp_path / name, exif=exif(entry(0x0112, *field)))
         assert read_image(path).shape == (48, 64, 3) and whole_size(path)[:2] == (64, 48)
+
+
+def test_a_tiff_is_not_turned_by_an_orientation_that_is_a_fraction(tmp_path):
+    six = int.from_bytes(struct.pack("<f", 6), "little")
+    path = tiff(tmp_path / "a.tif", photograph(), 1, six, kind=11)
+    np.testing.assert_array_equal(read_image(path), photograph())
+    assert whole_size(path)[:2] == (64, 48)
 
 
 def test_fields_of_the_wrong_kind_leave_the_orientation_and_the_file_alone(tmp_path):
@@ -193,7 +203,7 @@ def colour(values: tuple, mode: str = "RGB") -> Image.Image:
 
 
 @pytest.mark.parametrize("name", ["Display P3", "Adobe RGB"])
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif", HEIC])
 def test_an_embedded_profile_is_brought_to_srgb(tmp_path, name, suffix):
     expected = {"Display P3": (213, 116, 82), "Adobe RGB": (223, 120, 87)}[name]
     how = {"lossless": True} if suffix == "webp" else {"quality": 98}
@@ -381,7 +391,7 @@ def test_a_file_that_claims_to_be_huge_is_refused(tmp_path):
         read_image(tmp_path / "a.bmp")
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tif", "avif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tif", "avif", HEIC])
 def test_a_photograph_that_can_not_be_read_is_one_sentence(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
     path = save(tmp_path / f"a.{suffix}", noise)
@@ -407,6 +417,19 @@ def test_hidden_files_are_no_photographs_and_others_are_counted():
     names = ["a.jpg", "b.JFIF", "._a.jpg", ".DS_Store", "notes.txt", "b.txt", "c.mov", "README"]
     assert [name for name in names if is_photograph(name)] == ["a.jpg", "b.JFIF"]
     assert passed_over(["notes.txt", "c.mov", "b.TXT", "README"]) == "2 .txt, 1 .mov, 1 without a suffix"
+
+
+@pytest.mark.parametrize("suffix", [HEIC])
+def test_heic_is_found_in_folders_and_brings_its_mask_upright(tmp_path, suffix):
+    block = Image.Exif()
+    block[0x0112] = 6
+    for name in (f"a.{suffix}", "b.HIF"):
+        save(tmp_path / name, exif=block.tobytes(), format="HEIF")
+    assert [found.path.name for found in find_photographs(str(tmp_path))] == [f"a.{suffix}", "b.HIF"]
+    stored = (photograph()[..., 0] > 100).astype(np.uint8)  # drawn on the pixels as they lie in the file
+    image, classes = read_pair(tmp_path / f"a.{suffix}", save(tmp_path / "m.png", stored), "nonzero")
+    assert image.shape[:2] == (64, 48)
+    np.testing.assert_array_equal(classes, np.rot90(stored, 3))
 
 
 def test_heic_is_read_with_its_extra_and_asked_for_without(tmp_path, monkeypatch):
