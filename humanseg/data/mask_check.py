@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from humanseg.data.masks import ACCEPTED, Rule, classes_of, read_mask, to_classes
+from humanseg.data.masks import ACCEPTED, Rule, classes_of, read_mask, threshold, to_classes
 from humanseg.data.pictures import reads_otherwise
 from humanseg.data.transforms import IGNORE
 
@@ -18,6 +18,7 @@ FEW = 16  # fewer masks may all be whole, unless they have several values
 ADVISED = ("nonzero", "half", "alpha")
 HARMLESS = {"half": {0, 255}, "alpha": {0, 255}, "inverted": {255}}  # values of masks without people; else 0
 MUCH = 0.1  # share of 255, which an id ignores, that looks like a person
+PERSON = 15  # of Pascal VOC
 LITTLE = 0.02  # share of person that one shade of a matte's edge has at most
 COMPARED = 1000  # samples at most that a run of an earlier version is told of
 
@@ -57,18 +58,21 @@ def refuse_unfit_rule(paths: Sequence[str], rule: Rule, key: str) -> None:
     else:
         harmless = {0, rule} if isinstance(rule, int) else {*rule}
         harmless |= {IGNORE} if np.mean([one.ignored for one in tried]) < MUCH else set()
+    ids = _below_what_is_ignored(tried, values, rule)
     # a person is drawn in the alpha, or in colours, where the rule doesn't look
     elsewhere = any(one.flat or 0 < one.shares.get("alpha", 0) < WHOLE for one in tried)
     if nobody and (elsewhere or not {*values} <= harmless):
         found = f"none of {len(tried)} masks that were looked at shows a person"
     elif whole and (elsewhere or (len(values) > 1 and not {*values} <= {0, 255}) or len(tried) >= FEW):
         found = f"nearly all of {len(tried)} masks that were looked at show a person everywhere"
+    elif ids:
+        found = f"it takes 255 for a person, which marks what is ignored in {len(tried)} masks that were looked at"
     elif isinstance(rule, int) and all(one.soft for one in tried) and np.mean(shares) < LITTLE:
         found = f"the values of {len(tried)} masks that were looked at are shades, and no ids"
     else:
         return
     shown = ", ".join(map(str, values[:20])) + ", ..." * (len(values) > 20)
-    raise ValueError(f"data.mask={rule}: {found} ({key}); their values are {shown}: {_advice(tried, values)}")
+    raise ValueError(f"data.mask={rule}: {found} ({key}); their values are {shown}: {_advice(tried, values, ids)}")
 
 
 def _try(path: str, rule: Rule) -> _Tried:
@@ -91,7 +95,20 @@ def _all_whole(shares: list[float]) -> bool:
     return np.mean([share > WHOLE for share in shares]) >= NEARLY_ALL
 
 
-def _advice(tried: list[_Tried], values: list[int]) -> str:
+def _below_what_is_ignored(tried: list[_Tried], values: list[int], rule: Rule) -> list[int]:
+    """The ids of persons that a threshold overlooks: above it there is 255 alone, on fewer pixels than they have."""
+    least = 128 if rule == "half" else threshold(rule) if isinstance(rule, str) else None
+    if least is None or {value for value in values if value >= least} != {IGNORE}:
+        return []
+    ignored = np.mean([one.ignored for one in tried])
+    marked = np.mean([one.shares.get("nonzero", 0) for one in tried])
+    return [value for value in values if 0 < value < least] if marked > 2 * ignored else []
+
+
+def _advice(tried: list[_Tried], values: list[int], ids: list[int]) -> str:
+    if ids:
+        person = PERSON if PERSON in ids else ids[0]
+        return f"data.mask={person} where {person} is a person"
     for rule in ADVISED:
         shares = [one.shares.get(rule, 0.0) for one in tried]
         if any(shares) and not _all_whole(shares):

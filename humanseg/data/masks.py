@@ -212,7 +212,4 @@ def refuse_unknown_rule(rule: Rule, classes: int) -> None:
     else:
         known = type(rule) is int and rule >= 0
     if not known:
-        raise ValueError(
-            f"data.mask={rule}: give {ACCEPTED}: a list with the mask value of each of the {wanted} classes of "
-            f"model.classes={classes}"
-        )
+        raise ValueError(f"data.mask={rule}: give {ACCEPTED}, which are {wanted} with model.classes={classes}")

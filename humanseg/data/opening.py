@@ -52,6 +52,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}  # the chunks that pixels and orientation need
 TRANSPARENCY = {0: {2}, 2: {6}, 3: range(1, 257)}  # lengths of tRNS by the type of colours
 JPEG, START_OF_SCAN, ADOBE, APPLICATION = b"\xff\xd8", 0xDA, 0xEE, {*range(0xE0, 0xF0), 0xFE}  # with comments
+END_OF_JPEG, OTHER_PIXELS = b"\xff\xd9", b"\x55" * 64
 BITS, PHOTOMETRIC, WHITE_IS_ZERO, PLANES, SEPARATE = 0x0102, 0x0106, 0, 0x011C, 2
 ORIENTATION = 0x0112
 TIFFS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
@@ -229,15 +230,28 @@ def by_opencv(data: bytes, table: Mapping = MappingProxyType({})) -> Image.Image
 
 
 def _without_metadata(file: BinaryIO) -> bytes | None:
-    """A PNG or JPEG with nothing but its pixels and orientation; None for other files."""
+    """A PNG or JPEG with nothing but its pixels and orientation, and a JPEG with its end; None for other files."""
     file.seek(0)
     head = file.read(len(PNG))
     if head == PNG:
         return PNG + b"".join(_chunks(file))
     if head.startswith(JPEG):
         file.seek(len(JPEG))
-        return JPEG + b"".join(_segments(file))
+        return _ended(JPEG + b"".join(_segments(file)))
     return None
+
+
+def _ended(data: bytes) -> bytes:
+    """A JPEG with the end marker that it lacks, if nothing else is missing.
+
+    A decoder fills up what is missing without a word. So where all pixels are there, any bytes that follow change none.
+    """
+    data = data.rstrip(b"\xff")  # half of a marker
+    digests = {
+        _attempt(BytesIO(data + fill + END_OF_JPEG), lambda image, *_: hash(image.tobytes()), 0)
+        for fill in (b"", OTHER_PIXELS)
+    }
+    return data + END_OF_JPEG if len(digests) == 1 else data
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

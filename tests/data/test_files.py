@@ -162,7 +162,7 @@ def test_ids_outside_of_the_classes_are_listed_before_training(tmp_path):
     Image.fromarray(np.full((48, 40), 9, np.uint8)).save(root / "masks" / "001.png")
     with pytest.raises(ValueError, match=r"001.png holds the values \[9\]"):
         folder(str(root), mask=[0, 255], classes=1)
-    with pytest.raises(ValueError, match="a list with the mask value of each of the 3 classes"):
+    with pytest.raises(ValueError, match="a list with the value of each class, which are 3 with model.classes=3"):
         folder(str(root), mask=[0, 255], classes=3)
 
 

@@ -113,6 +113,22 @@ def test_a_rule_that_does_not_fit_is_refused_with_the_one_that_does(tmp_path, va
     assert "\n" not in str(error.value) and f"data.mask={rule}" in str(error.value)
 
 
+@pytest.mark.parametrize("rule", ["half", "from:100"])
+@pytest.mark.parametrize("others, advised", [([], 15), ([3], 15), ([3, 3], 3)])
+def test_the_border_of_a_palettes_classes_is_no_person(tmp_path, rule, others, advised):
+    """As in Pascal VOC: 15 is a person, 255 the border between classes, which is ignored."""
+    mask = np.where(drawn() > 0, others[0] if len(others) == 2 else 15, 0).astype(np.uint8)
+    mask[:4] = others[0] if others else 0
+    mask[20:22, 5:30] = 255
+    palette = Image.fromarray(mask)
+    palette.putpalette([*range(256)] * 3)
+    with pytest.raises(ValueError, match=rf"takes 255 for a person.*: data.mask={advised} where {advised} is a person"):
+        folder(str(people(tmp_path / "a", [palette])), mask=rule)
+    trimap = np.where(drawn() > 0, 255, 0).astype(np.uint8)
+    trimap[20:22, 5:30] = 90
+    folder(str(people(tmp_path / "b", [trimap])), mask=rule)
+
+
 @pytest.mark.parametrize(
     ("values", "rule"),
     [((0, 0), "nonzero"), ((0, 0), "half"), ((0, 0), 15), ((7, 7), [7, 15]), ((0, 255), [255, 0]), ((0, 0), "from:9"),

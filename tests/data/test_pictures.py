@@ -404,6 +404,21 @@ def test_a_photograph_that_can_not_be_read_is_one_sentence(tmp_path, suffix):
             assert "\n" not in str(error.value) and "object at" not in str(error.value)
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(tmp_path, progressive):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.jpg", noise, progressive=progressive)
+    whole, expected = path.read_bytes(), read_image(path)
+    for cut in (1, 2):
+        path.write_bytes(whole[:-cut])
+        np.testing.assert_array_equal(read_image(path), expected)
+        assert whole_size(path)[:2] == (80, 60) and read_shrunk(path, 20)[1] == (60, 80)
+    for cut in (8, 30, len(whole) // 3):  # of the pixels
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(ValueError, match=f"{path} can't be read: .*truncated"):
+            read_image(path)
+
+
 def test_what_is_no_file_is_one_sentence_and_makes_nobody_wait(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     for path, reason in (("nowhere.jpg", "No such file"), (".", "no regular file"), ("pipe.jpg", "no regular file")):
