@@ -1,5 +1,6 @@
 """Where this machine has its files: the home folder, and data folders that conf/local/default.yaml names for all runs."""
 
+import difflib
 import os
 from typing import Any
 
@@ -7,6 +8,8 @@ from hydra import compose
 
 from humanseg import config_rules
 from humanseg.runs import conf
+
+OURS = ("data", "trainer", "sweep")  # what else stands in a group may be a class of one's own
 
 
 def on_this_machine(config: dict, choices: dict[str, str], overrides: list[str], typed: list[str]) -> dict:
@@ -18,7 +21,11 @@ def on_this_machine(config: dict, choices: dict[str, str], overrides: list[str],
     Args:
         config: resolved. choices: of the config groups.
         overrides: the keys of those in effect. typed: the keys of those on this command line.
+
+    Raises:
+        ValueError: conf/local/default.yaml has a key that is none.
     """
+    _refuse_misspelt()
     data, file = config.get("data"), conf.file_of("data", choices.get("data", ""))
     if isinstance(data, dict) and file:
         known, places = conf.read_choice(file), [name for name in data if config_rules.is_place(f"data.{name}")]
@@ -28,6 +35,24 @@ def on_this_machine(config: dict, choices: dict[str, str], overrides: list[str],
         here = {name: own.get(name) or data[name] for name in gone}
         config = config | {"data": {name: value for name, value in (data | here).items() if name not in foreign}}
     return _at_home(config)
+
+
+def _refuse_misspelt() -> None:
+    if not (file := conf.file_of("local", "default")):
+        return
+    config = conf.read_choice(conf.CONF / "config.yaml")
+    options = [name for mode in conf.choices("mode") for name in conf.choice("mode", mode)]
+    groups = [folder.name for root in conf.roots() for folder in root.iterdir() if folder.is_dir()]
+    known = {*config, *options, *groups}
+    for group in OURS:
+        own = [config.get(group, {}), *(conf.choice(group, name) for name in conf.choices(group))]
+        known |= {f"{group}.{name}" for one in own for name in one}
+    given = conf.read_choice(file)
+    named = [*given, *(f"{group}.{name}" for group in OURS for name in given.get(group) or ())]
+    for name in named:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(f"{file}: {name} is no key" + f", did you mean {near[0]}?" * bool(near))
 
 
 def _is_gone(place: object) -> bool:

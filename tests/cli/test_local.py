@@ -67,6 +67,17 @@ def test_a_yaml_that_is_none_or_lacks_its_package_is_a_sentence(run, local):
     assert f"{local}/local/default.yaml, line 2 is no YAML" in told and told.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("data:\n  rooot: x\n", "data.rooot is no key, did you mean data.root?"),
+     ("trainer:\n  epocs: 3\n", "trainer.epocs is no key, did you mean trainer.epochs?"),
+     ("trainr:\n  epochs: 3\n", "trainr is no key, did you mean trainer?")],
+)  # fmt: skip
+def test_a_misspelt_key_is_told_with_the_name_of_its_file(run, local, text, told):
+    (local / "local" / "default.yaml").write_text(f"# @package _global_\n{text}")
+    assert f"error: {local}/local/default.yaml: {told}" in run(*SMALL, f"--config-dir={local}", code=1).stderr
+
+
 def test_home_is_found_in_yamls_and_on_the_command_line(run, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_people(tmp_path / "people", 8)
