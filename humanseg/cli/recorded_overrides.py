@@ -80,6 +80,11 @@ def usable(recorded: Any, typed: list[str], folder: Path) -> list[str]:
     replaced = {*map(key_of, typed)}
     read = {text: _read(text) for text in kept if key_of(text) not in replaced}
     strange = [text for text, override in read.items() if override is None or not _is_known(override)]
+    if gone := [text for text in strange if read[text] and _is_gone(read[text])]:
+        raise ValueError(
+            f"{', '.join(gone)[:1000]}: conf/ has no such YAML now, so put it back"
+            + conf.missing((read_summary(folder) or read_sweep(folder)).get("config_dirs"))
+        )
     if strange:
         raise ValueError(
             f"the recorded overrides hold what a record may not bring: {'; '.join(strange)[:1000]}. {trust.OWN_CODE}"
@@ -143,6 +148,12 @@ def _is_known(override: Override) -> bool:
     if root in trust.GROUPS:
         return not trust.strange_at(value, root, path)
     return not _has_target(value)
+
+
+def _is_gone(override: Override) -> bool:
+    """Whether an override is a plain choice of a group that conf/ has not."""
+    named = isinstance(override.value, str) and CHOICE.fullmatch(override.value)
+    return bool(named and conf.has_group(override.key) and not conf.has_choice(override.key, override.value))
 
 
 def _is_few(value: Any) -> bool:

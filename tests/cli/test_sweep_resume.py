@@ -153,6 +153,8 @@ def test_what_does_not_fit_is_told_and_nothing_is_touched(run, sweep):
     assert "takes no sweep beside it" in refused("trainer.threads=1,2")
     (folder / "sweep.json").write_text(told.replace('"seed=1"', '"seed=7"'))
     assert "1_seed-1 holds another job than number 1 of this sweep" in refused()
+    (folder / "sweep.json").write_text(told.replace('"seed=1"', '"loss=gone"'))
+    assert "loss=gone: conf/ has no such YAML now, so put it back" in refused()
     (folder / "sweep.json").write_text(told[:50])
     assert "sweep.json can't be read" in refused()
     (folder / "sweep.json").write_text(told)
