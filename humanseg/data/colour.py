@@ -68,9 +68,9 @@ def in_srgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image if image.mode == "RGB" else image.convert("RGB"), alpha
 
 
-def has_other_colours(image: Image.Image) -> bool:
-    """Whether an embedded profile changes an image's colours."""
-    return _to_srgb(image.info.get("icc_profile"))[1] is not None
+def has_other_colours(profile: bytes | None) -> bool:
+    """Whether a profile changes an image's colours."""
+    return _to_srgb(profile)[1] is not None
 
 
 @lru_cache(16)

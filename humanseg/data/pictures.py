@@ -8,6 +8,7 @@ from PIL import Image
 
 from humanseg.data.colour import has_other_colours, hidden, in_srgb, strips, to_uint8
 from humanseg.data.opening import ORIENTATION, by_opencv, positive, with_image
+from humanseg.data.profiles import profile_of
 from humanseg.data.transforms import resize_image, shrunk_size
 
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # other formats of several pictures, such as MPO, hold one photograph
@@ -112,7 +113,7 @@ def reads_otherwise(path: Path | str) -> bool:
     """Whether version 1 of reading gave other pixels: it knew no profile, no alpha and no few bits."""
 
     def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> bool:
-        return has_16_bits(image) or image.mode[0] in "IF" or has_other_colours(image)
+        return has_16_bits(image) or image.mode[0] in "IF" or has_other_colours(profile_of(image, file))
 
     return with_image(path, work) or read_photograph(path).alpha is not None
 
@@ -131,7 +132,8 @@ def has_16_bits(image: Image.Image) -> bool:
 def _decoded(image: Image.Image, file: BinaryIO, deep: bool) -> tuple[Image.Image, Image.Image | None]:
     """The colours, RGB in sRGB, and the alpha of an image, both upright; `deep`: what `has_16_bits` said of it."""
     image.load()
-    turn, info = turn_of(image), {"icc_profile": image.info.get("icc_profile")}
+    turn, info = turn_of(image), {"icc_profile": profile_of(image, file)}
+    image.info |= info
     if deep:
         file.seek(0)
         data = file.read()

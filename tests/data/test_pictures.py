@@ -213,6 +213,44 @@ def test_an_embedded_profile_is_brought_to_srgb(tmp_path, name, suffix):
     assert np.abs(read_shrunk(tmp_path / f"a.{suffix}", 8)[0] - seen).max() < 4
 
 
+CHRM = chunk(b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))  # Display P3's
+
+
+def gama(gamma: float) -> bytes:
+    return chunk(b"gAMA", struct.pack(">I", round(gamma * 1e5)))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [([chunk(b"cICP", bytes([12, 13, 0, 1]))], (213, 116, 82)), ([chunk(b"cICP", bytes([1, 1, 0, 1]))], (200, 120, 90)),
+     ([chunk(b"cICP", bytes([9, 16, 0, 1]))], (200, 120, 90)), ([chunk(b"cICP", b"")], (200, 120, 90)),
+     ([gama(1 / 2.2), CHRM], (213, 116, 82)), ([CHRM], (200, 120, 90)), ([gama(1 / 2.2)], (200, 120, 90)),
+     ([gama(1)], (228, 182, 161)), ([gama(1), chunk(b"sRGB", b"\0")], (200, 120, 90)), ([gama(0)], (200, 120, 90)),
+     ([gama(1), chunk(b"cICP", bytes([12, 13, 0, 1]))], (213, 116, 82)),
+     ([gama(1 / 2.2), chunk(b"cHRM", bytes(32))], (200, 120, 90)),
+     ([gama(1), chunk(b"cHRM", b"\xff" * 32)], (200, 120, 90))],
+    ids=lambda value: " ".join(one[4:8].decode() for one in value) if isinstance(value, list) else str(value),
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "16 bits"])
+def test_the_numbers_of_a_png_without_a_profile_are_brought_to_srgb(tmp_path, chunks, expected, mode):
+    picture, path = colour((200, 120, 90)), tmp_path / "a.png"
+    if mode == "16 bits":
+        cv2.imwrite(str(path), np.full((16, 16, 3), (90, 120, 200), np.uint16) * 257)
+    else:
+        (picture.quantize() if mode == "P" else picture.convert(mode)).save(path)
+    whole, end_of_header = path.read_bytes(), 8 + 25
+    path.write_bytes(whole[:end_of_header] + b"".join(chunks) + whole[end_of_header:])
+    assert np.abs(read_image(path).astype(int) - expected).max() <= 1
+    assert whole_size(path)[:2] == (16, 16)
+
+
+@pytest.mark.parametrize("suffix", [HEIC])
+def test_the_numbers_of_heic_without_a_profile_are_brought_to_srgb(tmp_path, suffix):
+    numbers = {"color_primaries": 12, "transfer_characteristics": 13, "matrix_coefficients": 6}
+    colour((200, 120, 90)).save(tmp_path / f"a.{suffix}", quality=98, **numbers)
+    assert np.abs(read_image(tmp_path / f"a.{suffix}").reshape(-1, 3).mean(0) - (213, 116, 82)).max() < 3
+
+
 def test_srgb_and_profiles_of_other_colours_change_nothing(tmp_path):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", icc_profile=srgb)), photograph())
