@@ -29,11 +29,13 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from humanseg.cli import commandline  # noqa: F401  registers the resolvers that the YAMLs use
+from humanseg.data import opening
 from humanseg.media.video_writer import VideoWriter
 from humanseg.runs import conf
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "eg1800"
+HEIC = pytest.param("heic", marks=pytest.mark.skipif(not opening.HEIC, reason="the extra `heic` is not installed"))
 
 # A run that takes less than a second: the default network with a narrow decoder at 32 px on a handful of drawn people.
 TINY = [

@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import HEIC
 from PIL import Image, ImageCms
 
 from humanseg.data import opening
-from humanseg.data.masks import read_pair
 from humanseg.data.opening import Budget, is_photograph, passed_over
 from humanseg.data.pictures import read_image, read_photograph, read_shrunk, whole_size
 from humanseg.media.images import find_photographs
@@ -24,7 +24,6 @@ TURNS = {
     **{5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE},
     8: Image.Transpose.ROTATE_90,
 }
-HEIC = pytest.param("heic", marks=pytest.mark.skipif(not opening.HEIC, reason="the extra `heic` is not installed"))
 
 
 def photograph(height: int = 48, width: int = 64) -> np.ndarray:
@@ -450,7 +449,7 @@ def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(tmp_path, progressive):
     for cut in (1, 2):
         path.write_bytes(whole[:-cut])
         np.testing.assert_array_equal(read_image(path), expected)
-        assert whole_size(path)[:2] == (80, 60) and read_shrunk(path, 20)[1] == (60, 80)
+        assert whole_size(path)[:2] == (80, 60) and read_shrunk(path, 20)[1][:2] == (80, 60)
     for cut in (8, 30, len(whole) // 3):  # of the pixels
         path.write_bytes(whole[:-cut])
         with pytest.raises(ValueError, match=f"{path} can't be read: .*truncated"):
@@ -473,16 +472,10 @@ def test_hidden_files_are_no_photographs_and_others_are_counted():
 
 
 @pytest.mark.parametrize("suffix", [HEIC])
-def test_heic_is_found_in_folders_and_brings_its_mask_upright(tmp_path, suffix):
-    block = Image.Exif()
-    block[0x0112] = 6
-    for name in (f"a.{suffix}", "b.HIF"):
-        save(tmp_path / name, exif=block.tobytes(), format="HEIF")
-    assert [found.path.name for found in find_photographs(str(tmp_path))] == [f"a.{suffix}", "b.HIF"]
-    stored = (photograph()[..., 0] > 100).astype(np.uint8)  # drawn on the pixels as they lie in the file
-    image, classes = read_pair(tmp_path / f"a.{suffix}", save(tmp_path / "m.png", stored), "nonzero")
-    assert image.shape[:2] == (64, 48)
-    np.testing.assert_array_equal(classes, np.rot90(stored, 3))
+def test_heic_is_found_in_folders(tmp_path, suffix):
+    for name in (f"a.{suffix}", "b.HIF", "c.heif"):
+        save(tmp_path / name, format="HEIF")
+    assert [found.path.name for found in find_photographs(str(tmp_path))] == ["a.heic", "b.HIF", "c.heif"]
 
 
 def test_heic_is_read_with_its_extra_and_asked_for_without(tmp_path, monkeypatch):
