@@ -83,6 +83,13 @@ DEVICES = Rule(
 WEIGHTS = Rule(
     lambda value: isinstance(value, list) and all(map(number(0, 1000).holds, value)), "numbers of at least 0, as [1,3]"
 )
+CATEGORIES = Rule(
+    lambda value: (
+        value not in ([], "")
+        and all(type(one) in (str, int) for one in (value if isinstance(value, list) else [value]))
+    ),
+    "names or ids, as person or [person,rider]",
+)
 GPUS = Rule(lambda value: isinstance(value, list) and all(map(whole(0).holds, value)), "GPUs, as [2,3]")
 
 
@@ -119,7 +126,7 @@ class Key(NamedTuple):
     path: bool = False
 
 
-PLACES = ("data.*root", "data.*pairs")  # where the data lies, not what is in it
+PLACES = ("data.*root", "data.*pairs", "data.*annotations", "data.*images")  # where the data lies, not what is in it
 
 # Keys may be patterns; of several that match, the longest counts.
 KEYS = {
@@ -160,6 +167,9 @@ KEYS = {
     "data.cache": Key(SWITCH, "machine"),
     "data.cache_dir": Key(WORD, "machine", path=True),
     "data.mask_suffix": Key(WORD, "free", optional=True),
+    "data.*categories": Key(CATEGORIES, optional=True),
+    "data.*min_area": Key(number(0), optional=True),
+    "data.*empty": Key(one_of("keep", "drop"), optional=True),
     "data.pad_value": Key(whole(0, 255)),
     "data.mean": Key(COLOUR),
     "data.std": Key(COLOUR),

@@ -92,21 +92,29 @@ class Table:
         Raises:
             ValueError: the folder can't be written to, or is full.
         """
-        folder = self.path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with open(self.path.with_suffix(".lock"), "a", opener=no_link) as lock:
-                wait_for(lock, lambda: log.info("cache      waits for another process that fills %s", self.path))
-                with open(
-                    self.path, "ab", opener=no_link
-                ) as file:  # half a record, left by a kill, would shift all that follow
-                    file.truncate(file.tell() // self.record.itemsize * self.record.itemsize)
-                yield
-        except OSError as error:
-            raise ValueError(
-                f"data.cache_dir={folder} can't be written to ({error.strerror}): "
-                "give another data.cache_dir, or data.cache=false"
-            ) from error
+        lock_path = self.path.with_suffix(".lock")
+        with writable(self.path.parent), open(lock_path, "a", opener=no_link) as lock:
+            wait_for(lock, lambda: log.info("cache      waits for another process that fills %s", self.path))
+            with open(self.path, "ab", opener=no_link) as file:  # half a record, left by a kill, would shift all others
+                file.truncate(file.tell() // self.record.itemsize * self.record.itemsize)
+            yield
+
+
+@contextlib.contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """In the context files are written to a folder of the cache, which is made where it is missing.
+
+    Raises:
+        ValueError: the folder can't be written to, or is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"data.cache_dir={folder} can't be written to ({error.strerror}): "
+            "give another data.cache_dir, or data.cache=false"
+        ) from error
 
 
 class Prepared:

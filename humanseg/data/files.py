@@ -8,10 +8,10 @@ import numpy as np
 from humanseg.data import listing
 from humanseg.data.listing import Found
 from humanseg.data.mask_check import read_otherwise, refuse_unfit_rule
-from humanseg.data.masks import Rule, classes_of, fits, read_mask, refuse_unknown_rule, upright
+from humanseg.data.masks import Rule, classes_of, read_mask, refuse_unknown_rule, upright
 from humanseg.data.names import Names
-from humanseg.data.photographs import RESIZED, UNSURE, Photographs, open_sources
-from humanseg.data.pictures import ON_ITS_SIDE, Size, whole_size
+from humanseg.data.photographs import Photographs, compare, open_sources
+from humanseg.data.pictures import Size, whole_size
 
 
 class MaskFiles:
@@ -43,20 +43,7 @@ class MaskFiles:
         drawn = whole_size(path)
         if isinstance(self.rule, list) or self.rule == "alpha" or drawn.transparent:
             classes_of(read_mask(path), self.rule, path)
-        size, mask_size = photograph[:2], drawn[:2]
-        lies = photograph.turn in ON_ITS_SIDE and not fits(mask_size, size)  # drawn before the photograph was turned
-        if size == (mask_size[::-1] if lies else mask_size):
-            return UNSURE if _fits_either_way(photograph, drawn) else None
-        if fits(mask_size[::-1] if lies else mask_size, size):
-            return RESIZED
-        return "{} is {}x{}, its photograph {}x{}: another aspect ratio".format(path, *mask_size, *size)
-
-
-def _fits_either_way(photograph: Size, mask: Size) -> bool:
-    """Whether sizes don't tell if a mask was drawn on the photograph as it lies in its file, or upright."""
-    if photograph.turn is None or mask.turn is not None:
-        return False
-    return photograph.turn not in ON_ITS_SIDE or fits(photograph[:2], photograph[1::-1])
+        return compare(path, drawn[:2], photograph, drawn.turn is not None)
 
 
 class FilePairs(Photographs):

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from humanseg import terminal
 from humanseg.data.cache import Table
 from humanseg.data.duplicates import digest
+from humanseg.data.masks import fits
 from humanseg.data.names import Names
-from humanseg.data.pictures import VERSION, Size, read_shrunk, whole_size
+from humanseg.data.pictures import ON_ITS_SIDE, VERSION, Size, read_shrunk, whole_size
 from humanseg.data.transforms import resize_mask
 from humanseg.processes.hardware import cores
 
@@ -77,6 +78,38 @@ class Photographs:
         """The sample with its longer side at most `longest` pixels, decoded at a smaller scale where that is faster."""
         image, size = read_shrunk(self.names[index], longest)
         return image, resize_mask(self.labels.read(index, size), *image.shape[:2])
+
+
+def compare(label: str, drawn: tuple[int, int], photograph: Size, turned: bool = False) -> str | None:
+    """Hold a label's size against its photograph's; the result is that of `Labels.check`.
+
+    Args:
+        label: its name, for the sentence. drawn: its width and height. turned: whether EXIF has turned it already.
+    """
+    size = photograph[:2]
+    lies = photograph.turn in ON_ITS_SIDE and not fits(drawn, size)  # it was drawn before the photograph was turned
+    if size == (drawn[::-1] if lies else drawn):
+        return UNSURE if not turned and _fits_either_way(photograph) else None
+    if fits(drawn[::-1] if lies else drawn, size):
+        return RESIZED
+    return "{} is {}x{}, its photograph {}x{}: another aspect ratio".format(label, *drawn, *size)
+
+
+def _fits_either_way(photograph: Size) -> bool:
+    """Whether sizes don't tell if a label was drawn on the photograph as it lies in its file, or upright."""
+    if photograph.turn is None:
+        return False
+    return photograph.turn not in ON_ITS_SIDE or fits(photograph[:2], photograph[1::-1])
+
+
+def refuse_more_classes(classes: int) -> None:
+    """Refuse a network of other classes than person and background, for labels that know no others.
+
+    Raises:
+        ValueError: there are more.
+    """
+    if classes > 2:
+        raise ValueError(f"model.classes={classes}: these labels tell people from the background: give 1 or 2")
 
 
 def _all_keys(images: list[str], labels: Labels) -> tuple[np.ndarray, dict[str, str]]:

@@ -1,0 +1,242 @@
+"""``data=coco``: photographs with an instances file of COCO's, or of a tool that writes such files."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from humanseg.data import listing
+from humanseg.data.instances import Chosen, Index, open_index
+from humanseg.data.masks import upright
+from humanseg.data.opening import MOST_PIXELS, budget
+from humanseg.data.photographs import FINE, Photographs, compare, open_sources, refuse_more_classes
+from humanseg.data.pictures import Size
+from humanseg.data.transforms import IGNORE, PERSON
+
+BY_ITSELF = ("instances.json", "annotations/instances_train*.json", "annotations/instances*.json", "*.json")
+LONGEST = 10**7  # pixels along a polygon's outline: to fill it takes 100 bytes for each
+
+
+def coco(
+    root: str | None = None,
+    annotations: str | None = None,
+    images: str | None = None,
+    val_annotations: str | None = None,
+    val_images: str | None = None,
+    test_annotations: str | None = None,
+    test_images: str | None = None,
+    categories: str | int | Sequence[str | int] = "person",
+    min_area: float = 0,
+    empty: str = "keep",
+    classes: int = 1,
+    cache_dir: str | None = None,
+) -> dict[str, Photographs | None]:
+    """Sources from instances files; keys ``train``, ``val``, ``test``.
+
+    Crowds, and annotations that are too small, are ignored in loss and metrics, but where another annotation has a person.
+
+    Args:
+        root: a folder with ``instances.json`` and ``images/``, or COCO's own with ``annotations/instances_train2017.json`` and
+            ``train2017/``. Other paths are relative to it, or to here.
+        annotations, val_annotations, test_annotations: instances files.
+        images, val_images, test_images: the folders of their photographs, where they have other names than COCO gives them.
+        categories: names or ids of people.
+        min_area: in square pixels, as the annotations' `area` has it.
+        empty: ``keep`` or ``drop`` photographs without any annotation of the categories.
+        cache_dir: as for `open_sources`. What was read of an instances file lies there too.
+
+    Raises:
+        ValueError: pycocotools is missing; a file is missing or is no instances file; or entries, photographs or labels
+            can't be read or don't fit (all listed).
+    """
+    pycocotools()
+    refuse_more_classes(classes)
+    if isinstance(categories, str | int):
+        categories = [categories]
+    chosen = Chosen(tuple(categories), min_area, empty == "keep")
+    typed = {
+        "train": ("data.annotations", annotations, "data.images", images),
+        "val": ("data.val_annotations", val_annotations, "data.val_images", val_images),
+        "test": ("data.test_annotations", test_annotations, "data.test_images", test_images),
+    }
+    sources: dict[str, Photographs | None] = dict.fromkeys(typed)
+    problems = []
+    for side, paths in typed.items():
+        if not paths[1] and not (side == "train" and root):
+            continue
+        try:
+            file, folder = _places(root, *paths)
+            sources[side], wrong = _opened(file, folder, chosen, cache_dir)
+            problems += wrong
+        except ValueError as error:
+            problems.append(str(error))
+    return open_sources(sources, problems, cache_dir)
+
+
+def pycocotools() -> ModuleType:
+    """The package's module of masks.
+
+    Raises:
+        ValueError: it isn't installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise ValueError('data=coco needs pycocotools: pip install -e ".[coco]"') from error
+    return mask
+
+
+def _places(root: str | None, key: str, file: str | None, images_key: str, images: str | None) -> tuple[Path, Path]:
+    """The instances file and the folder of its photographs.
+
+    Raises:
+        ValueError: there is none; the sentence names the key.
+    """
+    file = _typed(key, root, file) if file else _by_itself(root)
+    if not file.is_file():
+        raise ValueError(f"{key}={file}: no such file")
+    if images:
+        folder = _typed(images_key, root, images)
+        if not folder.is_dir():
+            raise ValueError(f"{images_key}={folder}: no such folder")
+        return file, folder
+    name = file.stem.removeprefix("instances_")
+    bases = [listing.on_disk(root)] if root else [file.parent, file.parent.parent]
+    likely = [base / part for base in bases for part in (name, f"images/{name}", "images")]
+    return file, next((folder for folder in likely if folder.is_dir()), file.parent)
+
+
+def _typed(key: str, root: str | None, typed: str) -> Path:
+    """A typed path, relative to the root or to here."""
+    if not isinstance(typed, str):
+        raise ValueError(f"{key}={typed}: give one path")
+    below = listing.on_disk(listing.on_disk(root) / Path(typed).expanduser()) if root else None
+    return below if below and below.exists() else listing.on_disk(typed)
+
+
+def _by_itself(root: str) -> Path:
+    """The instances file of a folder, for training.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    folder = listing.on_disk(root)
+    found = next(filter(None, (sorted(folder.glob(pattern)) for pattern in BY_ITSELF)), [])
+    if len(found) != 1:
+        have = f"has {', '.join(file.name for file in found)}" if found else f"has no {' and no '.join(BY_ITSELF[:2])}"
+        raise ValueError(f"data.root={folder} {have}: name the instances file by data.annotations")
+    return found[0]
+
+
+def _opened(file: Path, folder: Path, chosen: Chosen, cache_dir: str | None) -> tuple[Photographs, list[str]]:
+    """The photographs of an instances file, and what is wrong with its entries."""
+    index, problems = open_index(str(file), chosen, cache_dir)
+    names = bytes(index.names).decode(errors="surrogateescape")
+    images = [_path(str(folder), name) for name in names.split("\0")] if names else []
+    if not len(index.shapes) and not problems:
+        people = ", ".join(map(str, chosen.categories))
+        problems = [f"{file} has no annotation of {people}: data=empty takes photographs in which nobody is"]
+    return Photographs(images, Instances(str(file), index)), problems
+
+
+def _path(folder: str, name: str) -> str:
+    return (None if name.isascii() else listing.spelled(name, folder)) or f"{folder}/{name}"
+
+
+class Instances:
+    """The labels of the photographs of an instances file.
+
+    Args:
+        path: the file's, for sentences.
+    """
+
+    def __init__(self, path: str, index: Index):
+        self.path, self.index = path, index
+
+    def stamps(self, start: int, stop: int) -> list[tuple[str, str]]:
+        return [("", f"coco {digest:x}") for digest in self.index.photographs["digest"][start:stop].tolist()]
+
+    def read(self, index: int, photograph: Size) -> np.ndarray:
+        """Class ids, uint8 HxW, as pycocotools draws the annotations. A person on a crowd wins."""
+        width, height = self._size(index)
+        shapes = list(self._shapes(index))
+        with budget.take(height * width):
+            classes = np.zeros((height, width), np.uint8)
+            for ignored, value in ((True, IGNORE), (False, PERSON)):
+                some = [(rle, numbers) for rle, ignores, _, numbers in shapes if ignores == ignored]
+                if polygons := [numbers.tolist() for rle, numbers in some if not rle]:
+                    classes[_filled(polygons, height, width)] = value
+                for numbers in (numbers for rle, numbers in some if rle):
+                    classes[_decoded(numbers)] = value
+        return upright(classes, photograph)
+
+    def check(self, index: int, photograph: Size) -> str | None:
+        """As for `Labels`. All shapes are looked at, and none is drawn."""
+        width, height = self._size(index)
+        if width * height > MOST_PIXELS:
+            found = f" is {width}x{height}, and at most {MOST_PIXELS // 10**6} million pixels are read"
+        else:
+            found = compare("", (width, height), photograph)
+        if found in FINE:
+            looked = ((ident, _wrong(rle, numbers, width, height)) for rle, _, ident, numbers in self._shapes(index))
+            if wrong := [f"annotation {ident} has {why}" for ident, why in looked if why]:
+                found = f": {', '.join(wrong)}"
+        return found if found in FINE else f"{self.path}: {self._name(index)}{found}"
+
+    def _name(self, index: int) -> str:
+        return bytes(self.index.names).split(b"\0")[index].decode(errors="surrogateescape")
+
+    def _size(self, index: int) -> tuple[int, int]:
+        record = self.index.photographs[index]
+        return int(record["width"]), int(record["height"])
+
+    def _shapes(self, index: int) -> Iterator[tuple[bool, bool, int, np.ndarray]]:
+        """Whether a shape is an RLE, whether it is ignored, its annotation's id, and its numbers."""
+        ends = self.index.photographs["end"]
+        for start, end, ident, rle, ignored in self.index.shapes[
+            ends[index - 1] if index else 0 : ends[index]
+        ].tolist():
+            yield rle, ignored, ident, self.index.numbers[start:end]
+
+
+def _filled(polygons: list[list[float]], height: int, width: int) -> np.ndarray:
+    """What lies in any of the polygons, bool HxW."""
+    mask = pycocotools()
+    return mask.decode(mask.merge(mask.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def _decoded(rle: np.ndarray) -> np.ndarray:
+    """The region of an RLE, bool HxW: runs go down the columns, the first one is outside."""
+    height, width, *counts = rle.astype(np.int64).tolist()
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
+
+
+def _wrong(rle: bool, numbers: np.ndarray, width: int, height: int) -> str | None:
+    """What is wrong with an RLE or polygon, as a part of a sentence."""
+    return (_wrong_rle if rle else _wrong_polygon)(numbers, width, height)
+
+
+def _wrong_polygon(polygon: np.ndarray, width: int, height: int) -> str | None:
+    if len(polygon) < 6 or len(polygon) % 2:
+        return f"a polygon of {len(polygon) / 2:g} points, where 3 are needed"
+    if not np.isfinite(polygon).all():
+        return "a polygon with a point that is no number (NaN)"
+    points, size = polygon.reshape(-1, 2), np.array([width, height])
+    far = ((points < -size) | (points > 2 * size)).any(axis=1)
+    if far.any():
+        x, y = points[far][0]
+        return f"a polygon with a point at {x:g}, {y:g}, far outside of {width}x{height} pixels"
+    if len(points) * max(width, height) > LONGEST / 3:
+        outline = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()
+        return f"a polygon with an outline of {outline:.0f} pixels" if outline > LONGEST else None
+    return None
+
+
+def _wrong_rle(rle: np.ndarray, width: int, height: int) -> str | None:
+    if (rle[0], rle[1]) != (height, width):
+        return f"an RLE of {rle[1]:.0f}x{rle[0]:.0f} pixels, where its photograph is {width}x{height}"
+    counts = rle[2:]
+    if not np.isfinite(counts).all() or (counts < 0).any() or (counts % 1).any() or counts.sum() != height * width:
+        return f"an RLE whose runs don't add up to {width}x{height} pixels"
+    return None
