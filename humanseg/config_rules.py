@@ -90,6 +90,12 @@ CATEGORIES = Rule(
     ),
     "names or ids, as person or [person,rider]",
 )
+BAND = Rule(
+    lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(map(number(0, 1).holds, value)) and value[0] < value[1]
+    ),
+    "two numbers from 0 to 1, as [0.1,0.9]",
+)
 GPUS = Rule(lambda value: isinstance(value, list) and all(map(whole(0).holds, value)), "GPUs, as [2,3]")
 
 
@@ -170,6 +176,9 @@ KEYS = {
     "data.*categories": Key(CATEGORIES, optional=True),
     "data.*min_area": Key(number(0), optional=True),
     "data.*empty": Key(one_of("keep", "drop"), optional=True),
+    "data.*image_set": Key(or_null(WORD), optional=True),
+    "data.*alpha": Key(or_null(WORD), optional=True),
+    "data.*ignore": Key(or_null(BAND), optional=True),
     "data.pad_value": Key(whole(0, 255)),
     "data.mean": Key(COLOUR),
     "data.std": Key(COLOUR),

@@ -34,7 +34,7 @@ def coco(
 ) -> dict[str, Photographs | None]:
     """Sources from instances files; keys ``train``, ``val``, ``test``.
 
-    Crowds, and annotations that are too small, are ignored in loss and metrics, but where another annotation has a person.
+    Crowds and annotations that are too small are ignored in loss and metrics, unless another annotation has a person there.
 
     Args:
         root: a folder with ``instances.json`` and ``images/``, or COCO's own with ``annotations/instances_train2017.json`` and
@@ -60,17 +60,11 @@ def coco(
         "val": ("data.val_annotations", val_annotations, "data.val_images", val_images),
         "test": ("data.test_annotations", test_annotations, "data.test_images", test_images),
     }
-    sources: dict[str, Photographs | None] = dict.fromkeys(typed)
-    problems = []
+    sources, problems = {}, []
     for side, paths in typed.items():
-        if not paths[1] and not (side == "train" and root):
-            continue
-        try:
-            file, folder = _places(root, *paths)
-            sources[side], wrong = _opened(file, folder, chosen, cache_dir)
-            problems += wrong
-        except ValueError as error:
-            problems.append(str(error))
+        there = paths[1] or (side == "train" and root)
+        sources[side], wrong = _opened(root, paths, chosen, cache_dir) if there else (None, [])
+        problems += wrong
     return open_sources(sources, problems, cache_dir)
 
 
@@ -129,9 +123,15 @@ def _by_itself(root: str) -> Path:
     return found[0]
 
 
-def _opened(file: Path, folder: Path, chosen: Chosen, cache_dir: str | None) -> tuple[Photographs, list[str]]:
-    """The photographs of an instances file, and what is wrong with its entries."""
-    index, problems = open_index(str(file), chosen, cache_dir)
+def _opened(
+    root: str | None, paths: tuple, chosen: Chosen, cache_dir: str | None
+) -> tuple[Photographs | None, list[str]]:
+    """The photographs of an instances file, and what is wrong with it; arguments as for `_places` and `open_index`."""
+    try:
+        file, folder = _places(root, *paths)
+        index, problems = open_index(str(file), chosen, cache_dir)
+    except ValueError as error:
+        return None, [str(error)]
     names = bytes(index.names).decode(errors="surrogateescape")
     images = [_path(str(folder), name) for name in names.split("\0")] if names else []
     if not len(index.shapes) and not problems:
@@ -194,9 +194,8 @@ class Instances:
     def _shapes(self, index: int) -> Iterator[tuple[bool, bool, int, np.ndarray]]:
         """Whether a shape is an RLE, whether it is ignored, its annotation's id, and its numbers."""
         ends = self.index.photographs["end"]
-        for start, end, ident, rle, ignored in self.index.shapes[
-            ends[index - 1] if index else 0 : ends[index]
-        ].tolist():
+        own = self.index.shapes[ends[index - 1] if index else 0 : ends[index]]
+        for start, end, ident, rle, ignored in own.tolist():
             yield rle, ignored, ident, self.index.numbers[start:end]
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from humanseg.data import listing
+from humanseg.data import folders, listing
 from humanseg.data.listing import Found
 from humanseg.data.mask_check import read_otherwise, refuse_unfit_rule
 from humanseg.data.masks import Rule, classes_of, read_mask, refuse_unknown_rule, upright
 from humanseg.data.names import Names
-from humanseg.data.photographs import Photographs, compare, open_sources
+from humanseg.data.photographs import Photographs, compare, open_found
 from humanseg.data.pictures import Size, whole_size
 
 
@@ -88,11 +88,8 @@ def folder(
     Raises:
         ValueError: a folder is missing or empty, or files don't match, can't be read or don't fit (all listed).
     """
-    roots = {"train": ("data.root", root), "val": ("data.val_root", val_root), "test": ("data.test_root", test_root)}
-    found = {
-        name: listing.matched(key, _place(key, path), mask_suffix) if path else None
-        for name, (key, path) in roots.items()
-    }
+    roots = (root, val_root, test_root)
+    found = listing.each_side("root", roots, lambda key, path: folders.matched(key, path, mask_suffix))
     return _open(found, mask, classes, cache_dir)
 
 
@@ -112,28 +109,15 @@ def pairs(
     Raises:
         ValueError: a file is missing or empty, or files it names are missing, can't be read or don't fit (all listed).
     """
-    files = {
-        "train": ("data.pairs", pairs),
-        "val": ("data.val_pairs", val_pairs),
-        "test": ("data.test_pairs", test_pairs),
-    }
-    found = {name: listing.pairs_of(key, _place(key, path)) if path else None for name, (key, path) in files.items()}
+    found = listing.each_side("pairs", (pairs, val_pairs, test_pairs), listing.pairs_of)
     return _open(found, mask, classes, cache_dir)
-
-
-def _place(key: str, typed: object) -> str:
-    if not isinstance(typed, str | Path):
-        raise ValueError(f"{key}={typed}: give one path; a file for data=pairs can list photographs of several folders")
-    return str(typed)
 
 
 def _open(
     found: dict[str, Found | None], mask: Rule, classes: int, cache_dir: str | None
 ) -> dict[str, FilePairs | None]:
     refuse_unknown_rule(mask, classes)
-    problems = [problem for one in found.values() if one for problem in one.problems]
-    sources = {name: FilePairs(one.images, one.masks, mask) if one else None for name, one in found.items()}
-    open_sources(sources, problems, cache_dir)
+    sources = open_found(found, lambda one: FilePairs(one.images, one.masks, mask), cache_dir)
     for name, source in sources.items():
         if source:
             refuse_unfit_rule(source.labels.names, mask, name)

@@ -11,13 +11,12 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
-from humanseg.data.opening import SUFFIXES, is_photograph, passed_over
 from humanseg.runs.reading import read_list
 
 log = logging.getLogger(__name__)
@@ -33,6 +32,25 @@ class Found(NamedTuple):
     images: list[str]
     masks: list[str]
     problems: list[str]
+
+
+def each_side(key: str, typed: Sequence[str | None], find: Callable[[str, str], Found]) -> dict[str, Found | None]:
+    """What is found at the paths of ``train``, ``val`` and ``test``; None where none is typed.
+
+    Args:
+        key: the name of the keys, as ``root`` of data.root, data.val_root and data.test_root.
+        typed: the three paths. find: makes it of a key and its path.
+
+    Raises:
+        ValueError: a path is a list, or something else.
+    """
+    keys = dict(zip((f"data.{key}", f"data.val_{key}", f"data.test_{key}"), typed, strict=True))
+    if wrong := [name for name, path in keys.items() if path and not isinstance(path, str | Path)]:
+        raise ValueError(
+            f"{wrong[0]}={keys[wrong[0]]}: give one path; data=pairs and data=mix take photographs of several"
+        )
+    found = [find(name, str(path)) if path else None for name, path in keys.items()]
+    return dict(zip(("train", "val", "test"), found, strict=True))
 
 
 def below(folder: str | Path) -> Iterator[str]:
@@ -166,61 +184,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def matched(key: str, root: str, mask_suffix: str) -> Found:
-    """The photographs of ``images/`` and the masks of ``masks/`` that have the same path without its suffix."""
-    root = spelled(root) or root
-    if missing := [
-        f"{key}: {root}/{part} does not exist" for part in ("images", "masks") if not os.path.isdir(f"{root}/{part}")
-    ]:
-        return Found([], [], missing)
-    images, problems = _by_stem(f"{root}/images")
-    masks, unnamed = _by_stem(f"{root}/masks", mask_suffix)
-    if not images:
-        return Found([], [], [f"{key}: {root}/images holds no photograph ({', '.join(sorted(SUFFIXES))})"])
-    pairs = {stem: stem for stem in images.keys() & masks.keys()}
-    left = {_composed(stem): stem for stem in masks.keys() - pairs.keys()}
-    others = {stem: left[_composed(stem)] for stem in images.keys() - pairs.keys() if _composed(stem) in left}
-    pairs |= others
-    if not pairs and not mask_suffix and (suffix := _common_suffix(images.keys(), masks.keys())):
-        return Found(
-            [], [], [f"{key}: the masks in {root}/masks are called NAME{suffix}: type data.mask_suffix={suffix}"]
-        )
-    problems += unnamed
-    problems += [f"{images[stem]} has no mask" for stem in sorted(images.keys() - pairs.keys())]
-    problems += [f"{masks[stem]} has no image" for stem in sorted(masks.keys() - {*pairs.values()})]
-    stems = sorted(pairs)
-    return Found([images[stem] for stem in stems], [masks[pairs[stem]] for stem in stems], problems)
-
-
-def _by_stem(folder: str, ending: str = "") -> tuple[dict[str, str], list[str]]:
-    """The pictures below a folder by their path without suffix and ending, and what is wrong with the names of others."""
-    found, problems, others = {}, [], []
-    for name in below(folder):
-        stem = os.path.splitext(name)[0]
-        if not is_photograph(name):
-            others.append(name)
-        elif not stem.endswith(ending):
-            problems.append(f"{folder}/{name} does not end in data.mask_suffix={ending}")
-        elif (stem := stem.removesuffix(ending)) in found:
-            problems.append(f"{folder}/{name} shares its stem with another file")
-        else:
-            found[stem] = f"{folder}/{name}"
-    if others:
-        log.info("data       %s: passed over %s", folder, passed_over(others))
-    return found, problems
-
-
-def _composed(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem)
-
-
-def _common_suffix(images: set[str], masks: set[str]) -> str | None:
-    """What the names of masks have more than those of their photographs, where it is the same for all."""
-    first = min(images)
-    longer = (mask.removeprefix(first) for mask in masks if mask.startswith(first))
-    return next((suffix for suffix in longer if all(f"{image}{suffix}" in masks for image in images)), None)
 
 
 def pairs_of(key: str, path: str) -> Found:

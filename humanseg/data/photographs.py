@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from multiprocessing import get_context
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from humanseg import terminal
 from humanseg.data.cache import Table
 from humanseg.data.duplicates import digest
+from humanseg.data.listing import Found
 from humanseg.data.masks import fits
 from humanseg.data.names import Names
 from humanseg.data.pictures import ON_ITS_SIDE, VERSION, Size, read_shrunk, whole_size
@@ -173,6 +175,14 @@ def open_sources(
     if resized:
         log.info("%d masks of another size than their photograph are resized to it", resized)
     return sources
+
+
+def open_found(
+    found: dict[str, Found | None], make: Callable[[Found], Photographs], cache_dir: str | None
+) -> dict[str, Photographs | None]:
+    """As `open_sources`, of what was found for each side; `make` makes photographs with labels of it."""
+    problems = [problem for one in found.values() if one for problem in one.problems]
+    return open_sources({side: make(one) if one else None for side, one in found.items()}, problems, cache_dir)
 
 
 def _check_all(source: Photographs, checked: Table | None) -> tuple[list[str], int]:

@@ -1,0 +1,74 @@
+"""``data=voc``: photographs and class masks as PASCAL VOC lays them out."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from humanseg.data import folders, listing
+from humanseg.data.files import MaskFiles
+from humanseg.data.listing import Found
+from humanseg.data.masks import read_mask
+from humanseg.data.photographs import Photographs, open_found, refuse_more_classes
+from humanseg.data.pictures import Size
+from humanseg.data.transforms import IGNORE
+from humanseg.runs.reading import read_list
+
+PERSON, LAST = 15, 20  # of VOC's ids; 0 is background and 255 void
+SETS = "ImageSets/Segmentation"
+
+
+def voc(
+    root: str | None,
+    image_set: str = "trainval",
+    val_image_set: str | None = None,
+    test_image_set: str | None = None,
+    classes: int = 1,
+    cache_dir: str | None = None,
+) -> dict[str, Photographs | None]:
+    """Sources from a folder with ``ImageSets/Segmentation``, ``JPEGImages`` and ``SegmentationClass``.
+
+    Args:
+        image_set, val_image_set, test_image_set: the names of its lists, as ``train``.
+        cache_dir: as for `open_sources`.
+
+    Raises:
+        ValueError: a folder or list is missing, or photographs or masks are missing, can't be read, don't fit or have ids
+            that VOC doesn't have (all listed).
+    """
+    refuse_more_classes(classes)
+    image_sets = (image_set, val_image_set, test_image_set) if root else (None, None, None)
+    found = listing.each_side("image_set", image_sets, lambda key, name: _listed(key, root, name))
+    return open_found(found, lambda one: Photographs(one.images, ClassMasks(one.masks, PERSON)), cache_dir)
+
+
+def _listed(key: str, root: str, image_set: str) -> Found:
+    """The photographs of a list, and their masks."""
+    root = listing.spelled(root) or root
+    places = [f"{root}/JPEGImages", f"{root}/SegmentationClass"]
+    if missing := [f"data.root: {folder} does not exist" for folder in places if not os.path.isdir(folder)]:
+        return Found([], [], missing)
+    file = Path(root, SETS, f"{image_set}.txt")
+    if not file.is_file():
+        there = ", ".join(sorted(one.stem for one in file.parent.glob("*.txt")))
+        return Found([], [], [f"{key}={image_set}: {file} does not exist; the lists there are {there or 'none'}"])
+    names = [line.strip() for line in read_list(file, listing.decoded).splitlines() if line.strip()]
+    (images, _), (masks, _) = map(folders.by_stem, places)
+    problems = [f"{file} names {name}, which {places[0]} does not have" for name in names if name not in images]
+    problems += [f"{file} names {name}, which {places[1]} does not have" for name in names if name not in masks]
+    names = [name for name in names if name in images and name in masks]
+    if not names and not problems:
+        problems = [f"{key}={image_set}: {file} names no photograph"]
+    return Found([images[name] for name in names], [masks[name] for name in names], problems)
+
+
+class ClassMasks(MaskFiles):
+    """Masks with the ids of VOC's classes, of which one is the person."""
+
+    def check(self, index: int, photograph: Size) -> str | None:
+        """As for `Labels`. Masks are read whole."""
+        path = self.names[index]
+        values = np.unique(read_mask(path).values)
+        if strange := values[(values > LAST) & (values != IGNORE)].tolist():
+            return f"{path} holds the values {strange[:8]}, and VOC's are 0 to {LAST}, and {IGNORE} for void"
+        return super().check(index, photograph)
