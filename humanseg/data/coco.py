@@ -47,14 +47,12 @@ def coco(
         cache_dir: as for `open_sources`. What was read of an instances file lies there too.
 
     Raises:
-        ValueError: pycocotools is missing; a file is missing or is no instances file; or entries, photographs or labels
-            can't be read or don't fit (all listed).
+        ValueError: pycocotools or a file is missing; or entries, photographs or labels are wrong or don't fit (all listed).
     """
     pycocotools()
     refuse_more_classes(classes)
-    if isinstance(categories, str | int):
-        categories = [categories]
-    chosen = Chosen(tuple(categories), min_area, empty == "keep")
+    asked = (categories,) if isinstance(categories, str | int) else tuple(categories)
+    chosen = Chosen(asked, min_area, empty == "keep")
     typed = {
         "train": ("data.annotations", annotations, "data.images", images),
         "val": ("data.val_annotations", val_annotations, "data.val_images", val_images),
