@@ -270,7 +270,7 @@ def _refused(what: str, error: Exception) -> ValueError:
     """A target's own error as a ValueError that begins with the name of its group."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, ValueError) and text.startswith(what.split()[0].split(".")[0]):
-        return ValueError(text)
+        return ValueError(*error.args)  # a list of problems stays one
     lines = text.split("\n")  # the last one of an ImportError has Hydra's reason
     told = dict.fromkeys([lines[0], lines[-1]]) if isinstance(error, ImportError) else lines[:1]
     return ValueError(f"{what}: {' '.join(told)}")

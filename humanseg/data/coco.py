@@ -79,8 +79,10 @@ def pycocotools() -> ModuleType:
     return mask
 
 
-def _places(root: str | None, key: str, file: str | None, images_key: str, images: str | None) -> tuple[Path, Path]:
-    """The instances file and the folder of its photographs.
+def _places(
+    root: str | None, key: str, file: str | None, images_key: str, images: str | None
+) -> tuple[Path, list[Path]]:
+    """The instances file and the folders in which its photographs may be, the likeliest first.
 
     Raises:
         ValueError: there is none; the sentence names the key.
@@ -92,11 +94,11 @@ def _places(root: str | None, key: str, file: str | None, images_key: str, image
         folder = _typed(images_key, root, images)
         if not folder.is_dir():
             raise ValueError(f"{images_key}={folder}: no such folder")
-        return file, folder
+        return file, [folder]
     name = file.stem.removeprefix("instances_")
     bases = [listing.on_disk(root)] if root else [file.parent, file.parent.parent]
-    likely = [base / part for base in bases for part in (name, f"images/{name}", "images")]
-    return file, next((folder for folder in likely if folder.is_dir()), file.parent)
+    likely = [base / part for base in bases for part in (name, f"images/{name}", "images", "")]
+    return file, [folder for folder in [*likely, file.parent] if folder.is_dir()]
 
 
 def _typed(key: str, root: str | None, typed: str) -> Path:
@@ -126,20 +128,19 @@ def _opened(
 ) -> tuple[Photographs | None, list[str]]:
     """The photographs of an instances file, and what is wrong with it; arguments as for `_places` and `open_index`."""
     try:
-        file, folder = _places(root, *paths)
+        file, folders = _places(root, *paths)
         index, problems = open_index(str(file), chosen, cache_dir)
     except ValueError as error:
         return None, [str(error)]
-    names = bytes(index.names).decode(errors="surrogateescape")
-    images = [_path(str(folder), name) for name in names.split("\0")] if names else []
+    names = bytes(index.names).decode(errors="surrogateescape").split("\0") if len(index.names) else []
+    folder = str(next((one for one in folders if names and (one / names[0]).exists()), folders[0]))
+    images = [
+        f"{folder}/{name}" if name.isascii() else listing.spelled(name, folder) or f"{folder}/{name}" for name in names
+    ]
     if not len(index.shapes) and not problems:
         people = ", ".join(map(str, chosen.categories))
         problems = [f"{file} has no annotation of {people}: data=empty takes photographs in which nobody is"]
     return Photographs(images, Instances(str(file), index)), problems
-
-
-def _path(folder: str, name: str) -> str:
-    return (None if name.isascii() else listing.spelled(name, folder)) or f"{folder}/{name}"
 
 
 class Instances:

@@ -1,5 +1,6 @@
 """An instances file of COCO's as arrays. It is read once, and the arrays lie in the cache from then on."""
 
+import contextlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from humanseg.runs.reading import read_bytes
 
 VERSION = 1  # of the arrays; a new version reads files anew
 MOST_BYTES = 2**32  # of a file; COCO's own have an eighth of it
-MOST_NESTED = 2 * 10**8  # objects and lists in it: each takes 50 bytes and more of memory
+MOST_NESTED = 5 * 10**7  # objects and lists in it: each takes 50 bytes of memory and more
 MOST_SIDE = 10**6  # pixels
 NAMES = 100  # of categories in a sentence
 
@@ -80,7 +81,7 @@ def open_index(path: str, chosen: Chosen, cache_dir: str | None) -> tuple[Index,
     state = f"{os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}\0{chosen}\0{VERSION}"
     key = blake2b(state.encode(errors="surrogateescape"), digest_size=16).hexdigest()
     files = [Path(cache_dir) / "annotations" / f"{key}_{part}.npy" for part in Index._fields]
-    if all(file.exists() for file in files):
+    with contextlib.suppress(OSError, ValueError, EOFError):  # none is there, or it is damaged
         return Index(*(np.load(file, mmap_mode="r") for file in files)), []
     index, problems = _read(path, chosen)
     if not problems:

@@ -134,21 +134,21 @@ def _keys(images: list[str], stamps: list[tuple[str, str]]) -> tuple[np.ndarray,
     """
     absent: dict[str, str] = {}
 
-    def stamp(path: str) -> str:
+    def stamp(path: str) -> str | None:
         try:
             found = os.stat(path)
         except OSError as error:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError)
             absent[path] = "does not exist" if missing else f"can't be read: {error.strerror}"
-            return ""
+            return None
         return f"{path if path[0] == '/' else os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}"
 
     def key(image: str, label: tuple[str, str]) -> int:
         file, rest = label
-        files = [stamp(image), stamp(file) if file else file]
-        if absent.keys() & {image, file}:
+        photograph, other = stamp(image), stamp(file) if file else ""
+        if photograph is None or other is None:
             return 0
-        state = f"{files[0]}\0{files[1]}\0{rest}\0{VERSION}"
+        state = f"{photograph}\0{other}\0{rest}\0{VERSION}"
         return int.from_bytes(blake2b(state.encode(errors="surrogateescape"), digest_size=8).digest()) or 1
 
     return np.fromiter(map(key, images, stamps), np.uint64, len(images)), absent

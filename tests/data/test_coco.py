@@ -138,6 +138,10 @@ def test_an_instances_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(instances.json, "loads", lambda data: pytest.fail("it is read again"))
         again = coco(root=str(root), cache_dir=str(cache_dir))["train"]
+    for file in (cache_dir / "annotations").glob("*.npy"):
+        file.write_bytes(file.read_bytes()[:-1])
+    damaged = coco(root=str(root), cache_dir=str(cache_dir))["train"]
+    assert damaged.keys.tolist() == first.keys.tolist() and damaged[0][1].any()
     assert isinstance(again.labels.index.numbers, np.memmap) and [*again.names] == [*first.names]
     assert again.keys.tolist() == first.keys.tolist()
     for one, other in zip(first, again, strict=True):
@@ -167,6 +171,9 @@ def test_photographs_are_found_in_the_layouts_that_people_have(tmp_path):
     assert "train2017/000.png" in found["train"].names[0] and "val2017/000.png" in found["val"].names[0]
     alone = coco(test_annotations=str(own / "annotations" / "instances_val2017.json"))
     assert alone["train"] is None and len(alone["test"]) == 2
+    (root := tmp_path / "deep").mkdir()
+    deep = [{"id": 0, "file_name": "images/000.png", "height": SIZE[0], "width": SIZE[1]}]
+    assert coco(root=str(write(root, [annotation(0, [BOX])], images=deep)))["train"][0][1].any()
     beside = write(tmp_path / "beside", [annotation(0, [BOX])], file="_annotations.coco.json", folder=".")
     assert len(coco(root=str(beside))["train"]) == 3
     named = coco(annotations=str(beside / "_annotations.coco.json"), images=str(own / "train2017"))["train"]
