@@ -235,6 +235,6 @@ def _wrong_rle(rle: np.ndarray, width: int, height: int) -> str | None:
     if (rle[0], rle[1]) != (height, width):
         return f"an RLE of {rle[1]:.0f}x{rle[0]:.0f} pixels, where its photograph is {width}x{height}"
     counts = rle[2:]
-    if not np.isfinite(counts).all() or (counts < 0).any() or (counts % 1).any() or counts.sum() != height * width:
+    if not ((counts >= 0) & (counts <= height * width)).all() or (counts % 1).any() or counts.sum() != height * width:
         return f"an RLE whose runs don't add up to {width}x{height} pixels"
     return None

@@ -29,11 +29,7 @@ NEEDED = (
     "data=coco needs an instances file, as instances_train2017.json: with images, categories, and annotations that have "
     "a segmentation each"
 )
-OTHERS = {  # what the annotations of COCO's other files have
-    "keypoints": "keypoints",
-    "segments_info": "panoptic segments",
-    "caption": "captions",
-}
+OTHERS = {"keypoints": "keypoints", "segments_info": "panoptic segments"}  # what annotations of COCO's other files have
 
 
 class Chosen(NamedTuple):
@@ -80,12 +76,12 @@ def open_index(path: str, chosen: Chosen, cache_dir: str | None) -> tuple[Index,
         raise ValueError(f"{path} can't be read: {error.strerror}") from error
     state = f"{os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}\0{chosen}\0{VERSION}"
     key = blake2b(state.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    files = [Path(cache_dir) / "annotations" / f"{key}_{part}.npy" for part in Index._fields]
+    files = [Path(cache_dir, f"instances_{key}_{part}.npy") for part in Index._fields]
     with contextlib.suppress(OSError, ValueError, EOFError):  # none is there, or it is damaged
         return Index(*(np.load(file, mmap_mode="r") for file in files)), []
     index, problems = _read(path, chosen)
     if not problems:
-        with writable(files[0].parent):
+        with writable(Path(cache_dir)):
             for file, part in zip(files, index, strict=True):
                 with replacing(file) as temporary, temporary.open("wb") as opened:
                     np.save(opened, part, allow_pickle=False)
@@ -124,9 +120,9 @@ def _sections(path: str) -> tuple[list, list, list]:
         raise ValueError(f"{path} can't be read: {error}") from error
     sections = [found.get(name) for name in ("images", "annotations", "categories")] if isinstance(found, dict) else []
     annotations = sections[1] if sections else found
-    first = annotations[0] if isinstance(annotations, list) and annotations else None
-    if isinstance(first, dict) and (other := next((name for name in OTHERS if first.get(name)), None)):
-        raise ValueError(f"{path} has {OTHERS[other]}: {NEEDED}")
+    entries = (one for one in annotations if isinstance(one, dict)) if isinstance(annotations, list) else ()
+    if other := next((what for one in entries for name, what in OTHERS.items() if one.get(name)), None):
+        raise ValueError(f"{path} has {other}: {NEEDED}")
     if not sections or not all(isinstance(section, list) for section in sections):
         raise ValueError(f"{path} is no instances file: {NEEDED}")
     return tuple(sections)
