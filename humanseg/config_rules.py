@@ -179,6 +179,8 @@ KEYS = {
     "data.*image_set": Key(or_null(WORD), optional=True),
     "data.*alpha": Key(or_null(WORD), optional=True),
     "data.*ignore": Key(or_null(BAND), optional=True),
+    "data.*labels": Key(CATEGORIES, optional=True),
+    **dict.fromkeys(("data.*ignored", "data.*unlabelled_tags"), Key(WORDS, optional=True)),
     "data.pad_value": Key(whole(0, 255)),
     "data.mean": Key(COLOUR),
     "data.std": Key(COLOUR),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from humanseg.data import folders, listing
+from humanseg.data import folders, listing, pair_list
 from humanseg.data.listing import Found
 from humanseg.data.mask_check import read_otherwise, refuse_unfit_rule
 from humanseg.data.masks import Rule, classes_of, read_mask, refuse_unknown_rule, upright
@@ -103,14 +103,25 @@ def pairs(
 ) -> dict[str, FilePairs | None]:
     """Sources from text files of ``image, mask`` lines; keys ``train``, ``val``, ``test``.
 
+    A first line may name columns: image, mask and, where there are such, split (train, val or test), group (samples of one
+    stay on one side) and weight (how often a pass has the sample).
+
     Args:
         cache_dir: as for `folder`.
 
     Raises:
-        ValueError: a file is missing or empty, or files it names are missing, can't be read or don't fit (all listed).
+        ValueError: a file is missing or empty, has other columns or values, or files it names are missing, can't be read
+            or don't fit (all listed).
     """
-    found = listing.each_side("pairs", (pairs, val_pairs, test_pairs), listing.pairs_of)
-    return _open(found, mask, classes, cache_dir)
+    typed = listing.each_side("pairs", (pairs, val_pairs, test_pairs), pair_list.read)
+    lists = pair_list.by_side({side: one for side, one in typed.items() if one})
+    sources = _open({side: lists[side].found if side in lists else None for side in typed}, mask, classes, cache_dir)
+    for side, one in lists.items():
+        if "group" in one.columns:
+            sources[side].groups = Names(one.columns["group"])
+        if "weight" in one.columns:
+            sources[side].weights = np.array(one.columns["weight"], np.float64)
+    return sources
 
 
 def _open(

@@ -5,7 +5,6 @@ Lists come from editors that save UTF-8, UTF-16 or Latin-1.
 """
 
 import codecs
-import csv
 import io
 import logging
 import os
@@ -92,6 +91,24 @@ def spelled(path: str | Path, beside: str | Path = "") -> str | None:
     return found
 
 
+def inside(root: str, name: str, beside: str = "") -> str:
+    """The path of a file that a record of a data set names: it lies below the data set's folder.
+
+    Args:
+        beside: the folder below `root` that the name is relative to.
+
+    Raises:
+        ValueError: it lies elsewhere, or there is none.
+    """
+    place = os.path.normpath(os.path.join(beside, name))
+    if os.path.isabs(place) or place.split("/")[0] == "..":
+        raise ValueError(f"names {name[:SHOWN]}, which lies outside of {root}")
+    found = spelled(place, root)
+    if found is None:
+        raise ValueError(f"names {name[:SHOWN]}, which does not exist")
+    return found
+
+
 def on_disk(typed: str | int | Path) -> Path:
     """A typed path, in the home folder for `~/x`, and as the disk spells it."""
     path = Path(os.path.expanduser(str(typed)))
@@ -141,7 +158,7 @@ def items(typed: str | Path) -> list[Path]:
         if line.strip():
             place = listed(line.strip(), str(path.parent))
             if place is None:
-                raise ValueError(_unreadable(path, number, line.strip()))
+                raise ValueError(f"{path}, line {number}: {unreadable(line.strip())}")
             found.append(Path(place))
     return found
 
@@ -172,10 +189,10 @@ def listed(text: str, beside: str) -> str | None:
     return named or (whole if len(readings) == 1 else None)
 
 
-def _unreadable(file: Path, number: int, text: str) -> str:
+def unreadable(text: str) -> str:
     """The sentence for a line that `listed` can't read."""
     shown = text[:SHOWN].encode(errors="surrogateescape").decode(errors="replace")
-    return f"{file}, line {number}: {shown!r} is no UTF-8, and read as Latin-1 it names no file: save the list as UTF-8"
+    return f"{shown!r} is no UTF-8, and read as Latin-1 it names no file: save the list as UTF-8"
 
 
 def _is_unicode(text: str) -> bool:
@@ -186,26 +203,3 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def pairs_of(key: str, path: str) -> Found:
-    """The pairs that a text file names in lines ``image, mask``."""
-    file = Path(spelled(path) or path)
-    if not file.is_file():
-        return Found([], [], [f"{key}={path}: no such file"])
-    images, masks, problems = [], [], []
-    rows = csv.reader(io.StringIO(read_list(file, decoded), newline=""), skipinitialspace=True)
-    try:
-        for row in filter(None, rows):
-            names = [name.strip() for name in row]
-            paths = [listed(name, str(file.parent)) for name in names]
-            if len(row) != 2:
-                problems.append(f"{file}, line {rows.line_num}: expected `image, mask`, got {str(row)[:SHOWN]}")
-            elif None in paths:
-                problems.append(_unreadable(file, rows.line_num, names[paths.index(None)]))
-            else:
-                images.append(paths[0])
-                masks.append(paths[1])
-    except csv.Error as error:
-        problems.append(f"{file}, line {rows.line_num}: {error}")
-    if not images and not problems:
-        problems = [f"{key}={file} holds no line `image, mask`"]
-    return Found(images, masks, problems)

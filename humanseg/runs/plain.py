@@ -9,7 +9,12 @@ LARGEST = 2**63  # of a whole number
 
 
 def refuse_other_than_plain(
-    value: Any, what: str, items: int = ITEMS, length: int = LENGTH, interpolations: bool = False
+    value: Any,
+    what: str,
+    items: int = ITEMS,
+    length: int = LENGTH,
+    interpolations: bool = False,
+    keys: tuple[type, ...] = (str,),
 ) -> None:
     """Hold a value against plain data: texts, numbers, booleans, None, and lists and dicts of them, of a bounded size.
 
@@ -17,7 +22,7 @@ def refuse_other_than_plain(
 
     Args:
         what: the name of the record, for the sentence. items: at most, in all dicts and lists together.
-        length: of a text, at most. interpolations: whether a text may hold `${`.
+        length: of a text, at most. interpolations: whether a text may hold `${`. keys: what a dict's key may be.
 
     Raises:
         ValueError: it holds something else, is nested too deeply or too large; the key is named.
@@ -32,7 +37,7 @@ def refuse_other_than_plain(
             raise ValueError(f"{what}{_place(path)} {reason}")
         if isinstance(node, dict):
             for key in node:
-                if type(key) is not str or _reason(key, 0, length, interpolations):
+                if type(key) not in keys or _reason(key, 0, length, interpolations):
                     raise ValueError(f"{what}{_place(path)} has a key that is no plain text")
             left += [(item, (*path, key), depth + 1) for key, item in node.items()]
         elif isinstance(node, list):

@@ -20,13 +20,16 @@ LONGEST_LIST = 2**30  # bytes; a million pairs have an eighth of it
 LONGEST_LINE = 20_000  # characters; a path has 4096 bytes at most
 
 
-def read_text(path: Path, most: int = LARGEST) -> str:
+def read_text(path: Path, most: int = LARGEST, follow: bool = False) -> str:
     """The text of a record.
+
+    Args:
+        follow: as for `read_bytes`.
 
     Raises:
         OSError: there is none, or it is a link, a pipe or a device. ValueError: it is too large, or no UTF-8.
     """
-    return read_bytes(path, most, follow=False).decode()
+    return read_bytes(path, most, follow).decode()
 
 
 def read_bytes(path: Path, most: int, follow: bool = True) -> bytes:
@@ -52,17 +55,17 @@ def _size(descriptor: int, most: int, what: str = "it ") -> int:
     return size
 
 
-def load_json(path: Path, most: int = LARGEST, items: int = ITEMS) -> dict:
+def load_json(path: Path, most: int = LARGEST, items: int = ITEMS, follow: bool = False) -> dict:
     """The JSON object in a record, as plain data; a number that is not finite is None.
 
     Args:
-        most: bytes. items: values in it.
+        most: bytes. items: values in it. follow: whether it may be a link.
 
     Raises:
         FileNotFoundError: there is none. ValueError: it can't be read; the sentence names it.
     """
     try:
-        text = read_text(path, most)
+        text = read_text(path, most, follow)
         if sum(map(text.count, "[{")) > items:  # before they take memory
             raise ValueError(f"it holds more than {items} values")
         read = json.loads(text, parse_constant=lambda _: None)
@@ -146,17 +149,20 @@ BYTE = re.compile(r"(?<!\\)((?:\\\\)*)\\uDC([89A-F][0-9A-F])")
 AS_BYTES = {0x10DC00 + byte: 0xDC00 + byte for byte in range(0x80, 0x100)}
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, keys: tuple[type, ...] = (str,), follow: bool = False) -> Any:
     """The YAML in a record, as plain data.
+
+    Args:
+        keys: what a mapping's key may be. follow: whether it may be a link.
 
     Raises:
         ValueError: it can't be read; the sentence names it.
     """
     try:
-        read = yaml.load(BYTE.sub(r"\1\\U0010DC\2", read_text(path, 1_000_000)), _Loader)
+        read = yaml.load(BYTE.sub(r"\1\\U0010DC\2", read_text(path, 1_000_000, follow)), _Loader)
     except (OSError, ValueError, KeyError, RecursionError, yaml.YAMLError) as error:  # KeyError: by `!!bool x`
         raise ValueError(f"{path} can't be read: {str(error).splitlines()[0]}") from error
-    refuse_other_than_plain(read, str(path), interpolations=True)
+    refuse_other_than_plain(read, str(path), interpolations=True, keys=keys)
     return read
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from humanseg.data import files, listing, photographs
+from humanseg.data import files, pair_list, photographs
 from humanseg.data.cache import Table
 from humanseg.data.loading import Data, LoaderConfig
 from humanseg.data.split import SplitConfig, split
@@ -36,7 +36,7 @@ def write_list(root: Path) -> Path:
 
 def note_all(file: Path, cache_dir: Path) -> None:
     """The first scan's result."""
-    found = listing.pairs_of("data.pairs", str(file))
+    found = pair_list.read("data.pairs", str(file)).found
     source = files.FilePairs(found.images, found.masks, "nonzero")
     source.content[:] = np.random.default_rng(0).permutation(len(source))  # a million photographs of their own
     every = np.arange(len(source))
