@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from humanseg.data.listing import Found
 from humanseg.data.masks import upright
 from humanseg.data.names import Names
 from humanseg.data.opening import MOST_PIXELS
-from humanseg.data.photographs import Photographs, compare
+from humanseg.data.photographs import compare
 from humanseg.data.pictures import Size
 from humanseg.data.transforms import IGNORE
 from humanseg.runs.reading import load_json
@@ -53,12 +52,7 @@ class Annotations:
         return self.draw(path, photograph) if path else np.zeros((photograph.height, photograph.width), np.uint8)
 
 
-def source(found: Found, draw: Callable[[str, Size], np.ndarray], rule: str) -> Photographs:
-    """Photographs with the annotation's file of each; arguments as for `Annotations`."""
-    return Photographs(found.images, Annotations(found.masks, draw, rule))
-
-
-def refuse_absent(asked: Sequence, per_file: Iterable[Collection]) -> None:
+def refuse_absent(asked: list, per_file: Iterable[Collection]) -> None:
     """Refuse labels that no figure has. Files are read until all were seen.
 
     Args:
@@ -75,7 +69,7 @@ def refuse_absent(asked: Sequence, per_file: Iterable[Collection]) -> None:
     missing = ", ".join(str(one) for one in asked if one not in seen)
     there = sorted(map(shown, seen))
     named = ", ".join(there[:NAMES]) + ", ..." * (len(there) > NAMES)
-    raise ValueError(f"data.labels={list(asked)}: nothing is labelled {missing}; the labels are {named or 'none'}")
+    raise ValueError(f"data.labels={asked}: nothing is labelled {missing}; the labels are {named or 'none'}")
 
 
 def shown(value: object) -> str:
@@ -87,6 +81,11 @@ def shown(value: object) -> str:
 def values_of(labels: Sequence, ignored: Sequence) -> dict:
     """The class id of each label that is drawn: 1 for people, 255 for what counts in no loss and no metric."""
     return dict.fromkeys(ignored, IGNORE) | dict.fromkeys(labels, 1)
+
+
+def several(labels: str | int | Sequence) -> list:
+    """`data.labels`, which may be a single one, as a list."""
+    return [labels] if isinstance(labels, str | int) else list(labels)
 
 
 def record_of(path: str) -> dict:

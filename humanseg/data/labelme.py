@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from humanseg.data import figures, listing
+from humanseg.data.figures import Annotations
 from humanseg.data.listing import Found
 from humanseg.data.opening import budget, is_photograph
-from humanseg.data.photographs import Photographs, open_sources, refuse_more_classes
+from humanseg.data.photographs import Photographs, open_found, refuse_more_classes
 from humanseg.data.pictures import Size
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def labelme(
     root: str | None,
     val_root: str | None = None,
     test_root: str | None = None,
-    labels: Sequence[str] = ("person",),
+    labels: str | Sequence[str] = ("person",),
     ignored: Sequence[str] = ("__ignore__",),
     classes: int = 1,
     cache_dir: str | None = None,
@@ -47,15 +48,16 @@ def labelme(
         ValueError: a folder is missing or empty, no shape has one of the labels, or files can't be read (all listed).
     """
     refuse_more_classes(classes)
+    labels = figures.several(labels)
     values = {BACKGROUND: 0} | figures.values_of(labels, ignored)
-    roots = {"train": ("data.root", root), "val": ("data.val_root", val_root), "test": ("data.test_root", test_root)}
-    found = {side: _found(key, str(path)) for side, (key, path) in roots.items() if path}
     draw = partial(drawn, values=values)
-    sources = {side: figures.source(one, draw, str(values)) for side, one in found.items()}
-    opened = open_sources(sources, [problem for one in found.values() for problem in one.problems], cache_dir)
-    if found:
-        figures.refuse_absent(labels, (_labels(path) for one in found.values() for path in one.masks))
-    return dict.fromkeys(roots) | opened
+    found = listing.each_side("root", (root, val_root, test_root), _found)
+    sources = open_found(
+        found, lambda one: Photographs(one.images, Annotations(one.masks, draw, str(values))), cache_dir
+    )
+    if records := [path for one in found.values() if one for path in one.masks]:
+        figures.refuse_absent(labels, map(_labels, records))
+    return sources
 
 
 def _found(key: str, root: str) -> Found:

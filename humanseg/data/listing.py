@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from humanseg.runs.reading import read_list
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # no list of names has them
 SHOWN = 200  # characters of a line in a sentence
@@ -33,7 +35,7 @@ class Found(NamedTuple):
     problems: list[str]
 
 
-def each_side(key: str, typed: Sequence[str | None], find: Callable[[str, str], Found]) -> dict[str, Found | None]:
+def each_side(key: str, typed: Sequence[str | None], find: Callable[[str, str], T]) -> dict[str, T | None]:
     """What is found at the paths of ``train``, ``val`` and ``test``; None where none is typed.
 
     Args:
@@ -201,5 +203,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-

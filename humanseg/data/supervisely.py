@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from humanseg.data import figures, listing
+from humanseg.data.figures import Annotations
 from humanseg.data.listing import Found
 from humanseg.data.opening import budget, is_photograph
 from humanseg.data.photographs import Photographs, open_sources, refuse_more_classes
@@ -21,7 +22,7 @@ def supervisely(
     root: str | None,
     val_root: str | None = None,
     test_root: str | None = None,
-    labels: Sequence[str] = ("person_bmp", "person_poly"),
+    labels: str | Sequence[str] = ("person_bmp", "person_poly"),
     ignored: Sequence[str] = ("neutral",),
     unlabelled_tags: Sequence[str] = ("not-marked-people",),
     classes: int = 1,
@@ -40,13 +41,14 @@ def supervisely(
             fit (all listed).
     """
     refuse_more_classes(classes)
+    labels, tags = figures.several(labels), tuple(unlabelled_tags)
     values = figures.values_of(labels, ignored)
-    roots = {"train": ("data.root", root), "val": ("data.val_root", val_root), "test": ("data.test_root", test_root)}
-    sources, problems = dict.fromkeys(roots), []
-    for side, (key, path) in roots.items():
-        if path:
+    places = listing.each_side("root", (root, val_root, test_root), lambda *place: place)
+    sources, problems = dict.fromkeys(places), []
+    for side, place in places.items():
+        if place:
             try:
-                sources[side] = _project(key, str(path), values, labels, tuple(unlabelled_tags), problems)
+                sources[side] = _project(*place, values, labels, tags, problems)
             except ValueError as error:
                 problems.append(str(error))
     return open_sources(sources, problems, cache_dir)
@@ -62,7 +64,7 @@ def _project(
     draw = partial(drawn, kinds=_kinds(f"{root}/meta.json", labels), values=values, tags=tags)
     found = _found(key, root)
     problems += found.problems
-    return figures.source(found, draw, f"{values} {sorted(tags)}")
+    return Photographs(found.images, Annotations(found.masks, draw, f"{values} {sorted(tags)}"))
 
 
 def _kinds(path: str, labels: Sequence[str]) -> dict[str, str]:
@@ -79,7 +81,7 @@ def _kinds(path: str, labels: Sequence[str]) -> dict[str, str]:
     classes = {one["title"]: one.get("shape") for one in listed}
     if missing := [label for label in labels if label not in classes]:
         raise ValueError(
-            f"data.labels={list(labels)}: {path} has no class {', '.join(map(str, missing))}; "
+            f"data.labels={labels}: {path} has no class {', '.join(map(str, missing))}; "
             f"it has {', '.join(map(figures.shown, [*classes][: figures.NAMES]))}"
         )
     return classes
@@ -153,10 +155,10 @@ def _draw(canvas: np.ndarray, kinds: dict[str, str], values: dict[str, int], fig
     if kind == "rectangle":
         cv2.rectangle(canvas, outer[0].tolist(), outer[1].tolist(), value, cv2.FILLED)
         return
-    filled = cv2.fillPoly(np.zeros_like(canvas), [outer], 1)
     holes = rings.get("interior") or []
     if not isinstance(holes, list):
         raise ValueError("has interior rings that are no list")
+    filled = cv2.fillPoly(np.zeros_like(canvas), [outer], 1)
     if holes:
         cv2.fillPoly(filled, [_rounded(ring, size, 3) for ring in holes], 0)
     canvas[filled > 0] = value

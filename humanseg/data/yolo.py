@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from humanseg.data import figures, listing
+from humanseg.data.figures import Annotations
 from humanseg.data.listing import Found
 from humanseg.data.opening import is_photograph
 from humanseg.data.photographs import Photographs, open_sources, refuse_more_classes
@@ -26,7 +27,7 @@ def yolo(
     root: str | None,
     val_root: str | None = None,
     test_root: str | None = None,
-    labels: Sequence[str | int] = ("person",),
+    labels: str | int | Sequence[str | int] = ("person",),
     classes: int = 1,
     cache_dir: str | None = None,
 ) -> dict[str, Photographs | None]:
@@ -43,12 +44,12 @@ def yolo(
         ValueError: a folder is missing or empty, a class is not there, or files can't be read or don't fit (all listed).
     """
     refuse_more_classes(classes)
-    roots = {"train": ("data.root", root), "val": ("data.val_root", val_root), "test": ("data.test_root", test_root)}
-    sources, problems = dict.fromkeys(roots), []
-    for side, (key, path) in roots.items():
-        if path:
+    places = listing.each_side("root", (root, val_root, test_root), lambda *place: place)
+    sources, problems = dict.fromkeys(places), []
+    for side, place in places.items():
+        if place:
             try:
-                sources |= _sides(key, str(path), side, labels, problems)
+                sources |= _sides(*place, side, figures.several(labels), problems)
             except ValueError as error:
                 problems.append(str(error))
     return open_sources(sources, problems, cache_dir)
@@ -79,8 +80,8 @@ def _sides(key: str, root: str, side: str, labels: Sequence, problems: list[str]
         raise ValueError(f"{key}: {root} has no text file for any photograph: images/a.jpg has labels/a.txt")
     if not names:
         figures.refuse_absent(labels, map(_numbers, texts))
-    draw = partial(drawn, wanted=wanted, names=names)
-    return {name: figures.source(one, draw, f"yolo {sorted(wanted)}") for name, one in found.items()}
+    draw, rule = partial(drawn, wanted=wanted, names=names), f"yolo {sorted(wanted)}"
+    return {name: Photographs(one.images, Annotations(one.masks, draw, rule)) for name, one in found.items()}
 
 
 def _config(root: str) -> tuple[str, dict]:
@@ -121,12 +122,12 @@ def _wanted(file: str, names: dict[int, str], labels: Sequence) -> frozenset[int
     if not names:
         if texts := [label for label in labels if type(label) is not int]:
             raise ValueError(
-                f"data.labels={list(labels)}: {file} does not exist, which names {texts[0]}: give numbers, as [0]"
+                f"data.labels={labels}: {file} does not exist, which names {texts[0]}: give numbers, as [0]"
             )
         return frozenset(labels)
     if missing := [str(label) for label in labels if label not in names and label not in names.values()]:
         shown = ", ".join(f"{number} {figures.shown(name)}" for number, name in sorted(names.items())[: figures.NAMES])
-        raise ValueError(f"data.labels={list(labels)}: {file} has no class {', '.join(missing)}; it has {shown}")
+        raise ValueError(f"data.labels={labels}: {file} has no class {', '.join(missing)}; it has {shown}")
     return frozenset(number for number, name in names.items() if number in labels or name in labels)
 
 
