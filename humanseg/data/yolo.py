@@ -19,7 +19,6 @@ from humanseg.runs.reading import read_bytes, read_list, read_yaml
 
 MOST_BYTES = 16_000_000  # of a photograph's polygons
 OUTSIDE = 0.01  # share of the photograph's side that a point may lie outside, as for Ultralytics
-
 CLASS = re.compile(r"[0-9]{1,9}(\.0*)?")
 
 
@@ -213,26 +212,29 @@ def drawn(path: str, photograph: Size, wanted: frozenset[int], names: dict[int, 
     for number, line in enumerate(_lines(path), 1):
         if cells := line.split():
             try:
-                label, points = _polygon(cells, names)
+                if _class(cells[0], names) in wanted:
+                    cv2.fillPoly(classes, [(_polygon(cells[1:]) * photograph[:2]).astype(np.int32)], 1)
             except ValueError as error:
                 problems.append(f"line {number} {error}")
-                continue
-            if label in wanted:
-                cv2.fillPoly(classes, [(points * photograph[:2]).astype(np.int32)], 1)
     figures.refuse(path, problems)
     return classes
 
 
-def _polygon(cells: list[str], names: dict[int, str]) -> tuple[int, np.ndarray]:
-    """The class of a line, and its points, float64 Nx2 in shares of the photograph's sides."""
+def _class(text: str, names: dict[int, str]) -> int:
+    """The class at the beginning of a line."""
+    label = int(float(text)) if CLASS.fullmatch(text) else None
+    if label is None or (names and label not in names):
+        known = f"; the classes are {', '.join(map(str, sorted(names)[: figures.NAMES]))}" if names else ""
+        raise ValueError(f"begins with {figures.shown(text)}, which is no class{known}")
+    return label
+
+
+def _polygon(cells: list[str]) -> np.ndarray:
+    """The points of a line, float64 Nx2 in shares of the photograph's sides."""
     try:
-        values = np.array(cells, np.float64)
+        points = np.array(cells, np.float64)
     except ValueError as error:
         raise ValueError("holds other things than numbers") from error
-    label, points = values[0], values[1:]
-    if not CLASS.fullmatch(cells[0]) or (names and label not in names):
-        known = f"; the classes are {', '.join(map(str, sorted(names)[: figures.NAMES]))}" if names else ""
-        raise ValueError(f"begins with {figures.shown(cells[0])}, which is no class{known}")
     if len(points) % 2 or len(points) < 6:
         raise ValueError(
             f"has {len(points)} numbers after its class, and a polygon has x and y of 3 points or more (a box has 4)"
@@ -241,7 +243,7 @@ def _polygon(cells: list[str], names: dict[int, str]) -> tuple[int, np.ndarray]:
         raise ValueError("has a point that is no number (NaN)")
     if points.min() < -OUTSIDE or points.max() > 1 + OUTSIDE:
         raise ValueError("has points outside of 0 to 1, which are shares of the photograph's width and height")
-    return int(label), points.reshape(-1, 2)
+    return points.reshape(-1, 2)
 
 
 def _numbers(path: str) -> set[int]:

@@ -233,7 +233,7 @@ def test_labelme_finds_photographs_beside_records_or_by_their_path_in_the_folder
 
 
 def test_yolo_fills_polygons_by_class(tmp_path):
-    root = str(ultralytics(tmp_path, [line(SQUARE), "", line(HOLE, 1)]))
+    root = str(ultralytics(tmp_path, [line(SQUARE), "", line(HOLE, 1), "2 0.5 0.5 1 1"], names="[person, dog, box]"))
     np.testing.assert_array_equal(classes(yolo(root)), filled(SQUARE))
     for labels in (["dog"], [1]):
         np.testing.assert_array_equal(classes(yolo(root, labels=labels)), filled(HOLE))
@@ -241,7 +241,7 @@ def test_yolo_fills_polygons_by_class(tmp_path):
     np.testing.assert_array_equal(classes(yolo(root, labels=[0, 1])), filled(SQUARE) | filled(HOLE))
     with pytest.raises(ValueError, match=r"data.yaml does not exist, which names person: give numbers"):
         yolo(root)
-    with pytest.raises(ValueError, match=r"data.labels=\[7\]: nothing is labelled 7; the labels are 0, 1"):
+    with pytest.raises(ValueError, match=r"data.labels=\[7\]: nothing is labelled 7; the labels are 0, 1, 2"):
         yolo(root, labels=[7])
 
 
@@ -330,7 +330,8 @@ WRONG = [
     ("ultralytics", [line(NAN)], "has a point that is no number"),
     ("ultralytics", ["0 10 12 30 12 30 32"], "has points outside of 0 to 1"),
     ("ultralytics", [line(SQUARE, 2)], "begins with 2, which is no class; the classes are 0, 1"),
-    ("ultralytics", ["person 0 0 0 1 1 1"], "holds other things than numbers"),
+    ("ultralytics", ["person 0 0 0 1 1 1"], "begins with person, which is no class"),
+    ("ultralytics", ["0 0 0 0 1 1 x"], "holds other things than numbers"),
 ]  # fmt: skip
 
 
