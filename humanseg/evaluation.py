@@ -50,39 +50,49 @@ def score(
     worst: int,
     called: str = "test",
 ) -> dict[str, float]:
-    """Score a split; the main process writes its files into `folder` and logs the `worst` photographs.
+    """Score a split, source by source; the main process writes its files into `folder` and logs the `worst` photographs.
 
     Returns:
-        The metrics over all photographs as ``test/NAME``, or under another name than `test`.
+        The metrics over all photographs as ``test/NAME``, or under another name than `test`; of several sources each has
+        its own, see `tally.evaluate`.
     """
-    part, rows = data.splits[split], []
+    parts = {part.name: part for part in data.splits[split].parts}
+    rows = {source: [] for source in parts}
 
-    def each(counts: Counts) -> None:
-        name = part.name(data.share.rank + data.share.world_size * len(rows))
-        rows.append({"image": name} | {key: metric(counts) for key, metric in metrics.items()})
+    def each(source: str, counts: Counts) -> None:
+        name = parts[source].name_of(data.share.rank + data.share.world_size * len(rows[source]))
+        told = {"image": name} | ({"source": source} if data.splits[split].sources else {})
+        rows[source].append(told | {key: metric(counts) for key, metric in metrics.items()})
 
-    values, *_ = tally.evaluate(photograph_outputs(predictor, data.photographs(split)), metrics, each=each)
-    _write_scores(predictor, part, distributed.all_gather_in_turns(rows), folder, worst)
+    outputs = {
+        source: photograph_outputs(predictor, data.photographs(split, part), source) for source, part in parts.items()
+    }
+    values, *_ = tally.evaluate(outputs, metrics, each=each)
+    gathered = [row for own in rows.values() for row in distributed.all_gather_in_turns(own)]
+    _write_scores(predictor, data.splits[split], gathered, folder, worst, next(iter(metrics)))
     return {f"{called}/{name}": value for name, value in values.items()}
 
 
 @distributed.rank_zero_only
-def _write_scores(predictor: Predictor, part: Split, rows: list[dict], folder: Path, worst: int) -> None:
+def _write_scores(predictor: Predictor, split: Split, rows: list[dict], folder: Path, worst: int, first: str) -> None:
+    """Write the rows, and draw and log the best and the worst by the metric `first`."""
     folder.mkdir(exist_ok=True)
-    first = next(name for name in rows[0] if name != "image")
     order = sorted(range(len(rows)), key=lambda index: rows[index][first])
     write_table(folder / "per_image.csv", list(rows[0]), rows)
-    shown = [f"  {rows[index][first]:.4f}  {rows[index]['image']}" for index in order[:worst]]
+    sources = [f"{row['source']}  " if "source" in row else "" for row in rows]
+    width = max(map(len, sources))
+    shown = [f"  {rows[index][first]:.4f}  {sources[index]:{width}}{rows[index]['image']}" for index in order[:worst]]
     log.info("worst      by %s\n%s", first, terminal.lines(shown))
     half = min(SHEET_ROWS, len(order) // 2) or 1
     pairs = zip(order[:half], order[::-1][:half], strict=True)
-    tiles = [_tile(predictor, *part[index], f"{first} {rows[index][first]:.3f}") for pair in pairs for index in pair]
+    titles = [f"{source}{first} {row[first]:.3f}" for source, row in zip(sources, rows, strict=True)]
+    tiles = [_tile(predictor, *split[index], titles[index]) for pair in pairs for index in pair]
     write_bytes(folder / "contact_sheet.png", png(contact_sheet(tiles, 2)))
 
 
-def photograph_outputs(predictor: Predictor, photographs: Iterable) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits 1xCxHxW and target 1xHxW of each photograph at its own size."""
-    bar = tqdm(photographs, "test", leave=False, disable=distributed.hides_bar())
+def photograph_outputs(predictor: Predictor, photographs: Iterable, source: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits 1xCxHxW and target 1xHxW of each of a source's photographs at its own size."""
+    bar = tqdm(photographs, f"test {source}".rstrip(), leave=False, disable=distributed.hides_bar())
     for group in _grouped(bar):
         found = predictor.on_squares(predictor.squares([image for image, _ in group]))
         for logits, (_, mask) in zip(found, group, strict=True):

@@ -208,10 +208,14 @@ def forward(model: nn.Module, images: Tensor, setup: Setup) -> Tensor:
 
 
 def validate(state: State, record: Record, setup: Setup, after_step: Callable[[State], None]) -> None:
-    """Score the validation samples; the record gets the values, counts and IoUs."""
-    started = time.perf_counter()
-    batches = setup.data.eval_batches("val", after_each=lambda: after_step(state))
-    outputs = network_outputs(state.evaluated, batches, setup.compute)
+    """Score the validation samples, source by source; the record gets the values, counts and IoUs."""
+    started, data = time.perf_counter(), setup.data
+    outputs = {
+        part.name: network_outputs(
+            state.evaluated, data.eval_batches("val", lambda: after_step(state), part), setup.compute
+        )
+        for part in data.splits["val"].parts
+    }
     values, record.counts, record.ious = evaluate(outputs, setup.metrics, setup.loss)
     record.log |= {f"val/{name}": value for name, value in values.items()}
     record.log["time/validation_seconds"] = time.perf_counter() - started

@@ -2,9 +2,12 @@
 
 import functools
 import operator
+import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +16,7 @@ from humanseg.compute import Compute
 from humanseg.losses import total_loss
 from humanseg.metrics import EVALUATION_ONLY, Counts
 from humanseg.processes import distributed
+from humanseg.runs.value_names import MEAN, measured
 
 STEADIER = "try a smaller optimizer.lr, trainer.grad_clip=1 or trainer.precision=fp32"
 
@@ -95,29 +99,71 @@ class Tally:
         return values
 
 
+@dataclass
+class Scores:
+    """What an evaluation adds up.
+
+    Args:
+        sums: of the loss' terms over the samples. ious: each sample's IoU of the person, on the CPU.
+    """
+
+    counts: Counts
+    sums: dict[str, Tensor]
+    ious: Tensor
+
+    def __add__(self, other: "Scores") -> "Scores":
+        sums = {name: value + other.sums[name] for name, value in self.sums.items()}
+        return Scores(self.counts + other.counts, sums, torch.cat([self.ious, other.ious]))
+
+    def read(self, metrics: dict[str, Callable[[Counts], float]]) -> dict[str, float]:
+        """The means of the loss' terms, and the metrics."""
+        values = {name: float(value) / len(self.ious) for name, value in self.sums.items()}
+        return values | {name: metric(self.counts) for name, metric in metrics.items()}
+
+
 @torch.inference_mode()
 def evaluate(
-    outputs: Iterable[tuple[Tensor, Tensor]],
+    outputs: dict[str, Iterable[tuple[Tensor, Tensor]]],
     metrics: dict[str, Callable[[Counts], float]],
     loss: nn.Module | None = None,
-    each: Callable[[Counts], None] = lambda counts: None,
+    each: Callable[[str, Counts], None] = lambda source, counts: None,
 ) -> tuple[dict[str, float], Counts, Tensor]:
     """Metrics over pairs of logits NxCxHxW and target NxHxW; validation and test both come through here.
 
     Of several processes each evaluates every world_size-th pair, and all of them get the result.
 
     Args:
+        outputs: the pairs of each source by its name.
         loss: the means of its terms over the samples join the metrics.
-        each: called with the counts of each pair alone.
+        each: called with the source and the counts of each pair alone.
 
     Returns:
-        The metrics, the counts they were read from, and each sample's IoU of the person.
+        The metrics over all samples, those of each of several sources and their means (see `value_names`); the counts of
+        all samples, and each one's IoU of the person.
 
     Raises:
-        ValueError: the network gives no numbers.
+        ValueError: the network gives no numbers, or a metric has the name of another one's mean.
     """
+    measured(metrics, list(outputs))
+    scores = {source: _add_up(pairs, metrics, loss, partial(each, source)) for source, pairs in outputs.items()}
+    whole = functools.reduce(operator.add, scores.values())
+    values = whole.read(metrics)
+    if len(scores) > 1:
+        own = {source: one.read(metrics) for source, one in scores.items()}
+        means = {MEAN + name: statistics.fmean(one[name] for one in own.values()) for name in values}
+        values |= means | {f"{source}/{name}": value for source, one in own.items() for name, value in one.items()}
+    return values, whole.counts, whole.ious
+
+
+def _add_up(
+    pairs: Iterable[tuple[Tensor, Tensor]],
+    metrics: Container[str],
+    loss: nn.Module | None,
+    each: Callable[[Counts], None],
+) -> Scores:
+    """The scores of one source, from all processes."""
     sums, counts, ious = defaultdict(float), None, []
-    for logits, target in outputs:
+    for logits, target in pairs:
         if logits.isnan().any():
             raise ValueError(f"the network's output is not a number, its weights are of no use: {STEADIER} in training")
         here = Counts.zeros(logits.shape[1], logits.device)
@@ -128,12 +174,10 @@ def evaluate(
             for name, term in total_loss(loss, logits, target.long())[1].items():
                 sums[name] += term * len(logits)
     ious = torch.cat(distributed.all_gather_in_turns([one.cpu() for one in ious]))
-    counts, sums = _added_up(counts, sums)
-    values = {name: float(value) / len(ious) for name, value in sums.items()}
-    return values | {name: metric(counts) for name, metric in metrics.items()}, counts, ious
+    return Scores(*_of_all_processes(counts, sums), ious)
 
 
-def _added_up(counts: Counts | None, sums: dict[str, Tensor]) -> tuple[Counts, dict[str, Tensor]]:
+def _of_all_processes(counts: Counts | None, sums: dict[str, Tensor]) -> tuple[Counts, dict[str, Tensor]]:
     """The counts and sums of all processes; a process without samples has none."""
     if distributed.world_size() == 1:
         return counts, sums

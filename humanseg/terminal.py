@@ -40,6 +40,20 @@ def lines(rows: Iterable[str]) -> Lines:
     return Lines("\n".join(map(visible, rows)))
 
 
+def aligned(table: list[list[str]]) -> list[str]:
+    """Rows under a header. Columns of numbers are aligned to the right, but never the last column."""
+    table = [[visible(cell) for cell in row] for row in table]
+    columns = list(zip(*table, strict=True))
+    numeric = [all(not cell or cell[0].isdigit() or cell[0] == "-" for cell in column[1:]) for column in columns]
+    widths = [max(map(len, column)) * (1 if right else -1) for column, right in zip(columns, numeric, strict=True)]
+    widths[-1] = 0
+    return ["  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def _pad(cell: str, width: int) -> str:
+    return cell.rjust(width) if width > 0 else cell.ljust(-width)
+
+
 def listed(head: str, items: list[str], most: int) -> Lines:
     """The first items below a heading, and how many there are more."""
     more = [f"  ... and {len(items) - most} more"] * (len(items) > most)

@@ -11,6 +11,7 @@ from torch import nn
 from humanseg import loop, metrics, tally
 from humanseg.compute import Compute
 from humanseg.data.loading import Data, LoaderConfig
+from humanseg.data.mix import together
 from humanseg.data.split import SplitConfig, split
 from humanseg.ema import average
 from humanseg.history import best_epoch
@@ -33,8 +34,8 @@ class Source(list):
 
 
 def data(batch_size: int = 2, samples: list | None = None, val_split: int = 4, val_batch_size: int = 3) -> Data:
-    splits = split({"train": Source(samples or squares())}, SplitConfig(val_split))
-    return Data(splits, LoaderConfig(32, batch_size, val_batch_size))
+    parts = split({"train": Source(samples or squares())}, SplitConfig(val_split))
+    return Data(together({"": parts}), LoaderConfig(32, batch_size, val_batch_size))
 
 
 def state(schedule=None, ema: float = 0.0, lr: float = 0.5, norm: bool = False) -> loop.State:
@@ -204,7 +205,7 @@ class Steep(nn.Module):
 def test_an_output_that_is_no_number_is_one_sentence():
     outputs = [(torch.full((1, 1, 4, 4), math.nan), torch.zeros(1, 4, 4, dtype=torch.uint8))]
     with pytest.raises(ValueError, match="the network's output is not a number"):
-        tally.evaluate(outputs, metrics.find(["iou"]))
+        tally.evaluate({"": outputs}, metrics.find(["iou"]))
 
 
 def test_one_photograph_under_batch_norm_after_global_pooling_is_one_sentence():
@@ -229,6 +230,6 @@ def test_evaluation_does_not_depend_on_the_batch_size():
     for batch_size in (1, 3, 4):
         batches = data(val_batch_size=batch_size).eval_batches("val")
         outputs = tally.network_outputs(given.model, batches, COMPUTE)
-        results.append(tally.evaluate(outputs, names, BinaryCrossEntropy(1))[0])
+        results.append(tally.evaluate({"": outputs}, names, BinaryCrossEntropy(1))[0])
     for other in results[1:]:
         assert other == pytest.approx(results[0], rel=1e-5)

@@ -123,7 +123,7 @@ class Bench:
         """The network's mIoU on the validation samples, at the network's size."""
         placed = self.compute.place(copy.deepcopy(self.network))
         outputs = tally.network_outputs(placed, self.data.eval_batches("val"), self.compute)
-        value = tally.evaluate(outputs, metrics.find(["miou"]))[0]["miou"]
+        value = tally.evaluate({"": outputs}, metrics.find(["miou"]))[0]["miou"]
         return figure("model", network.MIOU, "1", [value])
 
 

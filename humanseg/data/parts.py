@@ -94,6 +94,26 @@ class Split:
         number, place = self.at(position)
         return self.parts[number].name_of(place)
 
+    @property
+    def sources(self) -> list[str]:
+        """The names of several sources; empty where there is one."""
+        return [part.name for part in self.parts] if len(self.parts) > 1 else []
+
+    def source_of(self, position: int) -> str:
+        """The name of the sample's source; empty where there is one."""
+        return self.parts[self.at(position)[0]].name if self.sources else ""
+
+    def in_turn(self, count: int) -> list[int]:
+        """Up to `count` positions: the first sample of each part, then the second of each, and so on."""
+        starts = [end - len(part) for part, end in zip(self.parts, self.ends.tolist(), strict=True)]
+        found = [
+            start + turn
+            for turn in range(count)
+            for start, part in zip(starts, self.parts, strict=True)
+            if turn < len(part)
+        ]
+        return found[:count]
+
     def key(self, position: int) -> list[int]:
         """What tells the sample from all others of the split: its index, and the source where there are several."""
         number, place = self.at(position)

@@ -3,7 +3,7 @@
 import logging
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,10 @@ import yaml
 
 from humanseg import terminal
 from humanseg.checkpoint import Checkpoints
-from humanseg.data.loading import Data
+from humanseg.data.loading import Data, Samples
 from humanseg.history import best_epoch
+from humanseg.logs import lines
+from humanseg.logs.lines import epoch_line
 from humanseg.logs.model_summary import summarise_model
 from humanseg.logs.tensorboard import add_picture, log_epoch, log_hparams, open_board
 from humanseg.loop import Record, Setup, State
@@ -26,6 +28,7 @@ from humanseg.runs.atomic import NotWritten, write_bytes, write_text
 from humanseg.runs.conf import command
 from humanseg.runs.job import Job
 from humanseg.runs.summary import Run
+from humanseg.runs.value_names import metric_of, over_all
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +59,8 @@ class Journal:
         """Write what is known before the first step, and the opening lines."""
         self.run = self._begin(state)
         kept = (state.history[-1]["step"] if state.history else 0) if resumed else None
-        self.writer = open_board(self.job.folder, self.cfg, self.setup.metrics, kept)
+        sources = self.setup.data.splits["val"].sources
+        self.writer = open_board(self.job.folder, self.cfg, self.setup.metrics, sources, kept)
         if resumed:
             with self._going_on():
                 self._write_tables(state)  # a kill may have come between the checkpoint and them
@@ -68,7 +72,6 @@ class Journal:
         """The run's folder with what is known at the start; run.log gets what stands behind the opening lines."""
         cfg, data, compute = self.cfg, self.setup.data, self.setup.compute
         table, size = summarise_model(state.model, data.config.image_size)
-        samples = {name: len(part) for name, part in data.splits.items() if len(part)}
         device, processes = describe_device(compute.device), data.share.world_size
         if processes > 1:
             device = f"{processes} processes on {device}"
@@ -79,7 +82,7 @@ class Journal:
             choices=self.job.choices,
             monitor=self.setup.settings.monitor,
             monitor_mode=self.setup.settings.monitor_mode,
-            samples=samples,
+            samples={name: len(split) for name, split in data.splits.items() if len(split)},
             model=size,
             device=device,
             processes=processes,
@@ -88,7 +91,7 @@ class Journal:
         log.info("run        %s", self.job.folder)
         log.info("overrides  %s", " ".join(self.job.overrides) or "none")
         log.info("device     %s, %s", device, compute.precision)
-        log.info("samples    %s", ", ".join(f"{count} {name}" for name, count in samples.items()))
+        log.info("%s", terminal.lines(lines.given(data)))
         log.info("model      %s, %.2f M parameters (%.2f M trainable), %.2f G multiply-adds at %d px",
                  cfg["model"]["_target_"].rpartition(".")[2], size["parameters"] / 1e6, size["trainable"] / 1e6,
                  size["multiply_adds"] / 1e9, data.config.image_size)  # fmt: skip
@@ -174,32 +177,36 @@ class Journal:
             NotWritten: a table can't be written.
         """
         self._write_tables(state)
-        log_hparams(self.writer, self.job.choices, self.job.overrides, best, state.step + 1)
+        whole, decides = over_all(best), self.setup.settings.monitor or next(iter(self.setup.metrics))
+        listed = {name: one for name, one in best.items() if name in whole or metric_of(name) == metric_of(decides)}
+        log_hparams(self.writer, self.job.choices, self.job.overrides, listed, state.step + 1)
         self.writer.close()
         saving = round(self.checkpoints.seconds, 2)
         self.run.update(status="completed", best=best, speed=_speed(state.history), saving_seconds=saving)
         parts = ("val", "test") if any(name.startswith("val/") for name in best) else ("train", "test")
-        shown = [f"{name} {value:.4f}" for name, value in best.items() if name.startswith(parts) and "loss" not in name]
+        shown = [f"{name} {best[name]:.4f}" for name in whole if name.startswith(parts) and "loss" not in name]
         log.info("best       epoch %d: %s", best["epoch"], ", ".join(shown))
+        if table := lines.by_source(best, decides):
+            log.info("%s", terminal.lines(table))
         log.info("next       %s mode=test ckpt=%s", command(), shlex.quote(str(self.job.folder)))
         log.info("           tensorboard --logdir %s", shlex.quote(str(self.cfg["out"])))
 
 
 def preview_samples(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first validation samples, or training samples where there are none: uint8 NxHxWx3, uint8 NxHxW."""
+    """The first validation samples of each source, or training samples where there are none: uint8 NxHxWx3, uint8 NxHxW."""
     samples = data.samples("val" if data.splits["val"] else "train")
-    rows = [samples[index] for index in range(min(PREVIEWED, len(samples)))]
+    rows = [samples[position] for position in samples.split.in_turn(PREVIEWED)]
     images, masks = zip(*rows, strict=True)
     return torch.stack(images), torch.stack(masks)
 
 
-def best_and_worst(record: Record, samples: Sequence) -> np.ndarray:
+def best_and_worst(record: Record, samples: Samples) -> np.ndarray:
     """The validation samples with the highest IoU, left, and with the lowest, right, as uint8 HxWx3.
 
     An IoU of exactly 1 is nearly always a photograph of nobody. Such a sample is the last to be chosen as one of the best.
 
     Args:
-        samples: [i] -> uint8 HxWx3, uint8 HxW tensors, in the order of `record.ious`.
+        samples: in the order of `record.ious`.
     """
     ious = record.ious.tolist()
     count = min(SHOWN, len(ious) // 2) or 1
@@ -211,22 +218,8 @@ def best_and_worst(record: Record, samples: Sequence) -> np.ndarray:
     with torch.inference_mode():
         found = predictions(record.compute(record.model, images)).byte().cpu()
     rows = zip(images.numpy(), masks.numpy(), found.numpy(), strict=True)
-    titles = [f"iou {ious[index]:.3f}" for index in chosen]
+    titles = [f"{samples.split.source_of(index)} iou {ious[index]:.3f}".lstrip() for index in chosen]
     return contact_sheet([titled_row(*row, SIDE, title) for row, title in zip(rows, titles, strict=True)], 2)
-
-
-def epoch_line(values: dict[str, float], epochs: int, best: bool) -> str:
-    """An epoch in one line for the terminal."""
-    parts = [f"epoch {values['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {values['train/loss']:.4f}"]
-    if "val/loss" in values:
-        shown = [name for name in values if name.startswith("val/")][:2] + ["val/iou", "val/boundary_iou"]
-        parts += [
-            f"{name} {values[name]:.4f}" for name in dict.fromkeys(shown) if name in values and "loss_" not in name
-        ]
-    parts.append(
-        f"{values['time/images_per_second']:.1f} images/s, {values['time/data_wait_share']:.0%} waiting for data"
-    )
-    return "  ".join(parts) + ("  *" if best else "")
 
 
 def _speed(history: list[dict[str, float]]) -> dict[str, float]:

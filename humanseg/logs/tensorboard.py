@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from humanseg.pictures import png
 from humanseg.processes import torch_private
+from humanseg.runs.value_names import MEAN
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +75,13 @@ class EventFile:
             self._file = None
 
 
-def open_board(folder: Path, config: dict, metrics: Iterable[str], kept: int | None = None) -> SummaryWriter:
+def open_board(
+    folder: Path, config: dict, metrics: Iterable[str], sources: Iterable[str], kept: int | None = None
+) -> SummaryWriter:
     """An event file in the run's folder, with the config as text and training beside validation on one chart.
 
     Args:
+        sources: those of several that validate; a metric of all of them is one chart.
         kept: the last step whose events stay, in a folder that has some; TensorBoard drops the events after it.
     """
     earlier = sorted(folder.glob("events.out.tfevents.*"))
@@ -91,8 +95,15 @@ def open_board(folder: Path, config: dict, metrics: Iterable[str], kept: int | N
     if kept is not None:
         return writer
     writer.add_text("config", "```yaml\n" + yaml.safe_dump(config, sort_keys=False) + "```")
-    pairs = {name: ["Multiline", [f"^train/{name}$", f"^val/{name}$"]] for name in ["loss", *metrics]}
-    writer.add_custom_scalars({"training and validation": pairs})
+    names = ["loss", *metrics]
+    charts = {"training and validation": {name: [f"^train/{name}$", f"^val/{name}$"] for name in names}}
+    if sources:
+        charts["sources"] = {
+            name: [f"^val/{source}/{name}$" for source in sources] + [f"^val/{MEAN}{name}$"] for name in names
+        }
+    writer.add_custom_scalars(
+        {title: {name: ["Multiline", tags] for name, tags in lines.items()} for title, lines in charts.items()}
+    )
     return writer
 
 

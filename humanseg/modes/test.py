@@ -3,14 +3,17 @@
 import logging
 from pathlib import Path
 
-from humanseg import build, checkpoint, metrics
+from humanseg import build, checkpoint, metrics, terminal
 from humanseg.config_rules import refuse_wrong_values
+from humanseg.data import contents, mix
 from humanseg.evaluation import choose_split, score
 from humanseg.inference.engines import READERS
+from humanseg.logs.lines import by_source
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed
 from humanseg.runs import find, recorded
 from humanseg.runs.job import Job
+from humanseg.runs.value_names import over_all
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +32,16 @@ def run(config: dict, job: Job) -> float:
     split = choose_split(data, config["split"])
     log.info("checkpoint %s%s", path, "" if epoch is None else f" (epoch {epoch})")
     log.info("runs in    %s, %s", predictor.engine.backend, predictor.engine.precision)
-    log.info("samples    %d %s", len(data.splits[split]), split)
+    log.info("samples    %s", contents.samples({split: data.splits[split]}))
 
     values = score(predictor, data, split, functions, job.folder, config["worst"])
     first, value = next(iter(values.items()))
     if begun:
         monitored = {"monitor": first, "monitor_mode": "max", "monitored": value}
         begun.update(status="completed", split=split, metrics=values, **monitored)
-    log.info("result     %s", ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    log.info("result     %s", ", ".join(f"{name} {values[name]:.4f}" for name in over_all(values)))
+    if table := by_source(values, first):
+        log.info("%s", terminal.lines(table))
     log.info("pictures   %s", job.folder / "contact_sheet.png")
     return value
 
@@ -62,9 +67,37 @@ def _exported(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predict
 
 
 def _settle(cfg: dict, split: str) -> None:
-    if split in ("auto", "test"):
-        cfg["data"] = without_training_data(cfg["data"])
+    cfg["data"] = needed(cfg["data"], split)
     refuse_wrong_values(cfg, complete=False)
+
+
+def needed(data: dict, split: str) -> dict:
+    """A `data` config without what has no sample in the split: of a mix only the sources that have some are opened.
+
+    Raises:
+        ValueError: all sources of a mix train only.
+    """
+    if "sources" not in data:
+        return without_training_data(data) if split in ("auto", "test") else data
+    nodes, kept = mix.nodes(data), data["sources"]
+    tested = {name: without_training_data(node) for name, node in kept.items() if _is_tested(nodes[name])}
+    if split in ("auto", "test") and tested:
+        return data | {"sources": tested}
+    if split in ("auto", "val"):
+        kept = {name: node for name, node in kept.items() if node.get("only") in (None, "val")}
+    if not kept:
+        raise ValueError(
+            f"{', '.join(data['sources'])} train only (data.sources.NAME.only): nothing of this mix can be tested: "
+            "give data.sources.NAME.only=test, or split=train"
+        )
+    return data | {"sources": kept}
+
+
+def _is_tested(node: dict) -> bool:
+    """Whether a source of a mix has test samples."""
+    if node.get("only"):
+        return node["only"] == "test"
+    return any(value for key, value in node.items() if key.startswith("test_"))
 
 
 def without_training_data(data: dict) -> dict:

@@ -19,6 +19,7 @@ from humanseg.restoring import restore
 from humanseg.runs import conf, provenance, recorded
 from humanseg.runs.job import Job
 from humanseg.runs.plain import refuse_other_than_plain
+from humanseg.runs.value_names import measured, metric_of
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +103,10 @@ def _setup(cfg: dict) -> loop.Setup:
 def _settings(cfg: dict, data: Data) -> loop.Settings:
     """The loop's settings; refuses a monitor that nothing will log."""
     trainer = cfg["trainer"]
-    monitor, known = trainer["monitor"], _known_values(cfg)
+    one_pass = max(data.batches_per_pass() // trainer["accumulate"], 1)
+    monitor, known = trainer["monitor"], _known_values(cfg, data)
     if monitor and known and monitor not in known:
         raise ValueError(f"trainer.monitor={monitor}: no such value; there are {', '.join(sorted(known))}")
-    one_pass = max(data.batches_per_pass() // trainer["accumulate"], 1)
     if not data.splits["val"]:
         log.info("no validation samples (data.val_split=0): best.pt is the last checkpoint")
         monitor = monitor if monitor and monitor.startswith("train/") else None
@@ -124,7 +125,7 @@ def monitor_mode(monitor: str | None, mode: str) -> str:
     Raises:
         ValueError: the name doesn't say which.
     """
-    name = (monitor or "").rpartition("/")[2]
+    name = metric_of(monitor or "")
     if mode != "auto":
         return mode
     if name == "loss" or name.startswith("loss_"):
@@ -136,16 +137,21 @@ def monitor_mode(monitor: str | None, mode: str) -> str:
     return "max"
 
 
-def _known_values(cfg: dict) -> set[str]:
-    """What can be monitored; empty where a callback or loss of the user's may add to it."""
+def _known_values(cfg: dict, data: Data) -> set[str]:
+    """What can be monitored; empty where a callback or loss of the user's may add to it.
+
+    Raises:
+        ValueError: a metric has the name of another one's mean over the sources.
+    """
     terms = [f"loss_{term}" for term in cfg["loss"].get("terms", {})]
     callbacks = [node for name, node in cfg["callbacks"].items() if node and name != "strict"]
+    names = ["loss", *terms, *(name.rpartition(".")[2] for name in cfg["metrics"])]
+    validated = measured(names, (data.splits["val"] or data.splits["train"]).sources)
     own = [node for node in callbacks if not node.get("_target_", "").startswith("humanseg.")]
     if own or not cfg["loss"]["_target_"].startswith(("humanseg.", "segmentation_models_pytorch.", "torch.")):
         return set()
-    names = [name.rpartition(".")[2] for name in cfg["metrics"]]
-    train = {f"train/{name}" for name in ("loss", *terms, *names) if name not in metrics.EVALUATION_ONLY}
-    return train | {f"val/{name}" for name in ("loss", *terms, *names)}
+    train = {f"train/{name}" for name in names if name not in metrics.EVALUATION_ONLY}
+    return train | {f"val/{name}" for name in validated}
 
 
 def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None, before: finetune.Origin | None) -> loop.State:

@@ -67,7 +67,7 @@ def _ranking(board: Board, others: list[str]) -> list[str]:
         row = [str(place), *measured, str(epoch(job) or ""), duration(job.get("seconds")), rate(speed(job))]
         row += [job["status"]] + [_cell(tags(job))] * tagged
         table.append(row + [_cell(job["settings"].get(key, "")) for key in board.keys] + [job["job"]])
-    return _aligned(table)
+    return terminal.aligned(table)
 
 
 def _over_seeds(board: Board) -> list[str]:
@@ -77,7 +77,7 @@ def _over_seeds(board: Board) -> list[str]:
     table = [["rank", f"{board.monitor} over seeds", "n", *keys]]
     for place, group in enumerate(board.groups[:SHOWN], 1):
         table.append([str(place), spread(group), str(group["n"]), *(_cell(group["settings"].get(k, "")) for k in keys)])
-    return ["", *_aligned(table)]
+    return ["", *terminal.aligned(table)]
 
 
 def spread(group: dict) -> str:
@@ -108,17 +108,3 @@ def duration(seconds: float | None) -> str:
 def _cell(text: str) -> str:
     """An override's value; only the end of a long one, which may be a path."""
     return text if len(text) <= CELL else "…" + text[1 - CELL :]
-
-
-def _aligned(table: list[list[str]]) -> list[str]:
-    """Rows under a header. Columns of numbers are aligned to the right, but never the last column."""
-    table = [[terminal.visible(cell) for cell in row] for row in table]
-    columns = list(zip(*table, strict=True))
-    numeric = [all(not cell or cell[0].isdigit() or cell[0] == "-" for cell in column[1:]) for column in columns]
-    widths = [max(map(len, column)) * (1 if right else -1) for column, right in zip(columns, numeric, strict=True)]
-    widths[-1] = 0
-    return ["  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-
-
-def _pad(cell: str, width: int) -> str:
-    return cell.rjust(width) if width > 0 else cell.ljust(-width)

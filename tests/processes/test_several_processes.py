@@ -109,7 +109,7 @@ def counted(folder: Path) -> tuple[dict, list, list]:
     network = build.model(cfg["model"])
     checkpoint.load_weights(network, found, folder)
     outputs = tally.network_outputs(compute.place(network), data.eval_batches("val"), compute)
-    values, counts, ious = tally.evaluate(outputs, metrics.find(cfg["metrics"]), build.loss(cfg["loss"], classes))
+    values, counts, ious = tally.evaluate({"": outputs}, metrics.find(cfg["metrics"]), build.loss(cfg["loss"], classes))
     return values, [value.tolist() for value in vars(counts).values()], ious.tolist()
 
 
