@@ -60,7 +60,7 @@ def _told(person: np.ndarray, ignored: np.ndarray) -> str:
     quartiles = np.quantile(there, (0.25, 0.5, 0.75)) if len(there) else (0, 0, 0)
     shown = ", ".join(map(_percent, quartiles))
     empty, ignored = known.sum() - len(there), _percent(ignored[known].mean())
-    return f"people {shown} % of the area (quartiles), {empty} of {known.sum()} empty, {ignored} % ignored"
+    return f"{shown} % of the area (quartiles), {empty} of {known.sum()} empty, {ignored} % ignored"
 
 
 def _percent(share: float) -> str:

@@ -134,6 +134,8 @@ class Data:
             indices = [part.indices for split in splits for part in split.parts if part.source is source]
             wanted = np.unique(np.concatenate(indices))
             self._prepared[id(source)] = prepare_cache(source, wanted, longest, Path(config.cache_dir))
+            if len(self._prepared) == 1:  # all sources share the file
+                log.info("cache      %s", self._prepared[id(source)].path)
         return self._prepared.get(id(source)) or Shrunk(source, longest)
 
     def _loader(self, samples: Dataset, **batching) -> "Loader":

@@ -1,5 +1,6 @@
 """``mode=train``: build what the config names, fit it, and leave a run's folder behind."""
 
+import difflib
 import logging
 import math
 import random
@@ -106,7 +107,9 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
     one_pass = max(data.batches_per_pass() // trainer["accumulate"], 1)
     monitor, known = trainer["monitor"], _known_values(cfg, data)
     if monitor and known and monitor not in known:
-        raise ValueError(f"trainer.monitor={monitor}: no such value; there are {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(monitor, known, n=1)
+        hint = f", did you mean {near[0]}?" if near else ""
+        raise ValueError(f"trainer.monitor={monitor}: no such value{hint}; there are {', '.join(sorted(known))}")
     if not data.splits["val"]:
         log.info("no validation samples (data.val_split=0): best.pt is the last checkpoint")
         monitor = monitor if monitor and monitor.startswith("train/") else None

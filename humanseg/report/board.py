@@ -8,7 +8,7 @@ import os
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from humanseg.runs.locks import is_held
 from humanseg.runs.overrides import unquoted
 from humanseg.runs.reading import read_yaml
 from humanseg.runs.summary import job_number, load_summary, numbers, ranking, read_sweep
+from humanseg.runs.value_names import metric_of, source_of
 
 RANKED_ONCE = ("train", "test")  # the ranked modes, where the summary is too old to say it, or missing
 NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
 NO_HYPERPARAMETERS = (*NOT_COMPARED, "name", "seed")  # runs that differ in these alone repeat one experiment
+
+SOURCES = 60  # values by source that have a column
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Board:
     sources: list[Path]
     jobs: list[dict]  # summaries, best first, with `folder`, `job`, `status`, `overrides`, `settings`, `values`
     monitor: str | None  # what they are ranked by
+    by_source: list[str]  # that metric of each source, of all and their mean; empty where no run has several sources
     metrics: list[str]  # the other val/* and test/* that any of them has
     keys: list[str]  # keys of the overrides that differ
     groups: list[dict]  # repetitions over seeds, best mean first; empty where nothing was repeated
@@ -58,8 +62,17 @@ def read(sources: list[Path]) -> Board:
     problems += [problem for job in jobs for problem in job["problems"]]
     jobs, monitor = _ranked(jobs)
     names = dict.fromkeys(name for job in jobs for name in job["values"] if name.startswith(("val", "test")))
-    metrics = [name for name in names if name != monitor]
-    return Board(sources, jobs, monitor, metrics, _differing(jobs), _repeated(jobs, monitor), problems)
+    others = sorted((name for name in names if name != monitor), key=lambda name: source_of(name) != "")
+    by_source = _by_source(names, monitor)
+    metrics = [name for name in others if name not in by_source]
+    groups = _repeated(jobs, monitor, by_source)
+    return Board(sources, jobs, monitor, by_source, metrics, _differing(jobs), groups, problems)
+
+
+def _by_source(names: Iterable[str], monitor: str | None) -> list[str]:
+    """Those of some names that are of the monitored metric, where any source has it; without the monitored one itself."""
+    alike = [name for name in names if metric_of(name) == metric_of(monitor or "")]
+    return [name for name in alike if name != monitor][:SOURCES] if any(map(source_of, alike)) else []
 
 
 def _find(source: Path, problems: list[str]) -> Iterator[tuple[Path, list[str] | None]]:
@@ -174,8 +187,12 @@ def _differing(jobs: list[dict]) -> list[str]:
     return [key for key in keys if len({one.get(key) for one in compared}) > 1]
 
 
-def _repeated(jobs: list[dict], monitor: str | None) -> list[dict]:
-    """Experiments: completed runs that differ by their seed alone, with n, mean and sample standard deviation."""
+def _repeated(jobs: list[dict], monitor: str | None, by_source: list[str]) -> list[dict]:
+    """Experiments: completed runs that differ by their seed alone, with n, mean and sample standard deviation.
+
+    Args:
+        by_source: names of other values that get mean and deviation too.
+    """
     experiments = {}
     for job in jobs:
         if job["status"] == "completed" and job.get("monitored") is not None and job["monitor"] == monitor:
@@ -183,23 +200,30 @@ def _repeated(jobs: list[dict], monitor: str | None) -> list[dict]:
             experiments.setdefault(tuple(sorted(own.items())), []).append(job)
     if not any(len({_seed(job) for job in group}) > 1 for group in experiments.values()):
         return []
-    return ranking([_experiment(group) for group in experiments.values()])
+    return ranking([_experiment(group, monitor, by_source) for group in experiments.values()])
 
 
 def _seed(job: dict) -> str:
     return str(job.get("seed", job["settings"].get("seed")))
 
 
-def _experiment(group: list[dict]) -> dict:
-    values = [job["monitored"] for job in group]
+def _experiment(group: list[dict], monitor: str | None, by_source: list[str]) -> dict:
+    values = {monitor: [job["monitored"] for job in group]}
+    values |= {name: [job["values"].get(name) for job in group] for name in by_source}
+    spreads = {name: _spread(found) for name, found in values.items() if None not in found}
     return {
         "settings": group[0]["settings"],
         "jobs": [job["job"] for job in group],
         "n": len(group),
-        "monitored": statistics.fmean(values),
+        "monitored": spreads[monitor][0],
         "monitor_mode": group[0]["monitor_mode"],
-        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "spreads": spreads,
     }
+
+
+def _spread(values: list[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation, which one value has not."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def repeated_keys(board: Board) -> list[str]:

@@ -22,7 +22,7 @@ def chart_data(board: Board) -> dict:
         `monitor`; `jobs`: their names; `curves`: for each chart its `name`, the `range` of its y axis and `jobs`, for
         each a pair of epochs and values; `parameters`: see `_parameter`.
     """
-    names = list(dict.fromkeys([*filter(None, [board.monitor]), "train/loss", "val/loss"]))
+    names = list(dict.fromkeys([*filter(None, [board.monitor]), *board.by_source, "train/loss", "val/loss"]))
     logs = [_curves(board, job["folder"] / "metrics.csv", names) for job in board.jobs]
     curves = [{"name": name, "jobs": [log[name] for log in logs]} for name in names]
     keys = [key for key in board.keys if key != "name"]
@@ -65,7 +65,7 @@ def _values(curve: dict) -> list[float]:
 def _range(board: Board, name: str, values: list[float]) -> tuple[float, float]:
     """The range of the better nine tenths of all values. The first epochs or a run that diverged would flatten it."""
     values, worst = sorted(values), len(values) // 10
-    more_is_better = name == board.monitor and board.jobs[0]["monitor_mode"] == "max"
+    more_is_better = name in (board.monitor, *board.by_source) and board.jobs[0]["monitor_mode"] == "max"
     low, high = (values[worst], values[-1]) if more_is_better else (values[0], values[-1 - worst])
     margin = 0.05 * (high - low) or 0.01
     return low - margin, high + margin

@@ -87,22 +87,27 @@ def _facts(board: Board) -> Markup:
 def _table(board: Board, into: Path) -> Markup:
     """A row a run. Results come first, and last what it takes to repeat the run."""
     jobs = board.jobs
-    metrics = [_numbers(name, [(job["values"].get(name), number) for job in jobs]) for name in board.metrics[:OTHERS]]
     columns = [
         _numbers("rank", [(place, str) for place in range(1, len(jobs) + 1)]),
         _texts("run", [_link(job, into) for job in jobs]),
         _numbers(board.monitor or "metric", [(value(board, job), number) for job in jobs]),
+        *_measured(board.by_source, jobs),
         *[_texts(key, [job["settings"].get(key, "") for job in jobs]) for key in board.keys],
         _texts("status", [_state(job["status"]) for job in jobs]),
         _numbers("epoch", [(epoch(job), str) for job in jobs]),
         _numbers("time", [(job.get("seconds"), duration) for job in jobs]),
         _numbers("images/s", [(speed(job), rate) for job in jobs]),
         _texts("tags", [tags(job) for job in jobs]),
-        *metrics,
+        *_measured(board.metrics[:OTHERS], jobs),
         _texts("commit", [_code(job, into) for job in jobs]),
         _texts("command", [_copied(shlex.join([*PROGRAM.split(), *job["overrides"]])) for job in jobs]),
     ]
     return _sortable(columns, "job")
+
+
+def _measured(names: list[str], jobs: list[dict]) -> list[list[Markup]]:
+    """A column for each of some values."""
+    return [_numbers(name, [(job["values"].get(name), number) for job in jobs]) for name in names]
 
 
 def _errors(board: Board, into: Path) -> Markup:
@@ -124,13 +129,20 @@ def _seeds(board: Board) -> Markup:
     keys, groups = repeated_keys(board), board.groups
     columns = [
         _numbers("rank", [(place, str) for place in range(1, len(groups) + 1)]),
-        _numbers(board.monitor, [(group["monitored"], lambda _, group=group: spread(group)) for group in groups]),
+        *[_spreads(name, groups) for name in (board.monitor, *board.by_source)],
         _numbers("n", [(group["n"], str) for group in groups]),
         *[_texts(key, [group["settings"].get(key, "") for group in groups]) for key in keys],
     ]
     note = "Completed runs that differ by their seed alone: mean ± sample standard deviation."
     form = "<section><h2>Over seeds</h2>{}{}</section>"
     return html(form, _paragraph(note), _sortable(columns, "experiment"))
+
+
+def _spreads(name: str, groups: list[dict]) -> list[Markup]:
+    """A column of means and deviations, sorted by the mean."""
+    means = [group["spreads"].get(name, (None,))[0] for group in groups]
+    texts = [spread(group, name) for group in groups]
+    return _numbers(name, [(mean, lambda _, text=text: text) for mean, text in zip(means, texts, strict=True)])
 
 
 def _sortable(columns: list[list[Markup]], row: str) -> Markup:

@@ -9,6 +9,7 @@ from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, s
 from humanseg.runs.atomic import write_table
 
 SHOWN = 20  # rows of a table in the terminal, and files that can't be read
+OTHERS = 3  # metrics beside those that rank, at most
 WIDTH = 120  # characters of a line there, unless a job's name is too long for it
 CELL = 28  # characters of an override's value there
 FIRST = ("rank", "job", "status", "epoch")
@@ -17,7 +18,7 @@ LAST = ("seconds", "images_per_second", "tags", "error", "overrides")
 
 def write_leaderboard(board: Board, into: Path) -> Path:
     """A row a run: its metrics, its time, and each override that differs; all overrides last."""
-    metrics = [*filter(None, [board.monitor]), *board.metrics]
+    metrics = [*filter(None, [board.monitor]), *board.by_source, *board.metrics]
     names = {key: f"override {key}" if key in (*FIRST, *LAST, *metrics) else key for key in board.keys}
     rows = []
     for place, job in enumerate(board.jobs, 1):
@@ -32,20 +33,22 @@ def write_leaderboard(board: Board, into: Path) -> Path:
 
 def write_seeds(board: Board, into: Path) -> Path:
     """A row an experiment, over all its seeds."""
-    keys, mean, std = repeated_keys(board), f"{board.monitor} mean", f"{board.monitor} std"
-    rows = [
-        {key: group["settings"].get(key) for key in keys}
-        | {"rank": place, "n": group["n"], mean: group["monitored"], std: group["std"], "jobs": " ".join(group["jobs"])}
-        for place, group in enumerate(board.groups, 1)
-    ]
-    write_table(into / "seeds.csv", ["rank", "n", mean, std, *keys, "jobs"], rows)
+    keys, rows = repeated_keys(board), []
+    for place, group in enumerate(board.groups, 1):
+        row = {"rank": place, "n": group["n"], "jobs": " ".join(group["jobs"])}
+        for name, (mean, std) in group["spreads"].items():
+            row |= {f"{name} mean": mean, f"{name} std": std}
+        rows.append(row | {key: group["settings"].get(key) for key in keys})
+    measured = [f"{name} {what}" for name in (board.monitor, *board.by_source) for what in ("mean", "std")]
+    write_table(into / "seeds.csv", ["rank", "n", *measured, *keys, "jobs"], rows)
     return into / "seeds.csv"
 
 
 def for_terminal(board: Board) -> list[str]:
     """The best runs, the experiments over seeds, and how many runs of what status there are, as lines."""
-    for count in (3, 2, 1, 0):  # as many other metrics as there is room for
-        lines = _ranking(board, board.metrics[:count])
+    others = [*board.by_source, *board.metrics[:OTHERS]]
+    for count in range(len(others), -1, -1):  # as many as there is room for
+        lines = _ranking(board, others[:count])
         if max(map(len, lines)) <= WIDTH:
             break
     states = ", ".join(f"{count} {status}" for status, count in board.states.most_common())
@@ -73,16 +76,23 @@ def _ranking(board: Board, others: list[str]) -> list[str]:
 def _over_seeds(board: Board) -> list[str]:
     if not board.groups:
         return []
-    keys = repeated_keys(board)
-    table = [["rank", f"{board.monitor} over seeds", "n", *keys]]
-    for place, group in enumerate(board.groups[:SHOWN], 1):
-        table.append([str(place), spread(group), str(group["n"]), *(_cell(group["settings"].get(k, "")) for k in keys)])
-    return ["", *terminal.aligned(table)]
+    keys, groups = repeated_keys(board), board.groups[:SHOWN]
+    for count in range(len(board.by_source), -1, -1):
+        others = board.by_source[:count]
+        table = [["rank", f"{board.monitor} over seeds", *others, "n", *keys]]
+        for place, group in enumerate(groups, 1):
+            measured = [spread(group, name) for name in (board.monitor, *others)]
+            table.append([str(place), *measured, str(group["n"]), *(_cell(group["settings"].get(k, "")) for k in keys)])
+        lines = terminal.aligned(table)
+        if max(map(len, lines)) <= WIDTH:
+            break
+    return ["", *lines]
 
 
-def spread(group: dict) -> str:
-    """Mean and standard deviation as text."""
-    return number(group["monitored"]) + (f" ± {group['std']:.4f}" if group["n"] > 1 else "")
+def spread(group: dict, name: str) -> str:
+    """Mean and standard deviation of one of an experiment's values as text; empty where not all of its runs have it."""
+    mean, std = group["spreads"].get(name, (None, None))
+    return number(mean) + (f" ± {std:.4f}" if std is not None else "")
 
 
 def number(value: float | None) -> str:
