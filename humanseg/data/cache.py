@@ -190,9 +190,7 @@ def prepare_cache(source: Source, wanted: np.ndarray, longest: int, folder: Path
             missing = _missing(table, pixels, source, wanted)  # another process may have added them meanwhile
             if missing.size:
                 _fill(source, missing, longest, table, pixels)
-    found = Prepared(source, longest, table, pixels)
-    log.info("cache      %s, %s", pixels, _size(len(found.pixels)))
-    return found
+    return Prepared(source, longest, table, pixels)
 
 
 def _missing(table: Table, pixels: Path, source: Source, wanted: np.ndarray) -> np.ndarray:
@@ -229,7 +227,8 @@ def _fill(source: Source, missing: np.ndarray, longest: int, table: Table, pixel
         with open(pixels, "ab", opener=no_link) as file:
             file.truncate(whole)  # a full disk gets the room of the last chunk back
         raise
-    log.info("cache      %d photographs prepared in %.1f s", len(missing), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    log.info("cache      %d photographs prepared in %.1f s, %s with all before", len(missing), seconds, _size(whole))
 
 
 def _add(file: BufferedWriter, keys: np.ndarray, samples: list[tuple[np.ndarray, np.ndarray]], table: Table) -> int:

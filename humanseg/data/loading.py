@@ -1,5 +1,6 @@
 """Batches for training and evaluation: what happens to a sample is a pure function of (seed, pass, index)."""
 
+import logging
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from humanseg.processes import torch_private
 from humanseg.processes.distributed import Share
 from humanseg.processes.hardware import cores, give_memory_back
 from humanseg.processes.signals import leave_to_main
+
+log = logging.getLogger(__name__)
 
 cv2.setNumThreads(0)  # the workers already run in parallel, and OpenCV's own threads hang in a forked worker
 

@@ -21,10 +21,9 @@ from humanseg.runs.summary import job_number, load_summary, numbers, ranking, re
 from humanseg.runs.value_names import metric_of, source_of
 
 RANKED_ONCE = ("train", "test")  # the ranked modes, where the summary is too old to say it, or missing
+SOURCES = 60  # values by source that have a column
 NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
 NO_HYPERPARAMETERS = (*NOT_COMPARED, "name", "seed")  # runs that differ in these alone repeat one experiment
-
-SOURCES = 60  # values by source that have a column
 
 
 @dataclass
