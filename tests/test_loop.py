@@ -233,3 +233,13 @@ def test_evaluation_does_not_depend_on_the_batch_size():
         results.append(tally.evaluate({"": outputs}, names, BinaryCrossEntropy(1))[0])
     for other in results[1:]:
         assert other == pytest.approx(results[0], rel=1e-5)
+
+
+def test_a_source_alone_has_no_values_of_its_own():
+    given, names = state(), metrics.find(["iou"])
+    outputs = list(tally.network_outputs(given.model, data().eval_batches("val"), COMPUTE))
+    alone, counts, ious = tally.evaluate({"one": outputs}, names, BinaryCrossEntropy(1))
+    assert set(alone) == {"loss", "iou"}
+    both, twice, each = tally.evaluate({"one": outputs, "other": outputs}, names, BinaryCrossEntropy(1))
+    assert both == alone | {f"{prefix}{name}": alone[name] for prefix in ("mean_", "one/", "other/") for name in alone}
+    assert torch.equal(twice.confusion, 2 * counts.confusion) and torch.equal(each, ious.repeat(2))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, rows, saved, summary
+from conftest import ON_FILES, TINY, rows, saved, summary, write_people
 from killing import finish, kill_after, kill_at, start
 
 BASE = [item for item in TINY if "num_workers" not in item and "steps_per_epoch" not in item]
@@ -138,6 +138,23 @@ def test_a_kill_in_each_phase_changes_nothing(simple, tmp_path):
     if summary(tmp_path / "run")["status"] != "completed":
         finish(tmp_path / "log", *simple.beginning(tmp_path))
     assert_same(tmp_path / "run", simple.result)
+
+
+def test_a_kill_between_the_validation_of_two_sources_changes_nothing(tmp_path):
+    people = [write_people(tmp_path / name, 8, size) for name, size in (("near", (48, 40)), ("far", (40, 60)))]
+    mix = [
+        *ON_FILES,
+        "data=folder",
+        f"data.root=[{people[0]},{people[1]}]",
+        "data.val_split=3",
+        "trainer.save_minutes=0",
+    ]
+    arguments = [*mix, "trainer.monitor=val/mean_iou", "trainer.epochs=1", f"out={tmp_path}"]
+    finish(tmp_path / "log", *arguments, f"hydra.run.dir={tmp_path}/straight")
+    kill_at("humanseg.tally:_add_up", tmp_path / "log", *arguments, f"hydra.run.dir={tmp_path}/run", call=2)
+    assert saved(tmp_path / "run")["tally"] and not saved(tmp_path / "run")["history"]
+    finish(tmp_path / "log", f"resume={tmp_path}/run")
+    assert_same(tmp_path / "run", result(tmp_path / "straight"))
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,8 @@ def test_a_callback_that_fails_costs_no_epoch(run, tmp_path, monkeypatch, strict
         ("train/loss_dice", "min"),
         ("val/iou", "max"),
         ("val/average_precision", "max"),
+        ("val/mean_boundary_iou", "max"),
+        ("val/coco/loss_dice", "min"),
         (None, "max"),
     ],
 )

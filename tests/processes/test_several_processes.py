@@ -108,8 +108,12 @@ def counted(folder: Path) -> tuple[dict, list, list]:
     compute = build.compute(cfg["trainer"], cfg["data"])
     network = build.model(cfg["model"])
     checkpoint.load_weights(network, found, folder)
-    outputs = tally.network_outputs(compute.place(network), data.eval_batches("val"), compute)
-    values, counts, ious = tally.evaluate({"": outputs}, metrics.find(cfg["metrics"]), build.loss(cfg["loss"], classes))
+    placed = compute.place(network)
+    outputs = {
+        part.name: tally.network_outputs(placed, data.eval_batches("val", part=part), compute)
+        for part in data.splits["val"].parts
+    }
+    values, counts, ious = tally.evaluate(outputs, metrics.find(cfg["metrics"]), build.loss(cfg["loss"], classes))
     return values, [value.tolist() for value in vars(counts).values()], ious.tolist()
 
 
@@ -121,6 +125,22 @@ def test_validation_counts_each_sample_once(by_two):
         assert mine.sum() == pytest.approx(theirs.sum())
         torch.testing.assert_close(theirs, mine, rtol=1e-4, atol=0.5)
     assert together[0] == pytest.approx(alone[0], rel=1e-4)
+
+
+def test_sources_are_scored_for_themselves_by_several_processes(run, runs, tmp_path):
+    """One of the sources is a single batch, so that one of the processes has none of it."""
+    few = write_people(runs.folder / "few", 4, size=(40, 60))
+    roots = [f"data.root=[{runs.folder / 'people'},{few}]", "data.val_split=2"]
+    mixed = runs("mixed", *roots, "trainer.epochs=1", "trainer.steps_per_epoch=1")
+    alone, together = counted(mixed), elastic.launch(counted, (mixed,), PLAN)
+    assert together[0] == pytest.approx(alone[0], rel=1e-4) and together[2] == pytest.approx(alone[2], abs=1e-4)
+    assert {"people/iou", "few/loss", "mean_boundary_iou"} < set(alone[0])
+    scored = []
+    for count in (1, 2):
+        folder = tmp_path / f"scored by {count}"
+        run("mode=test", f"ckpt={mixed}", f"trainer.devices={count}", f"hydra.run.dir='{folder}'")
+        scored.append((summary(folder)["metrics"], (folder / "per_image.csv").read_text()))
+    assert scored[0] == scored[1] and scored[0][1].count(",few,") == 2
 
 
 def test_test_and_predict_give_what_one_process_gives(run, runs, by_two, tmp_path):

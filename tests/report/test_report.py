@@ -119,6 +119,26 @@ def test_runs_that_differ_by_their_seed_are_one_experiment(sweep):
     assert "0.8200 ± 0.0283" in text and "seed" not in first
 
 
+def test_each_source_of_a_mix_has_a_column(tmp_path):
+    """Also beside runs of one source, as earlier versions left them."""
+    for number, (name, value) in enumerate((("mix", 0.5), ("mix", 0.75), ("mix", 0.625), ("one", 0.9))):
+        best = {"epoch": 3, "val/loss": 0.1, "val/iou": value, "val/dice": 0.9}
+        if name == "mix":
+            best |= {"val/mean_iou": 0.4, "val/coco/iou": value - 0.25, "val/voc/iou": value, "test/coco/iou": 0.4}
+            best |= {"val/coco/dice": 0.8}
+        write_run(tmp_path / f"{number}", value, f"data={name}", f"seed={number}", best=best)
+    text = report.write([tmp_path], tmp_path)
+    by_source = ["val/iou", "val/mean_iou", "val/coco/iou", "val/voc/iou", "test/coco/iou"]
+    rows = table(tmp_path)
+    assert list(rows[0])[4:12] == [*by_source, "val/loss", "val/dice", "val/coco/dice"]
+    assert [row["val/coco/iou"] for row in rows] == ["", "0.5", "0.375", "0.25"]
+    mixed = table(tmp_path, "seeds.csv")[1]
+    assert (mixed["val/coco/iou mean"], mixed["val/voc/iou std"]) == ("0.375", "0.125")
+    assert "val/coco/iou" in text.splitlines()[0] and "0.3750 ± 0.1250" in text
+    if (tmp_path / "report.html").exists():
+        assert ">val/coco/iou<" in (tmp_path / "report.html").read_text()
+
+
 def test_without_repetitions_there_is_no_table_over_seeds(tmp_path):
     for name in ("a", "b"):
         write_run(tmp_path / name, 0.9, "loss=dice")  # the same run twice tells nothing about seeds
