@@ -103,4 +103,7 @@ def _is_tested(node: dict) -> bool:
 def without_training_data(data: dict) -> dict:
     """A `data` config with test data of its own (test_root, test_pairs) needs no other beside it (root, val_root)."""
     own = [key.removeprefix("test_") for key, value in data.items() if key.startswith("test_") and value]
-    return data | {key: None for name in own for key in (name, f"val_{name}") if name != "split"}
+    unneeded = [key for name in own if name != "split" for key in (name, f"val_{name}")]
+    if "root" in own and "weights" in data:  # of a list of roots
+        unneeded.append("weights")
+    return data | dict.fromkeys(unneeded)

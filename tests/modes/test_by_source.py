@@ -105,7 +105,8 @@ def test_a_test_does_not_open_a_source_that_only_trains(run, mixed):
 
 def mix(**sources: dict) -> dict:
     """The `data` config of a mix."""
-    return {"val_split": 0.1, "sources": {name: {"_target_": "f"} | node for name, node in sources.items()}}
+    nodes = {name: {"_target_": "f"} | node for name, node in sources.items()}
+    return {"_target_": "humanseg.data.mix.together", "val_split": 0.1, "sources": nodes}
 
 
 def test_what_a_test_of_a_mix_opens():
@@ -116,6 +117,8 @@ def test_what_a_test_of_a_mix_opens():
     assert own == {"a": {"_target_": "f", "root": None, "val_root": None, "test_root": "T"}}
     held_back = needed(mix(a={"root": "A", "test_split": 9}, b={"root": "B"}), "auto")["sources"]
     assert list(held_back) == ["a"] and held_back["a"]["root"] == "A"
+    listed = {"root": ["A", "B"], "weights": [1, 3], "test_root": "T"}
+    assert needed(listed, "auto") == {"root": None, "val_root": None, "weights": None, "test_root": "T"}
     with pytest.raises(ValueError, match=r"a, b train only \(data.sources.NAME.only\)"):
         needed(mix(a={"only": "train"}, b={"only": "train"}), "auto")
 
