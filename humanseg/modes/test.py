@@ -72,32 +72,22 @@ def _settle(cfg: dict, split: str) -> None:
 
 
 def needed(data: dict, split: str) -> dict:
-    """A `data` config without what has no sample in the split: of a mix only the sources that have some are opened.
+    """A `data` config without what has no sample in the split, as the sources of a mix that train only.
 
     Raises:
-        ValueError: all sources of a mix train only.
+        ValueError: no source of a mix is left.
     """
+    settled = without_training_data if split in ("auto", "test") else dict
     if "sources" not in data:
-        return without_training_data(data) if split in ("auto", "test") else data
-    nodes, kept = mix.nodes(data), data["sources"]
-    tested = {name: without_training_data(node) for name, node in kept.items() if _is_tested(nodes[name])}
-    if split in ("auto", "test") and tested:
-        return data | {"sources": tested}
-    if split in ("auto", "val"):
-        kept = {name: node for name, node in kept.items() if node.get("only") in (None, "val")}
-    if not kept:
+        return settled(data)
+    sides = {"auto": (None, "val", "test"), "val": (None, "val"), "test": (None, "test")}.get(split)
+    nodes = {name: node for name, node in mix.nodes(data).items() if sides is None or node.get("only") in sides}
+    if not nodes:
         raise ValueError(
-            f"{', '.join(data['sources'])} train only (data.sources.NAME.only): nothing of this mix can be tested: "
-            "give data.sources.NAME.only=test, or split=train"
+            f"split={split}: the sources {', '.join(data['sources'])} have no such samples (data.sources.NAME.only): "
+            "add one for the test, as data.sources.NAME.only=test"
         )
-    return data | {"sources": kept}
-
-
-def _is_tested(node: dict) -> bool:
-    """Whether a source of a mix has test samples."""
-    if node.get("only"):
-        return node["only"] == "test"
-    return any(value for key, value in node.items() if key.startswith("test_"))
+    return data | {"sources": {name: settled(data["sources"][name]) for name in nodes}}
 
 
 def without_training_data(data: dict) -> dict:
