@@ -22,6 +22,12 @@ def sources(splits: dict[str, Split]) -> dict[str, str]:
     return {name: ", ".join(counts) for name, counts in told.items()}
 
 
+def scored(name: str, split: Split) -> str:
+    """How many samples a split has, and how many each of several sources has of them."""
+    own = ", ".join(f"{len(part)} {part.name}" for part in split.parts)
+    return f"{len(split)} {name}" + (f" ({own})" if split.sources else "")
+
+
 def _of_part(split: str, part: Part) -> str:
     weight = f"weight {part.weight:g}: " if part.weight != 1 else ""
     return _counted(split, len(part), round(part.weights.sum()), weight)

@@ -23,14 +23,9 @@ def epoch_line(values: dict[str, float], epochs: int, best: bool) -> str:
     """An epoch in one line."""
     parts = [f"epoch {values['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {values['train/loss']:.4f}"]
     if "val/loss" in values:
-        shown = [name for name in values if name.startswith("val/")][:2] + [
-            "val/iou",
-            "val/mean_iou",
-            "val/boundary_iou",
-        ]
-        parts += [
-            f"{name} {values[name]:.4f}" for name in dict.fromkeys(shown) if name in values and "loss_" not in name
-        ]
+        first = [name for name in values if name.startswith("val/")][:2]
+        shown = dict.fromkeys([*first, "val/iou", "val/mean_iou", "val/boundary_iou"])
+        parts += [f"{name} {values[name]:.4f}" for name in shown if name in values and "loss_" not in name]
     parts.append(
         f"{values['time/images_per_second']:.1f} images/s, {values['time/data_wait_share']:.0%} waiting for data"
     )
@@ -48,8 +43,9 @@ def by_source(values: dict[str, float], decides: str) -> list[str]:
     columns = [(split, metric) for split in splits for metric in wanted if f"{split}/{MEAN}{metric}" in values]
     measured = [name for name in values if (name.partition("/")[0], metric_of(name)) in columns]
     sources = dict.fromkeys(filter(None, map(source_of, measured)))
+    rows = [*((source, f"{source}/") for source in sources), ("mean", MEAN), ("all", "")]
     table = [["by source ", *map("/".join, columns), ""]]
-    for row, prefix in {**{source: f"{source}/" for source in sources}, "mean": MEAN, "all": ""}.items():
+    for row, prefix in rows:
         found = [values.get(f"{split}/{prefix}{metric}") for split, metric in columns]
         table.append([f"  {row}", *("" if value is None else f"{value:.4f}" for value in found), ""])
     return terminal.aligned(table) if columns else []

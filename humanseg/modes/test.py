@@ -32,7 +32,7 @@ def run(config: dict, job: Job) -> float:
     split = choose_split(data, config["split"])
     log.info("checkpoint %s%s", path, "" if epoch is None else f" (epoch {epoch})")
     log.info("runs in    %s, %s", predictor.engine.backend, predictor.engine.precision)
-    log.info("samples    %s", contents.samples({split: data.splits[split]}))
+    log.info("samples    %s", contents.scored(split, data.splits[split]))
 
     values = score(predictor, data, split, functions, job.folder, config["worst"])
     first, value = next(iter(values.items()))

@@ -2,6 +2,7 @@
 
 import shlex
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from humanseg import terminal
@@ -46,17 +47,22 @@ def write_seeds(board: Board, into: Path) -> Path:
 
 def for_terminal(board: Board) -> list[str]:
     """The best runs, the experiments over seeds, and how many runs of what status there are, as lines."""
-    others = [*board.by_source, *board.metrics[:OTHERS]]
-    for count in range(len(others), -1, -1):  # as many as there is room for
-        lines = _ranking(board, others[:count])
-        if max(map(len, lines)) <= WIDTH:
-            break
+    lines = _as_wide_as_fits(lambda others: _ranking(board, others), [*board.by_source, *board.metrics[:OTHERS]])
     states = ", ".join(f"{count} {status}" for status, count in board.states.most_common())
     more = f"; {len(board.jobs) - SHOWN} more rows in leaderboard.csv" if len(board.jobs) > SHOWN else ""
     problems = [f"note:  {problem}" for problem in board.problems[:SHOWN]]
     problems += [f"note:  {len(board.problems) - SHOWN} more files can't be read"] * (len(board.problems) > SHOWN)
     notes = [*problems, *filter(None, [other_monitors(board)])]
     return [*lines, *_over_seeds(board), "", *notes, f"runs:  {states}{more}"]
+
+
+def _as_wide_as_fits(draw: Callable[[list[str]], list[str]], columns: list[str]) -> list[str]:
+    """The lines of a table that has as many of its further columns as there is room for."""
+    for count in range(len(columns), -1, -1):
+        lines = draw(columns[:count])
+        if max(map(len, lines)) <= WIDTH:
+            break
+    return lines
 
 
 def _ranking(board: Board, others: list[str]) -> list[str]:
@@ -76,17 +82,16 @@ def _ranking(board: Board, others: list[str]) -> list[str]:
 def _over_seeds(board: Board) -> list[str]:
     if not board.groups:
         return []
-    keys, groups = repeated_keys(board), board.groups[:SHOWN]
-    for count in range(len(board.by_source), -1, -1):
-        others = board.by_source[:count]
-        table = [["rank", f"{board.monitor} over seeds", *others, "n", *keys]]
-        for place, group in enumerate(groups, 1):
-            measured = [spread(group, name) for name in (board.monitor, *others)]
-            table.append([str(place), *measured, str(group["n"]), *(_cell(group["settings"].get(k, "")) for k in keys)])
-        lines = terminal.aligned(table)
-        if max(map(len, lines)) <= WIDTH:
-            break
-    return ["", *lines]
+    return ["", *_as_wide_as_fits(lambda others: _experiments(board, others), board.by_source)]
+
+
+def _experiments(board: Board, others: list[str]) -> list[str]:
+    keys = repeated_keys(board)
+    table = [["rank", f"{board.monitor} over seeds", *others, "n", *keys]]
+    for place, group in enumerate(board.groups[:SHOWN], 1):
+        measured = [spread(group, name) for name in (board.monitor, *others)]
+        table.append([str(place), *measured, str(group["n"]), *(_cell(group["settings"].get(k, "")) for k in keys)])
+    return terminal.aligned(table)
 
 
 def spread(group: dict, name: str) -> str:

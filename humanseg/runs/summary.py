@@ -11,7 +11,7 @@ from humanseg.runs.reading import load_json, read_json
 
 LARGEST = 4_000_000  # bytes of a summary, which grows with each resume
 ITEMS = 20_000  # values in it
-NAME = 200  # characters of a metric's name
+NAME = 400  # characters of a metric's name, which may hold that of a source, and so of a folder
 UTMOST = 1e100  # of a number: the square of a larger one is no number
 
 

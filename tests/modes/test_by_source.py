@@ -98,7 +98,7 @@ def test_a_test_does_not_open_a_source_that_only_trains(run, mixed):
     finally:
         (mixed.parent / "away").rename(kept)
     found, best = summary(done.scored)["metrics"], summary(mixed)["best"]
-    assert summary(done.scored)["monitor"] == "test/dice" and "samples    9 val" in done.stdout
+    assert summary(done.scored)["monitor"] == "test/dice" and "samples    9 val (6 near, 3 far)" in done.stdout
     assert found["test/far/iou"] == pytest.approx(best["val_full_size/far/iou"], abs=1e-6)
     assert re.search(r"by source +test/dice +test/iou\n  near .*\n  far .*\n  mean .*\n  all ", done.stdout)
 
