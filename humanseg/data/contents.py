@@ -43,17 +43,17 @@ def areas(data: Data) -> dict[str, str]:
 
     They are those that train or validate. The first call fills the cache. A source that is not cached is left out.
     """
-    shares, wanted, found = {}, {}, {}
+    chosen, known = {}, {}
     for name in (name for name in CACHED if data.splits.get(name)):
         split = data.splits[name]
         for part, prepared in zip(split.parts, data.samples(name).prepared, strict=True):
             key = part.name, id(part.source)  # validation may have a source of its own
-            shares[key] = prepared.shares()
-            wanted.setdefault(key, []).append(part.indices)
-    for (name, source), indices in wanted.items():
-        chosen = np.unique(np.concatenate(indices))
-        found.setdefault(name, []).append([one[chosen] for one in shares[name, source]])
-    told = {name: _told(*(np.concatenate(both) for both in zip(*some, strict=True))) for name, some in found.items()}
+            known.setdefault(key, prepared.shares())
+            chosen.setdefault(key, np.zeros(len(known[key].person), bool))[part.indices] = True
+    found: dict[str, list[np.ndarray]] = {}
+    for key, shares in known.items():
+        found.setdefault(key[0], []).append(np.stack(shares)[:, chosen[key]])
+    told = {name: _told(*np.concatenate(some, axis=1)) for name, some in found.items()}
     return {name: text for name, text in told.items() if text}
 
 
