@@ -20,7 +20,7 @@ LAYERS = (
     "report benchmark export evaluation compositing predictor",
     "callbacks logs inference build encoders restoring checkpoint finetune loop tally losses schedules history ema pictures compute metrics media normalisation",
     "data",
-    "runs config_rules",
+    "runs config_rules value_rules",
     "processes terminal",
 )
 KNOW_HYDRA = {"cli", "build.py", "benchmark"}

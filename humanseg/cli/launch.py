@@ -24,7 +24,7 @@ from humanseg.runs.atomic import write_text
 from humanseg.runs.conf import PROGRAM
 from humanseg.runs.job import Job
 from humanseg.runs.overrides import key_of
-from humanseg.runs.trust import GROUPS
+from humanseg.runs.trust import of_run
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,7 @@ def this_job(config: DictConfig, ranked: bool) -> Job:
     overrides = resolved(given, lambda key: hydra_private.value_in(config, chosen, key))
     if overrides != given:
         write_text(folder / ".hydra" / "overrides.yaml", yaml.safe_dump(overrides))
-    choices = {group: chosen[group] for group in GROUPS if isinstance(chosen.get(group), str)}
-    return Job(folder, overrides, choices, config.mode, ranked, typed.overrides())
+    return Job(folder, overrides, of_run(chosen), config.mode, ranked, typed.overrides())
 
 
 def _run_among_joined(shared: bool, work: tuple) -> float | None:

@@ -20,7 +20,7 @@ from humanseg.runs.atomic import write_json
 from humanseg.runs.plain import refuse_other_than_plain
 from humanseg.runs.reading import is_config, load_json
 from humanseg.runs.summary import job_number, read_jobs
-from humanseg.runs.trust import GROUPS
+from humanseg.runs.trust import of_run
 
 FILE = "planned.json"
 LARGEST, VALUES = 2**28, 5_000_000  # bytes and values of the plans of 10,000 jobs
@@ -47,8 +47,7 @@ def plan(config: DictConfig, jobs: list[list[str]] | None) -> list[Plan]:
 
 
 def _plain(config: DictConfig, choices: DictConfig) -> tuple[dict, dict]:
-    chosen = {group: choices[group] for group in GROUPS if isinstance(choices.get(group), str)}
-    return _as_recorded(OmegaConf.to_container(config, resolve=True)), chosen
+    return _as_recorded(OmegaConf.to_container(config, resolve=True)), of_run(choices)
 
 
 def write(folder: Path, plans: list[Plan]) -> None:

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from humanseg import terminal
-from humanseg.config_rules import KEYS, SWITCH, Rule, one_of
+from humanseg.config_rules import KEYS
 from humanseg.inference import runtimes
 from humanseg.inference.runtimes import Model, Port, Run
 from humanseg.runs.reading import read_bytes
+from humanseg.value_rules import SWITCH, Rule, one_of
 
 LARGEST = 2**31  # bytes; no ONNX file is larger
 LONGEST = 10_000  # characters of a fact as JSON

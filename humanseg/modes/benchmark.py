@@ -6,12 +6,13 @@ from humanseg import build, checkpoint
 from humanseg.benchmark import network, people, training
 from humanseg.benchmark.bench import PARTS, Bench, composed
 from humanseg.benchmark.figures import Figure, as_json, table
-from humanseg.config_rules import Rule, refuse_wrong_values
+from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.synthetic import synthetic
 from humanseg.runs import find, recorded, trust
 from humanseg.runs.atomic import write_json
 from humanseg.runs.job import Job
 from humanseg.runs.overrides import literal
+from humanseg.value_rules import Rule
 
 log = logging.getLogger(__name__)
 

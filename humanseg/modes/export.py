@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from humanseg import __version__, build, checkpoint
-from humanseg.config_rules import SWITCH, WORD, one_of, or_null, refuse_wrong_values, whole
+from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.synthetic import Synthetic
 from humanseg.export import example, writing
 from humanseg.inference import engines
@@ -17,6 +17,7 @@ from humanseg.runs import find, recorded
 from humanseg.runs.atomic import write_text
 from humanseg.runs.conf import PROGRAM
 from humanseg.runs.job import Job
+from humanseg.value_rules import SWITCH, WORD, one_of, or_null, whole
 
 log = logging.getLogger(__name__)
 

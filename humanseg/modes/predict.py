@@ -16,7 +16,7 @@ from humanseg.compositing.drawings import NAMES, Drawings, backdrops, color
 from humanseg.compositing.flow import Clock, ahead, in_order, in_parts
 from humanseg.compositing.results import Results, fingerprint
 from humanseg.compositing.studio import LARGE, Picture, Studio, one_thread_each, refuse_failed
-from humanseg.config_rules import SWITCH, WORD, Rule, number, one_of, or_null, refuse_wrong_values, whole
+from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.opening import IN_FLIGHT, pixels_of
 from humanseg.data.pictures import read_photograph
 from humanseg.inference.temporal import Smoother
@@ -29,6 +29,7 @@ from humanseg.processes.hardware import cores
 from humanseg.runs import find, recorded
 from humanseg.runs.atomic import is_of_the_disk
 from humanseg.runs.job import Job
+from humanseg.value_rules import SWITCH, WORD, Rule, number, one_of, or_null, whole
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 A recorded config is held against it. The config folders that a user names beside conf/, on this command line or to a
 Predictor, count like conf/. Nothing of Hydra is used: a YAML is read as data, and of its defaults list only the choices
-that it takes in (``bce@terms.bce``, ``data_base@data``) are followed.
+that it takes in (``bce@terms.bce``, ``data_base@data``, ``/data@sources.coco: coco``) are followed.
 """
 
 import json
@@ -67,8 +67,11 @@ class Shape:
     def take_own(self) -> None:
         """Let the places that hold choices of the group have what the group has."""
         self.open |= self.own
-        inside = {(*place, ANY): self.targets for place in self.own}
-        self.targets |= {(*at, *place): names for at, known in inside.items() for place, names in [*known.items()]}
+        of_group = [*self.targets.items()]
+        for place in self.own:
+            for at, names in of_group:
+                named = at[: len(place)] == place and at[len(place) :]  # a YAML names it there, beside choices
+                self.targets[(*place, ANY, *(named[1:] if named else at))] |= names
 
 
 def use(folders: list[str]) -> None:
@@ -217,13 +220,21 @@ def read_choice(file: Path) -> dict:
 
 def _taken_in(defaults: list, file: Path) -> Iterator[tuple[Path, Place]]:
     for entry in defaults:
-        if not isinstance(entry, str) or entry == "_self_":
-            continue  # a group's choice: its own group is read for itself
+        if isinstance(entry, dict):
+            entry = _as_file(*next(iter(entry.items()), ("", None)))
+        if not entry or entry == "_self_":
+            continue
         name, _, package = entry.partition("@")
         own_group = "" if name[:1] == "/" or file.parent in roots() else file.parent.name
         group, _, own = f"{own_group}/{name.lstrip('/')}".strip("/").rpartition("/")
         if beside := file_of(group, own):
             yield beside, () if package in ("", "_here_") else tuple(package.split("."))
+
+
+def _as_file(group: str, choice: object) -> str:
+    """A group's choice that goes to a place of its own, as FILE@PLACE; nothing for others: their group is read for itself."""
+    name, _, place = group.partition("@")
+    return f"{name}/{choice}@{place}" if place and isinstance(choice, str) and " " not in name else ""
 
 
 def _nested(node: dict, place: Place) -> dict:

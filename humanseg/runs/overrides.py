@@ -13,7 +13,9 @@ from typing import Any
 from humanseg.runs.plain import DEPTH, refuse_other_than_plain
 
 FORM = re.compile(r"(?P<sign>~|\+{0,2})(?P<key>[^=]*)(?:=(?P<value>.*))?", re.DOTALL)
-KEY = re.compile(r"[A-Za-z_]\w*(?:[./-]\w+)*(?:@[A-Za-z_]\w*(?:\.\w+)*)?", re.ASCII)  # of the config, or GROUP@PACKAGE
+KEY = re.compile(
+    r"[A-Za-z_]\w*(?:[./-]\w+)*(?:@[A-Za-z_]\w*(?:[.-]\w+)*)?", re.ASCII
+)  # of the config, or GROUP@PACKAGE
 QUOTED = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
 PIECE = r"(?:[\w./:+%@*?|-]|\\[\\()[\]{}:=, \t])+"  # of a bare word; a backslash makes a mark a part of it
 BARE = re.compile(rf"{PIECE}(?: +{PIECE})*(?!(?<=:) )", re.ASCII)  # Hydra takes a space after a last colon along

@@ -44,14 +44,16 @@ def of_this_machine(composed: dict, group: str) -> dict[str, Any]:
     return {name: value for name, value in own.items() if config_rules.key(f"{group}.{name}").change == "machine"}
 
 
-def _places_of_this_machine(data: dict, composed: dict) -> dict[str, Any]:
-    """Data folders that this machine's own settings have in the place of recorded ones that are not here."""
-    gone = [
-        name
-        for name, place in data.items()
-        if config_rules.is_place(f"data.{name}") and isinstance(place, str) and not os.path.exists(place)
-    ]
-    return {name: composed[name] for name in gone if composed.get(name)}
+def _with_places_of_this_machine(data: dict, composed: dict, prefix: str = "data") -> dict[str, Any]:
+    """Data folders that this machine's own settings have take the place of recorded ones that are not here."""
+    found = dict(data)
+    for name, value in data.items():
+        own, full = composed.get(name), f"{prefix}.{name}"
+        if isinstance(value, dict) and isinstance(own, dict):
+            found[name] = _with_places_of_this_machine(value, own, full)
+        elif own and isinstance(value, str) and config_rules.is_place(full) and not os.path.exists(value):
+            found[name] = own
+    return found
 
 
 def in_todays_names(config: dict) -> dict:
@@ -84,11 +86,11 @@ def with_overrides(
     Raises:
         ValueError: the record names what the suite's conf/ does not.
     """
-    cut = [path for path in map(_path, overrides) if path and path[0] in config]
+    paths = {key: _path(key) for key in map(key_of, overrides)}
     cut = [
         path
-        for path in cut
-        if path[1:] or path[0] not in trust.GROUPS or _replaces(path[0], choices, composed, overrides)
+        for key, path in paths.items()
+        if path and path[0] in config and (not _is_choice(key) or _replaces(key, choices, overrides))
     ]
     sizes = {key: config["data"][key] for key in ("image_size", "mean", "std", "pad_value") if key in config["data"]}
     merged = copy.deepcopy(config)
@@ -101,7 +103,7 @@ def with_overrides(
             merged["data"] |= sizes
     for group in ("data", "trainer", "sweep"):
         merged[group] = merged.get(group, {}) | of_this_machine(composed, group)
-    merged["data"] |= _places_of_this_machine(merged["data"], composed.get("data") or {})
+    merged["data"] = _with_places_of_this_machine(merged["data"], composed.get("data") or {})
     if "out" in composed:  # it is this machine's, too
         merged["out"] = composed["out"]
     config_rules.refuse_wrong_values(merged, complete=False)
@@ -111,13 +113,16 @@ def with_overrides(
 MISSING = object()
 
 
-def _path(override: str) -> list[str]:
-    """The path of an override's key in the config; empty for a group of another package and for Hydra's own."""
-    key = key_of(override)
-    return [] if "/" in key or "@" in key or key.startswith("hydra.") else key.split(".")
+def _path(key: str) -> list[str]:
+    """The path in the config of a key, a group, or GROUP@PLACE; empty for Hydra's own."""
+    return [] if "/" in key or key.startswith("hydra.") else key.rpartition("@")[2].split(".")
 
 
-def _replaces(group: str, choices: dict[str, str], composed: dict, overrides: list[str]) -> bool:
+def _is_choice(key: str) -> bool:
+    return "@" in key or key in trust.GROUPS
+
+
+def _replaces(group: str, choices: dict[str, str], overrides: list[str]) -> bool:
     """Whether overrides take another choice of a group than the recorded one, or take the group away."""
     given = [override for override in overrides if key_of(override) == group]
     return any(one[:1] == "~" or one.partition("=")[2] != choices.get(group) for one in given)

@@ -4,6 +4,7 @@ A run's own code is named in a YAML of conf/, or on this command line: the keys 
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from humanseg import config_rules
@@ -17,6 +18,17 @@ OWN_CODE = "Where it is your own, name it in a YAML of conf/ or type its overrid
 
 class Strange(ValueError):
     """A record names code that neither conf/ nor this command line names."""
+
+
+def of_run(choices: Mapping[str, Any]) -> dict[str, str]:
+    """The choices that make up a run: of its groups, and of GROUP@PLACE where the place is in the group."""
+    places = [(group, *group.partition("@")[::2]) for group in choices]
+    return {
+        group: choices[group]
+        for one in GROUPS
+        for group, name, place in places
+        if name == one and place.partition(".")[0] in ("", name) and isinstance(choices[group], str)
+    }
 
 
 def safe_choices(choices: Any) -> dict[str, str]:
@@ -34,7 +46,9 @@ def safe_choices(choices: Any) -> dict[str, str]:
         raise ValueError(
             f"the recorded choices are no names of conf/: {', '.join(strange)[:200] or type(choices).__name__}"
         )
-    return {group: choice for group, choice in choices.items() if group in GROUPS and conf.has_choice(group, choice)}
+    return {
+        group: choice for group, choice in of_run(choices).items() if conf.has_choice(group.partition("@")[0], choice)
+    }
 
 
 def refuse_strange(config: dict, parts: tuple[str, ...], what: str = "the config") -> None:
