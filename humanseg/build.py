@@ -17,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from humanseg import checkpoint, encoders, loop, losses, schedules
+from humanseg import checkpoint, encoders, loop, losses, schedules, terminal
 from humanseg.compute import Compute, choose_precision
 from humanseg.data import mix
 from humanseg.data.loading import Data, LoaderConfig
@@ -178,9 +178,10 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
             except ValueError as error:
                 if not name:
                     raise
-                problems.append(f"{name}: {error}")
+                told = terminal.message(error)
+                problems += (mix.in_mix(told, name, node) if "sources" in config else told).split("\n")
     if problems:
-        raise ValueError("\n".join(problems))
+        raise ValueError(terminal.lines(problems))
     pipeline = build(augment, "augment") if augment else None
     return Data(mix.together(parts), LoaderConfig(**loader), seed, pipeline, distributed.share())
 
@@ -195,8 +196,12 @@ def _parts_of_source(name: str, node: dict, context: dict[str, Any]) -> dict[str
     ours = {"mean", "std", "weights", *mix.OWN, *divided, *(field.name for field in fields(LoaderConfig))}
     source = {key: value for key, value in node.items() if key not in ours}  # mean and std are the network's: `compute`
     asked = inspect.signature(get_object(source["_target_"])).parameters
+    if not any(one.kind is one.VAR_KEYWORD for one in asked.values()):
+        mix.refuse_unknown_keys(
+            source, [*(key for key in asked if key not in context), *(mix.OWN if name else divided)]
+        )
     opened = build(source, "data", **{key: value for key, value in context.items() if key in asked})
-    parts = split(mix.restricted(opened, node.get("only")), SplitConfig(**divided))
+    parts = split(*mix.restricted(opened, SplitConfig(**divided), node.get("only")))
     weight = node.get("weight", 1)
     return {side: replace(part, name=name, weight=weight) for side, part in parts.items()}
 

@@ -86,7 +86,7 @@ KEYS = {
     "data.duplicates": Key(one_of("together", "ignore")),
     "data.sources": Key(SOURCES, optional=True),
     "data.sources.*.weight": Key(number(0, 1000), optional=True),
-    "data.sources.*.only": Key(one_of(None, "train", "val", "test"), optional=True),
+    "data.sources.*.only": Key(or_null(one_of("train", "val", "test")), optional=True),
     "data.weights": Key(or_null(WEIGHTS), optional=True),
     "data.samples": Key(whole(1, 10**6), optional=True),
     "data.batch_size": Key(whole(1, 2**16)),

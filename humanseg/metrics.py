@@ -4,7 +4,6 @@ A metric is a function of `Counts`. A user's own metric is named by its dotted p
 is the person. Pixels that are IGNORE in the target count nowhere. An empty prediction on an empty mask scores 1.
 """
 
-import difflib
 import importlib
 import math
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from humanseg import terminal
 from humanseg.data.transforms import IGNORE
 
 LEVELS = 256  # of the person's probability, for precision-recall curves
@@ -195,8 +195,7 @@ def find(names: list[str]) -> dict[str, Callable[[Counts], float]]:
     for name in names:
         module, _, function = name.rpartition(".")
         if not module and name not in BUILT_IN:
-            near = difflib.get_close_matches(name, BUILT_IN, n=1)
-            hint = f", did you mean {near[0]}?" if near else ""
+            hint = terminal.did_you_mean(name, BUILT_IN)
             raise ValueError(f"metrics: there is no {name}{hint}; there are {', '.join(BUILT_IN)}, or a dotted path")
         try:
             own = module and getattr(importlib.import_module(module), function)

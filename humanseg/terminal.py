@@ -5,6 +5,7 @@ around. They are shown as Python writes them: ``\\x1b``, ``\\n``, ``\\u202e``.
 """
 
 import copy
+import difflib
 import logging
 import sys
 import textwrap
@@ -58,6 +59,12 @@ def listed(head: str, items: list[str], most: int) -> Lines:
     """The first items below a heading, and how many there are more."""
     more = [f"  ... and {len(items) - most} more"] * (len(items) > most)
     return lines([head, *(f"  {item}" for item in items[:most]), *more])
+
+
+def did_you_mean(name: str, known: Iterable[str], least: float = 0.6) -> str:
+    """The part of a sentence that names the nearest valid name; empty where none is near by `least`, from 0 to 1."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=least)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def message(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """The command line around `hydra.main`: what is done before it composes, and one sentence for what can't be composed."""
 
-import difflib
 import os
 import re
 import select
@@ -34,7 +33,7 @@ def run(main: Callable[[], None]) -> None:
     conf.use(grammar.config_dirs(typed_now))
     sys.excepthook = terminal.say_traceback
     try:
-        sys.argv[1:] = grammar.with_paths_as_typed(typed_now)
+        sys.argv[1:] = grammar.with_keys_of_sources(grammar.with_paths_as_typed(typed_now))
         typed.remember(sys.argv[1:])
         with _read_to_the_end(), signals.raised(), launch.met(sys.argv[1:]) as main_process, ExitStack() as held:
             if not main_process:
@@ -106,8 +105,28 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
     from humanseg import checkpoint
 
     choices = trust.safe_choices(checkpoint.load(found)["choices"])
-    known = [f"{group}={choice}" for group, choice in choices.items()]
-    return grammar.in_order([override for override in known if override.split("=")[0] not in given] + arguments)
+    typed_now = {key_of(key): choice for key, choice in given.items()}
+    known = [
+        f"{'+' * _is_added(group, choices)}{group}={choice}"
+        for group, choice in choices.items()
+        if group not in typed_now and _has_place(group, choices, typed_now)
+    ]
+    return grammar.in_order(known + arguments)
+
+
+def _has_place(group: str, choices: dict[str, str], typed_now: dict[str, str]) -> bool:
+    """Whether what GROUP@PLACE was put into is there: no other choice of the group is typed."""
+    root = group.partition("@")[0]
+    return root == group or typed_now.get(root, choices.get(root)) == choices.get(root)
+
+
+def _is_added(group: str, choices: dict[str, str]) -> bool:
+    """Whether GROUP@PLACE stands in no defaults list of the group's choice, as `data@data.sources.coco` beside data=mix."""
+    root, _, place = group.partition("@")
+    node = conf.choice(root, choices[root]) if place and root in choices else {}
+    for name in place.split(".")[1:]:
+        node = node.get(name) if isinstance(node, dict) else None
+    return bool(place) and not node
 
 
 def explain(error: Exception, arguments: list[str]) -> str:
@@ -157,17 +176,31 @@ def _explain_key(key: str, arguments: list[str]) -> str:
     for file in sorted((CONF / "mode").glob("*.yaml")):
         if key in OmegaConf.load(file):
             return f"{key} belongs to mode={file.stem}: add it, as in `{conf.PROGRAM} mode={file.stem} {key}=...`"
+    if key.startswith("data@"):
+        return f"{key}: a source is added by +{key}=CHOICE; {_sources_are()}"
     group, _, name = key.partition(".")
     if having := [file.stem for file in sorted((CONF / group).glob("*.yaml")) if name in OmegaConf.load(file)]:
         choices = " or ".join(f"{group}={choice}" for choice in having)
         return f"{key} belongs to {choices}: choose it, as in `{conf.PROGRAM} {group}={having[0]} {key}=...`"
-    groups = [item for item in arguments if conf.has_group(key_of(item)) and "=" in item]
+    groups = [item for item in arguments if conf.has_group(key_of(item).partition("@")[0]) and "=" in item]
     known = _keys(OmegaConf.to_container(composed(groups)))
+    if source := re.match(r"data\.sources\.[\w-]+", key):
+        if source[0] not in known:
+            there = [name for name in known if re.fullmatch(r"data\.sources\.[\w-]+", name)]
+            near = _nearest(source[0], there) if there else ""
+            return f"{source[0]}: there is no such source{near}; add it by data=mix +data@{source[0]}=CHOICE; {_sources_are()}"
+        from humanseg.data import mix
+
+        known += [f"{source[0]}.{name}" for name in mix.OWN if f"{source[0]}.{name}" not in known]
     known += [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name not in known]
     parent = key.rpartition(".")[0]
     beside = sorted(name for name in known if name.rpartition(".")[0] == parent)
     also = f"; {parent or 'the top level'} has {', '.join(name.split('.')[-1] for name in beside)}" if beside else ""
     return f"{key}: there is no such key{_nearest(key, known)}{also} (a new one is added with +{key}=...)"
+
+
+def _sources_are() -> str:
+    return f"the choices are {', '.join(name for name in conf.choices('data') if name != 'mix')}"
 
 
 def _keys(node: dict, prefix: str = "") -> list[str]:
@@ -178,6 +211,5 @@ def _keys(node: dict, prefix: str = "") -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    near = near or [full for full in known if full.split(".")[-1] == name.split(".")[-1]][:1]
-    return f", did you mean {near[0]}?" if near else ""
+    same = [full for full in known if full.split(".")[-1] == name.split(".")[-1]]
+    return terminal.did_you_mean(name, known, 0.5) or "".join(f", did you mean {full}?" for full in same[:1])

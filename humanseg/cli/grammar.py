@@ -25,6 +25,7 @@ ITEM = re.compile(
     rf"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|(?:{COMPUTED}|[^,])*?)\s*(?=,|\Z)""", re.DOTALL
 )
 ESCAPE = re.compile(r"\\[\\()\[\]{}:=, \t]")  # what Hydra reads without its backslash
+SOURCES_KEY = re.compile(r"data\.sources\.[\w-]+\.(\w+)=")
 UNREADABLE = object()
 
 
@@ -64,6 +65,16 @@ def with_paths_as_typed(arguments: list[str]) -> list[str]:
     """
     swept = is_sweep(arguments)
     return [_with_path(argument, swept) for argument in arguments]
+
+
+def with_keys_of_sources(arguments: list[str]) -> list[str]:
+    """`data.sources.NAME.weight=3` is Hydra's `++`: any source of a mix may have such a key, and its YAML has only others."""
+    keys = [found and found[1] for found in map(SOURCES_KEY.match, arguments)]
+    if not any(keys):
+        return arguments
+    from humanseg.data import mix  # it takes numpy along
+
+    return [f"++{item}" if key in mix.OWN else item for key, item in zip(keys, arguments, strict=True)]
 
 
 def is_sweep(arguments: list[str]) -> bool:

@@ -1,12 +1,11 @@
 """Where this machine has its files: the home folder, and data folders that conf/local/default.yaml names for all runs."""
 
-import difflib
 import os
 from typing import Any
 
 from hydra import compose
 
-from humanseg import config_rules
+from humanseg import config_rules, terminal
 from humanseg.runs import conf
 
 OURS = ("data", "trainer", "sweep")  # what else stands in a group may be a class of one's own
@@ -15,8 +14,9 @@ OURS = ("data", "trainer", "sweep")  # what else stands in a group may be a clas
 def on_this_machine(config: dict, choices: dict[str, str], overrides: list[str], typed: list[str]) -> dict:
     """A composed config with its files where this machine has them.
 
-    `~/x` is in the home folder. conf/local/default.yaml may name a `data.root`: it is left out where the data set has no
-    such key, and it takes the place of a recorded one that is not here.
+    `~/x` is in the home folder. conf/local/default.yaml may name a `data.root`, and a `data.sources.coco.root`: it is left
+    out where the data set has no such key, or the mix no such source, and it takes the place of a recorded one that is not
+    here.
 
     Args:
         config: resolved. choices: of the config groups.
@@ -28,12 +28,13 @@ def on_this_machine(config: dict, choices: dict[str, str], overrides: list[str],
     _refuse_misspelt()
     data, file = config.get("data"), conf.file_of("data", choices.get("data", ""))
     if isinstance(data, dict) and file:
-        known, places = conf.read_choice(file), [name for name in data if config_rules.is_place(f"data.{name}")]
-        foreign = [name for name in places if name not in known and f"data.{name}" not in overrides]
-        gone = [name for name in places if f"data.{name}" not in typed and _is_gone(data[name])]
-        own = compose("config", [f"data={choices['data']}"])["data"] if gone else {}
-        here = {name: own.get(name) or data[name] for name in gone}
-        config = config | {"data": {name: value for name, value in (data | here).items() if name not in foreign}}
+        data = _without_foreign(data, conf.read_choice(file), overrides)
+        flat = config_rules.flat(data, "data.")
+        left = [key for key, value in flat.items() if _is_unset(key, value) and key not in overrides]
+        left += [key for key, value in flat.items() if _is_gone(value) and key not in typed]
+        places = {*filter(config_rules.is_place, left)}
+        own = compose("config", [f"data={choices['data']}"])["data"] if places else {}
+        config = config | {"data": _placed(data, own, places)}
     return _at_home(config)
 
 
@@ -51,8 +52,49 @@ def _refuse_misspelt() -> None:
     named = [*given, *(f"{group}.{name}" for group in OURS for name in given.get(group) or ())]
     for name in named:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(f"{file}: {name} is no key" + f", did you mean {near[0]}?" * bool(near))
+            raise ValueError(f"{file}: {name} is no key{terminal.did_you_mean(name, known)}")
+
+
+def _without_foreign(data: dict, known: dict, overrides: list[str]) -> dict:
+    """A `data` config without places that its YAML has not, and sources of which there are places alone."""
+    sources = data.get("sources")
+    if isinstance(sources, dict):
+        named = {tuple(key.split(".")[:3]) for key in overrides}
+        only_placed = [name for name in _local_sources() if ("data", "sources", name) not in named]
+        sources = {name: node for name, node in sources.items() if name not in only_placed or _is_source(node)}
+        data = data | {"sources": sources}
+    foreign = [name for name in data if config_rules.is_place(f"data.{name}") and f"data.{name}" not in overrides]
+    foreign += ["sources"] * (sources == {})
+    return {name: value for name, value in data.items() if name in known or name not in foreign}
+
+
+def _local_sources() -> dict:
+    """The sources of which conf/local/default.yaml says where they are."""
+    file = conf.file_of("local", "default")
+    data = conf.read_choice(file).get("data") if file else None
+    sources = data.get("sources") if isinstance(data, dict) else None
+    return sources if isinstance(sources, dict) else {}
+
+
+def _is_source(node: object) -> bool:
+    return isinstance(node, dict) and "_target_" in node
+
+
+def _placed(data: dict, own: dict, places: set[str], prefix: str = "data.") -> dict:
+    """A `data` config with what `own` has at some places, where it has something there."""
+    found = {}
+    for name, value in data.items():
+        here = own.get(name)  # own may be Hydra's
+        if isinstance(value, dict):
+            found[name] = _placed(value, here or {}, places, f"{prefix}{name}.")
+        else:
+            found[name] = here or value if prefix + name in places else value
+    return found
+
+
+def _is_unset(key: str, value: object) -> bool:
+    """Whether nothing says where a source of a mix is: what a command line adds to the mix stands behind conf/local."""
+    return value is None and key.startswith("data.sources.") and conf.file_of("local", "default") is not None
 
 
 def _is_gone(place: object) -> bool:

@@ -70,7 +70,9 @@ class Data:
         """
         train, batch_size = self.splits.get("train"), self.config.batch_size
         if not train:
-            raise ValueError("there is no training data: set data.root (data=folder) or data.pairs (data=pairs)")
+            raise ValueError(
+                "there is no training data: set data.root (data=folder), data.pairs (data=pairs), or add a source that trains (data=mix)"
+            )
         if train.per_pass < batch_size:
             raise ValueError(f"{train.per_pass} training samples don't fill one batch: data.batch_size={batch_size}")
         return train.per_pass // batch_size

@@ -2,20 +2,22 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
+from humanseg import terminal
 from humanseg.data.parts import Part, Split
 from humanseg.data.split import SplitConfig
 
 log = logging.getLogger(__name__)
 
-NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)  # of a source: it stands in names of metrics and files
+NAME = re.compile(r"[A-Za-z_]\w*(?:-\w+)*", re.ASCII)  # of a source: it stands in names of metrics and files
 SIDES = ("train", "val", "test")
-OWN = ("weight", "only")  # what a source of a mix may have beside the keys of its format and of its split
+SPLIT = tuple(field.name for field in fields(SplitConfig))
+OWN = ("weight", "only", *SPLIT)  # what a source of a mix may have beside the keys of its format
 
 
 def nodes(config: dict) -> dict[str, dict]:
@@ -27,50 +29,112 @@ def nodes(config: dict) -> dict[str, dict]:
     Raises:
         ValueError: there is no source, or one without a name or `_target_`, or weights that don't fit.
     """
+    weights = config.get("weights")
     if "sources" in config:
-        given = config["sources"]
-        common = {field.name: config[field.name] for field in fields(SplitConfig) if field.name in config}
-        found = {name: common | node for name, node in given.items() if isinstance(node, dict)}
-    elif isinstance(config.get("root"), list):
-        roots, weights = config["root"], config.get("weights") or [1] * len(config["root"])
-        given = dict(zip(_names(roots), weights, strict=False)) if isinstance(weights, list) else {}
-        if len(given) != len(weights) or len(roots) != len(weights):
-            raise ValueError(f"data.weights={weights}: give a number for each of the {len(roots)} folders of data.root")
-        found = {
-            name: config | {"root": root, "weight": weight}
-            for root, (name, weight) in zip(roots, given.items(), strict=True)
-        }
+        if config.get("_target_") != f"{__name__}.{together.__name__}":
+            raise ValueError("data.sources is for several sources together: type data=mix too")
+        if "_target_" in config["sources"]:
+            raise ValueError("data.sources: a source has a name, as coco in +data@data.sources.coco=coco")
+        if weights is not None:
+            raise ValueError("data.weights is for a list of data.root: give data.sources.NAME.weight to a source")
+        common = {key: config[key] for key in SPLIT if key in config}
+        found = {name: common | node if isinstance(node, dict) else {} for name, node in config["sources"].items()}
+    elif any(isinstance(config.get(f"{side}root"), list) for side in ("", "val_", "test_")):
+        found = _listed(config)
+    elif weights is not None:
+        raise ValueError(f"data.weights={weights}: give data.root as a list too, a folder for each number")
     else:
         return {"": config}
-    wrong = [name for name in given if not NAME.fullmatch(str(name))]
-    bare = [name for name in given if "_target_" not in found.get(name, ()) or "sources" in found[name]]
-    if wrong or bare or not found:
-        raise ValueError(_unfit(wrong, bare))
-    if not any(node.get("weight", 1) for node in found.values()):
-        raise ValueError(
-            "all weights of the sources (data.sources.NAME.weight, data.weights) are 0: nothing would train"
-        )
+    _refuse_unfit(found)
     return found
 
 
-def _unfit(wrong: list, bare: list) -> str:
-    if wrong:
-        return f"data.sources: {wrong[0]!r} is no name of a source: give letters, digits, _ and -, a letter first"
-    if bare:
-        return f"data.sources.{bare[0]} is no source: choose one by +data@data.sources.{bare[0]}=folder"
-    return "data=mix has no source: name some, as +data@data.sources.coco=coco data.sources.coco.root=DIR"
+def _listed(config: dict) -> dict[str, dict]:
+    """The sources of a list of roots. Roots of a side of its own are sources for that side only."""
+    roots, val_roots, test_roots = (_as_list(config.get(f"{side}root")) for side in ("", "val_", "test_"))
+    weights = [1] * len(roots) if config.get("weights") is None else config["weights"]
+    if len(weights) != len(roots):
+        raise ValueError(f"data.weights={weights}: give a number for each of the {len(roots)} folders of data.root")
+    owned = {"val": val_roots, "test": test_roots}
+    common = config | {
+        f"{side}_{key}": none for side in owned if owned[side] for key, none in (("root", None), ("split", 0))
+    }
+    own = [{"root": root, "weight": weight} for root, weight in zip(roots, weights, strict=True)]
+    own += [{"root": root, "only": side} for side, some in owned.items() for root in some]
+    return {name: common | keys for name, keys in zip(_names([keys["root"] for keys in own]), own, strict=True)}
+
+
+def _as_list(value: object) -> list:
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def _names(roots: Sequence) -> list[str]:
     """A name for each folder: its own, numbered where several have the same one."""
-    stems = [re.sub(r"[^\w-]", "_", Path(str(root)).name, flags=re.ASCII) or "root" for root in roots]
-    stems = [stem if NAME.fullmatch(stem) else f"_{stem}" for stem in stems]
+    stems = [Path(str(root)).name or "root" for root in roots]
+    stems = [stem if NAME.fullmatch(stem) else "_" + re.sub(r"\W", "_", stem, flags=re.ASCII) for stem in stems]
     return [stem if stems.count(stem) == 1 else f"{stem}_{number}" for number, stem in enumerate(stems)]
 
 
-def restricted(sources: dict, only: str | None) -> dict:
-    """The sources of a source that is for one side only: all its samples, unless it has some of its own for that side."""
-    return {only: sources.get(only) or sources.get("train")} if only else sources
+def _refuse_unfit(found: dict[str, dict]) -> None:
+    """Hold the sources of a mix against what each must have.
+
+    Raises:
+        ValueError: there are none, or some without a proper name or `_target_`, or nothing that would train.
+    """
+    if not found:
+        raise ValueError(
+            "data=mix has no source: name some, as +data@data.sources.coco=coco data.sources.coco.root=DIR"
+        )
+    problems = [
+        f"data.sources: {str(name)!r} is no name of a source: give letters, digits, _ and -, a letter first"
+        for name in found
+        if not NAME.fullmatch(str(name))
+    ]
+    problems += [
+        f"data.sources.{name} is no source: choose one by +data@data.sources.{name}=folder, or one of its like"
+        for name, node in found.items()
+        if "_target_" not in node or "sources" in node
+    ]
+    trained = [node.get("weight", 1) for node in found.values() if node.get("only") in (None, "train")]
+    if not problems and trained and not any(trained):
+        problems = ["the weights of all sources (data.sources.NAME.weight, data.weights) are 0: nothing would train"]
+    if problems:
+        raise ValueError(terminal.lines(problems))
+
+
+def in_mix(problem: str, name: str, node: dict) -> str:
+    """What a source says is wrong, with the keys that the mix has: data.sources.coco.root for data.root.
+
+    Args:
+        name: the source's. node: its config.
+    """
+    keys = "|".join(re.escape(str(key)) for key in {*node, *OWN})
+    told = re.sub(rf"^data(?=: )|(?<![\w./])data(?=\.(?:{keys})\b)", f"data.sources.{name}", problem)
+    return told if told != problem else f"data.sources.{name}: {problem}"
+
+
+def refuse_unknown_keys(given: Iterable[str], known: Sequence[str]) -> None:
+    """Hold the keys of a source's config against those that its function has.
+
+    Raises:
+        ValueError: it has not all of them.
+    """
+    if unknown := [key for key in given if key not in known and key[:1] != "_"]:
+        raise ValueError(
+            terminal.lines(
+                f"data.{key}: there is no such key{terminal.did_you_mean(key, known, 0.5)}; "
+                f"this source has {', '.join(known)}"
+                for key in unknown
+            )
+        )
+
+
+def restricted(sources: dict, config: SplitConfig, only: str | None) -> tuple[dict, SplitConfig]:
+    """What a source that is for one side only divides: all its samples, or its own for that side; none are held back."""
+    if not only:
+        return sources, config
+    whole = SplitConfig(limit=config.limit, split_seed=config.split_seed, duplicates=config.duplicates)
+    return {only: sources.get(only) or sources.get("train")}, whole
 
 
 def together(parts: dict[str, dict[str, Part]]) -> dict[str, Split]:
