@@ -183,7 +183,8 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
     if problems:
         raise ValueError(terminal.lines(problems))
     pipeline = build(augment, "augment") if augment else None
-    return Data(mix.together(parts), LoaderConfig(**loader), seed, pipeline, distributed.share())
+    splits = mix.together(parts, config.get("duplicates", "together"))
+    return Data(splits, LoaderConfig(**loader), seed, pipeline, distributed.share())
 
 
 def _parts_of_source(name: str, node: dict, context: dict[str, Any]) -> dict[str, Part]:

@@ -109,7 +109,7 @@ def in_mix(problem: str, name: str, node: dict) -> str:
         name: the source's. node: its config.
     """
     keys = "|".join(re.escape(str(key)) for key in {*node, *OWN})
-    told = re.sub(rf"^data(?=: )|(?<![\w./])data(?=\.(?:{keys})\b)", f"data.sources.{name}", problem)
+    told = re.sub(rf"^data(?=: )|(?<![\w./])data(?=\.(?:{keys})\b(?!/))", f"data.sources.{name}", problem)
     return told if told != problem else f"data.sources.{name}: {problem}"
 
 
@@ -137,19 +137,20 @@ def restricted(sources: dict, config: SplitConfig, only: str | None) -> tuple[di
     return {only: sources.get(only) or sources.get("train")}, whole
 
 
-def together(parts: dict[str, dict[str, Part]]) -> dict[str, Split]:
+def together(parts: dict[str, dict[str, Part]], duplicates: str = "together") -> dict[str, Split]:
     """The splits of sources that were divided each for itself.
 
     A training photograph that another source holds back is left out.
 
     Args:
         parts: by the source's name the part of each side that it has samples for.
+        duplicates: as of `SplitConfig`; ``ignore`` leaves nothing out.
     """
     sides = dict.fromkeys([*SIDES, *(side for own in parts.values() for side in own)])
     found = {side: [own[side] for own in parts.values() if side in own] for side in sides}
     if len(parts) > 1:
         found = {side: [part for part in some if len(part)] for side, some in found.items()}
-        found["train"] = _without_held_back(found)
+        found["train"] = found["train"] if duplicates == "ignore" else _without_held_back(found)
     needed = ("train", "val", "test") if found["train"] else ()
     return {side: Split(some) for side, some in found.items() if some or side in needed}
 
