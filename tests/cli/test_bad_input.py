@@ -30,7 +30,7 @@ from conftest import ON_FILES, ROOT, TINY, saved, write_people
         (["data=folder"], ["there is no training data: set data.root"]),
         (["data=folder", "data.root=nowhere"], ["nowhere/images does not exist", "nowhere/masks does not exist"]),
         (["data=pairs", "data.pairs=nowhere.txt"], ["data.pairs=nowhere.txt: no such file"]),
-        (["data=folder", "data.root=[A,B]"], ["data.root=['A', 'B']: give one path"]),
+        (["data=folder", "data.root=[A,B]"], ["A/images does not exist", "B/masks does not exist"]),
         (["data=pairs", "data.val_pairs=[A,B]", "data.pairs=null"], ["data.val_pairs=['A', 'B']: give one path"]),
         (["data.val_split=999"], ["nothing is left to train on"]),
         (["data.batch_size=0"], ["data.batch_size=0: give a whole number of at least 1"]),
