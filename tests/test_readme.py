@@ -45,7 +45,9 @@ def marked(command: str):
 
 @pytest.mark.parametrize("command", map(marked, COMMANDS))
 def test_a_command(command, run, sweep_once, finished, people, tmp_path):
-    replaced = command.replace("=DIR", f"={people}").replace(" model.encoder_weights=imagenet", "")  # no download here
+    replaced = re.sub(r"\bDIR\b", str(people), command).replace(
+        " model.encoder_weights=imagenet", ""
+    )  # no download here
     replaced = replaced.replace("outputs/train/DATE/TIME", str(finished))
     if "multirun/DATE/TIME" in command:
         sweep = shutil.copytree(sweep_once, tmp_path / "outputs" / "multirun" / "day" / "time")
@@ -66,10 +68,24 @@ def test_a_command(command, run, sweep_once, finished, people, tmp_path):
     if "mode=benchmark" in arguments:
         arguments += [*ON_FILES, "seconds=0.01", "parts=[ceiling]"]
     elif not any(argument.startswith(("mode=", "resume=")) for argument in arguments):
-        small = ON_FILES if any(argument.startswith("data.root=") for argument in arguments) else TINY
+        small = ON_FILES if any("root=" in argument for argument in arguments) else TINY
         own = any(argument.startswith("model=") for argument in arguments)  # which takes no decoder of U-Net's
         arguments = [*(item for item in small if not own or not item.startswith("+model.")), *arguments]
     assert re.search(r"^(next|result)\b|is finished$", run(*arguments).stdout, re.M)
+
+
+def test_its_mix_is_a_choice_of_data(tmp_path):
+    (tmp_path / "data").mkdir()
+    (yaml,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.S)
+    (tmp_path / "data" / "everything.yaml").write_text(yaml)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        data = compose("config", ["data=everything", f"hydra.searchpath=['file://{tmp_path}']"]).data
+    assert {name: (node.root, node.get("weight", 1)) for name, node in data.sources.items()} == {
+        "coco": ("/data/coco", 0.5),
+        "mine": ("/data/mine", 3),
+        "streets": ("/data/streets", 1),
+    }
 
 
 def named_files(text: str) -> set[str]:

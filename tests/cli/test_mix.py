@@ -53,12 +53,15 @@ def test_a_mix_that_is_killed_twice_ends_with_the_same_bits(mixed, tmp_path):
         torch.testing.assert_close(saved(folder)[part], saved(mixed)[part], rtol=0, atol=0)
 
 
-def test_a_run_of_a_mix_goes_on_where_its_sources_lie_and_with_no_other_weights(run, mixed, copied, tmp_path):
+def test_a_run_of_a_mix_goes_on_where_its_sources_lie_and_with_no_other_weights(run, mixed, copied, own, tmp_path):
     root = Path(shutil.copytree(mixed.parent / "mine", tmp_path / "mine"))
     told = run(f"resume={copied}", "trainer.epochs=3", f"data.sources.mine.root={root}").stdout
     assert "epoch 3/3" in told and saved(copied)["config"]["data"]["sources"]["mine"]["root"] == str(root)
     told = run(f"resume={copied}", "data.sources.mine.weight=3", code=1).stderr
     assert "can't go on with another data.sources.mine.weight (2 -> 3)" in told
+    shutil.rmtree(root)
+    assert "data.sources.mine.root: " in run("mode=test", f"ckpt={copied}", code=1).stderr
+    run("mode=test", f"ckpt={copied}", f"--config-dir={own}")  # whose local/default.yaml knows where the source lies
 
 
 @pytest.mark.parametrize(
