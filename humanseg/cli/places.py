@@ -84,7 +84,7 @@ def _placed(data: dict, own: dict, places: set[str], prefix: str = "data.") -> d
     """A `data` config with what `own` has at some places, where it has something there."""
     found = {}
     for name, value in data.items():
-        here = own.get(name)  # own may be Hydra's
+        here = own.get(name)
         if isinstance(value, dict):
             found[name] = _placed(value, here or {}, places, f"{prefix}{name}.")
         else:
