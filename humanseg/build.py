@@ -197,10 +197,9 @@ def _parts_of_source(name: str, node: dict, context: dict[str, Any]) -> dict[str
     ours = {"mean", "std", "weights", *mix.OWN, *divided, *(field.name for field in fields(LoaderConfig))}
     source = {key: value for key, value in node.items() if key not in ours}  # mean and std are the network's: `compute`
     asked = inspect.signature(get_object(source["_target_"])).parameters
+    known = [*(key for key in asked if key not in context), *(mix.OWN if name else divided)]
     if not any(one.kind is one.VAR_KEYWORD for one in asked.values()):
-        mix.refuse_unknown_keys(
-            source, [*(key for key in asked if key not in context), *(mix.OWN if name else divided)]
-        )
+        mix.refuse_unknown_keys(source, known)
     opened = build(source, "data", **{key: value for key, value in context.items() if key in asked})
     parts = split(*mix.restricted(opened, SplitConfig(**divided), node.get("only")))
     weight = node.get("weight", 1)

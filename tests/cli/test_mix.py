@@ -60,8 +60,9 @@ def test_a_run_of_a_mix_goes_on_where_its_sources_lie_and_with_no_other_weights(
     told = run(f"resume={copied}", "data.sources.mine.weight=3", code=1).stderr
     assert "can't go on with another data.sources.mine.weight (2 -> 3)" in told
     shutil.rmtree(root)
-    assert "data.sources.mine.root: " in run("mode=test", f"ckpt={copied}", code=1).stderr
-    run("mode=test", f"ckpt={copied}", f"--config-dir={own}")  # whose local/default.yaml knows where the source lies
+    last = f"ckpt={copied}/checkpoints/last.pt"
+    assert "data.sources.mine.root: " in run("mode=test", last, code=1).stderr
+    run("mode=test", last, f"--config-dir={own}")  # whose local/default.yaml knows where the source lies
 
 
 @pytest.mark.parametrize(
