@@ -7,7 +7,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise albumentatio
 import contextlib
 import inspect
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ from humanseg import checkpoint, encoders, loop, losses, schedules, terminal
 from humanseg.compute import Compute, choose_precision
 from humanseg.data import mix
 from humanseg.data.loading import Data, LoaderConfig
-from humanseg.data.parts import Part
-from humanseg.data.split import SplitConfig, split
+from humanseg.data.split import SplitConfig
 from humanseg.ema import average
 from humanseg.processes import distributed, hardware
 from humanseg.processes.torch_private import NORMS
@@ -167,43 +166,36 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
         ValueError: a source, `split` or `Data` raises it; those of all sources together.
     """
     loader = _taken(LoaderConfig, config)
+    SplitConfig(**_taken(SplitConfig, config))  # what contradicts itself is said once for all sources
     context = {"classes": classes, "size": config["image_size"], "seed": seed}
     if config.get("cache"):
         context["cache_dir"] = config["cache_dir"]
-    parts, problems = {}, []
+    nodes, problems, by_key = mix.nodes(config), [], "sources" in config
     with distributed.main_first():  # the main process checks the files; the other processes find that done
-        for name, node in mix.nodes(config).items():
-            try:
-                parts[name] = _parts_of_source(name, node, context)
-            except ValueError as error:
-                if not name:
-                    raise
-                told = terminal.message(error)
-                problems += (mix.in_mix(told, name, node) if "sources" in config else told).split("\n")
+        opened = mix.of_each(nodes, lambda name: _opened(name, nodes[name], context), problems, by_key)
+    nodes = {name: nodes[name] for name in opened}
+    parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key)
     if problems:
-        raise ValueError(terminal.lines(problems))
+        raise ValueError(terminal.lines(dict.fromkeys(problems)))
     pipeline = build(augment, "augment") if augment else None
     splits = mix.together(parts, config.get("duplicates", "together"))
     return Data(splits, LoaderConfig(**loader), seed, pipeline, distributed.share())
 
 
-def _parts_of_source(name: str, node: dict, context: dict[str, Any]) -> dict[str, Part]:
-    """Open a source and divide it.
+def _opened(name: str, node: dict, context: dict[str, Any]) -> dict[str, Any]:
+    """The sources of a node by the side that each is for.
 
     Args:
         name: the source's in a mix. context: what its function gets where it has such an argument.
     """
-    divided = _taken(SplitConfig, node)
-    ours = {"mean", "std", "weights", *mix.OWN, *divided, *(field.name for field in fields(LoaderConfig))}
+    ours = {"mean", "std", "weights", *mix.OWN, *(field.name for field in fields(LoaderConfig))}
     source = {key: value for key, value in node.items() if key not in ours}  # mean and std are the network's: `compute`
     asked = inspect.signature(get_object(source["_target_"])).parameters
-    known = [*(key for key in asked if key not in context), *(mix.OWN if name else divided)]
     if not any(one.kind is one.VAR_KEYWORD for one in asked.values()):
-        mix.refuse_unknown_keys(source, known)
-    opened = build(source, "data", **{key: value for key, value in context.items() if key in asked})
-    parts = split(*mix.restricted(opened, SplitConfig(**divided), node.get("only")))
-    weight = node.get("weight", 1)
-    return {side: replace(part, name=name, weight=weight) for side, part in parts.items()}
+        mix.refuse_unknown_keys(
+            source, [*(key for key in asked if key not in context), *(mix.OWN if name else mix.SPLIT)]
+        )
+    return build(source, "data", **{key: value for key, value in context.items() if key in asked})
 
 
 def _taken(kind: type, config: dict) -> dict:

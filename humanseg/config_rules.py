@@ -44,13 +44,16 @@ class Key(NamedTuple):
     `change` says when it may change: a ``fixed`` key never, for the weights, the order of the samples or best.pt would no
     longer be one run's; a ``free`` one when a run goes on; a ``machine`` one when a run or a sweep goes on, for it says how
     this machine does the work and not what is done. An `optional` one need not be there. The value of a `path` is the
-    name of a file or folder, which may hold any character.
+    name of a file or folder, which may hold any character. So may a `text`, as a pattern, which is no name of a file.
+    Where a path may be a `number` too, what reads as a number is one.
     """
 
     rule: Rule = ANYTHING
     change: Literal["fixed", "free", "machine"] = "fixed"
     optional: bool = False
     path: bool = False
+    text: bool = False
+    number: bool = False
 
 
 OF_SOURCE = re.compile(r"^data\.sources\.[^.]+\.(?=.)")  # what a key of a source in a mix begins with
@@ -84,6 +87,11 @@ KEYS = {
     "data.image_size": Key(SIZE),
     "data.split_seed": Key(whole(0, 2**63 - 1)),
     "data.duplicates": Key(one_of("together", "ignore")),
+    **dict.fromkeys(("data.val_split", "data.test_split"), Key(path=True, number=True)),
+    "data.split_by": Key(or_null(one_of("name")), optional=True),
+    "data.group_by": Key(or_null(WORD), optional=True, text=True),
+    "data.folds": Key(or_null(whole(2, 1000)), optional=True),
+    "data.fold": Key(or_null(whole(0, 999)), optional=True),
     "data.sources": Key(SOURCES, optional=True),
     "data.sources.*.weight": Key(number(0, 1000), optional=True),
     "data.sources.*.only": Key(or_null(one_of("train", "val", "test")), optional=True),
@@ -228,12 +236,19 @@ def refuse_other_run(before: dict, after: dict) -> None:
     differ = [
         f"{name} ({old.get(name)} -> {new.get(name)})"
         for name in dict.fromkeys([*old, *new])
-        if old.get(name) != new.get(name) and key(name).change == "fixed"
+        if old.get(name) != new.get(name)
+        and key(name).change == "fixed"
+        and not _moved(name, old.get(name), new.get(name))
     ]
     if differ:
         raise ValueError(
             f"a run can't go on with another {', '.join(differ)}: start a new one from its weights with ckpt=PATH"
         )
+
+
+def _moved(name: str, old: Any, new: Any) -> bool:
+    """Whether a list of samples may only lie elsewhere; a run that goes on compares its samples with those before."""
+    return key(name).number and isinstance(old, str) and isinstance(new, str)
 
 
 def flat(node: dict, prefix: str = "") -> dict[str, Any]:

@@ -1,18 +1,22 @@
 """A run that starts from another run's weights: what it takes over, and what begins anew."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from humanseg import checkpoint
+from humanseg.data import mix
+from humanseg.data.split import SplitConfig
 from humanseg.runs import find
 from humanseg.runs.overrides import key_of
 
 log = logging.getLogger(__name__)
 
-HELD_BACK = ("split_seed", "val_split", "test_split", "duplicates")  # the keys of data that say which samples are
+VALIDATES = ("val_split", "folds", "fold")  # the keys of a source that say which samples validate
+HELD_BACK = ("split_seed", *VALIDATES, "test_split", "duplicates", "split_by", "group_by")  # and which are held back
 
 
 class Origin(NamedTuple):
@@ -40,31 +44,59 @@ def origin(ckpt: str, out: str) -> Origin:
 def keep_split(data: dict[str, Any], before: Origin, overrides: list[str]) -> dict[str, Any]:
     """A `data` config that holds back the samples which the run before held back, unless an override says which.
 
-    Where the data is of another kind, and where one of the two validates on its training samples, there is nothing to keep.
+    Of a mix that holds for the sources that have a namesake of their kind. Where the data is of another kind, and where one
+    of the two validates on its training samples, there is nothing to keep.
     """
+    typed = {key_of(override) for override in overrides}
     if data["_target_"] != before.data.get("_target_"):
         return data
-    typed = {key_of(override) for override in overrides}
-    kept = {key: before.data[key] for key in HELD_BACK if key in before.data and f"data.{key}" not in typed}
-    if "train" in (data.get("val_split"), kept.get("val_split")):
-        kept.pop("val_split", None)
-    if len(kept) < len(HELD_BACK):  # what is drawn anew does not part copies, as earlier versions did
-        kept.pop("duplicates", None)
-    return data | kept
+    if "sources" not in data:
+        return data | _kept(data, before.data, {key for key in HELD_BACK if f"data.{key}" in typed})
+    sources, were, are = dict(data["sources"]), mix.nodes(before.data), mix.nodes(data)
+    for name, own in data["sources"].items():
+        if name in were and were[name]["_target_"] == are[name]["_target_"]:
+            inherited = {key for key in HELD_BACK if f"data.{key}" in typed and key not in own}
+            chosen = {key for key in HELD_BACK if f"data.sources.{name}.{key}" in typed} | inherited
+            sources[name] = own | _kept(are[name], were[name], chosen)
+    return data | {"sources": sources}
+
+
+def _kept(now: dict[str, Any], before: dict[str, Any], typed: set[str]) -> dict[str, Any]:
+    """The keys of a source that change for it to hold back what the run before held back.
+
+    Args:
+        typed: those that an override gives.
+    """
+    before, now = (asdict(SplitConfig()) | own for own in (before, now))
+    dropped = set(typed)
+    if "train" in (now["val_split"], before["val_split"]) or "val_split" in typed:
+        dropped |= {*VALIDATES}
+    if "folds" in typed:
+        dropped.add("fold")
+    if dropped:  # what is drawn anew does not part copies, as earlier versions did
+        dropped.add("duplicates")
+    return {key: before[key] for key in HELD_BACK if key not in dropped and before[key] != now[key]}
 
 
 def tell_split(data: dict[str, Any], samples: dict[str, str], before: Origin) -> None:
-    """Say whether the validation samples are those of the run before.
+    """Say whether the validation samples are those of the run before; of a mix, those of the sources that it had too.
 
     Args:
-        samples: a fingerprint of each split.
+        samples: a fingerprint of each split, and of each source's part of the validation samples, as ``val/coco``.
     """
     if data["_target_"] != before.data.get("_target_"):
         return
-    if samples.get("val") == before.payload.get("samples", {}).get("val"):
-        log.info("split      validates on the samples that %s did not train on", before.path)
+    held, known = before.payload.get("samples", {}).values(), mix.nodes(before.data)
+    parts = {name.partition("/")[2]: mark for name, mark in samples.items() if name.startswith("val/")}
+    parts = parts or {"": samples.get("val")}
+    others = [name for name, mark in parts.items() if mark not in held and (name in known or "" in known)]
+    if others:
+        of = f" of {', '.join(others)}" * any(others)
+        log.warning(
+            "split      its validation samples%s are others, and %s may have been trained on some", of, before.path
+        )
     else:
-        log.warning("split      its validation samples are others, and %s may have been trained on some", before.path)
+        log.info("split      validates on the samples that %s did not train on", before.path)
 
 
 def load_weights(network: nn.Module, before: Origin) -> None:

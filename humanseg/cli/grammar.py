@@ -1,7 +1,7 @@
 """The arguments that were typed, brought into the form that Hydra reads as they were meant.
 
 Hydra's grammar reads `2024_01` as a number and refuses `photo (1).jpg`. A path holds what it holds, so the values of keys
-that the table of keys calls paths are quoted where Hydra would read another text. All other values stay in its grammar.
+that the table of keys calls paths or texts are quoted where Hydra would read another text. All other values stay in its grammar.
 """
 
 import os
@@ -108,14 +108,15 @@ def _with_path(argument: str, swept: bool) -> str:
         return argument
     key, value = found.groups()
     name = key.lstrip("+")
-    if not config_rules.key(name).path or name == "resume":  # which Hydra never reads
+    known = config_rules.key(name)
+    if not (known.path or known.text) or name == "resume":  # which Hydra never reads
         return argument
     if not swept:
-        return f"{key}={_path(value)}"
+        return f"{key}={_as_typed(value, known)}"
     parsed = read(value)
     if isinstance(parsed, RangeSweep | Glob) or (isinstance(parsed, ChoiceSweep) and not parsed.simple_form):
         return argument
-    return f"{key}={','.join(map(_path, _items(value)))}"
+    return f"{key}={','.join(_as_typed(item, known) for item in _items(value))}"
 
 
 def _items(value: str) -> list[str]:
@@ -126,6 +127,19 @@ def _items(value: str) -> list[str]:
         items.append(found[1])
         start = found.end() + 1
     return items
+
+
+def _as_typed(value: str, known: config_rules.Key) -> str:
+    """A value in Hydra's grammar.
+
+    Args:
+        known: what the table says of its key.
+    """
+    parsed = read(value)
+    if known.text:
+        as_it_is = parsed in (None, value) or _is_quoted(value)
+        return value if as_it_is else QuotedString(value, Quote.single).with_quotes()
+    return value if known.number and type(parsed) in (int, float) else _path(value)
 
 
 def _path(value: str) -> str:

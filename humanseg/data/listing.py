@@ -184,11 +184,16 @@ def listed(text: str, beside: str) -> str | None:
     whole = os.path.join(beside, text)
     if text.isascii():
         return whole
-    readings = [text]
-    if not _is_unicode(text):
-        readings += [os.fsencode(text).decode(encoding, "replace") for encoding in ("cp1252", "latin-1")]
-    named = next(filter(None, (spelled(reading, beside) for reading in readings)), None)
-    return named or (whole if len(readings) == 1 else None)
+    forms = readings(text)
+    named = next(filter(None, (spelled(form, beside) for form in forms)), None)
+    return named or (whole if len(forms) == 1 else None)
+
+
+def readings(text: str) -> list[str]:
+    """What a line of a list may say: itself, and where its bytes are no UTF-8 what they are as Latin-1."""
+    if _is_unicode(text):
+        return [text]
+    return [text, *(os.fsencode(text).decode(encoding, "replace") for encoding in ("cp1252", "latin-1"))]
 
 
 def unreadable(text: str) -> str:

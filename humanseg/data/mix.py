@@ -2,15 +2,16 @@
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from humanseg import terminal
+from humanseg import config_rules, terminal
+from humanseg.data.groups import Samples
 from humanseg.data.parts import Part, Split
-from humanseg.data.split import SplitConfig
+from humanseg.data.split import SplitConfig, split
 
 log = logging.getLogger(__name__)
 
@@ -129,12 +130,57 @@ def refuse_unknown_keys(given: Iterable[str], known: Sequence[str]) -> None:
         )
 
 
+def of_each(nodes: dict[str, dict], make: Callable[[str], dict], problems: list[str], by_key: bool) -> dict[str, dict]:
+    """What `make` gives for each source, by its name, but for those that it refuses.
+
+    Args:
+        problems: gets what is wrong with these, in lines. by_key: whether each source has keys of its own.
+
+    Raises:
+        ValueError: what is wrong with a source alone.
+    """
+    made = {}
+    for name, node in nodes.items():
+        try:
+            made[name] = make(name)
+        except ValueError as error:
+            if not name:
+                raise
+            told = terminal.message(error)
+            problems += (in_mix(told, name, node) if by_key else told).split("\n")
+    return made
+
+
 def restricted(sources: dict, config: SplitConfig, only: str | None) -> tuple[dict, SplitConfig]:
     """What a source that is for one side only divides: all its samples, or its own for that side; none are held back."""
     if not only:
         return sources, config
     whole = SplitConfig(limit=config.limit, split_seed=config.split_seed, duplicates=config.duplicates)
     return {only: sources.get(only) or sources.get("train")}, whole
+
+
+def divided(name: str, nodes: dict[str, dict], opened: dict[str, dict]) -> dict[str, Part]:
+    """The parts of a source by the side that each is for.
+
+    Args:
+        nodes: as `nodes` gives them. opened: the sources of each by side.
+    """
+    node = nodes[name]
+    beside = [Samples(own["train"], _places(nodes[other])) for other, own in opened.items()
+              if other != name and own.get("train") is not None and _lists(node) & _lists(nodes[other])]  # fmt: skip
+    config = SplitConfig(**{key: node[key] for key in SPLIT if key in node})
+    parts = split(*restricted(opened[name], config, node.get("only")), _places(node), beside)
+    return {side: replace(part, name=name, weight=node.get("weight", 1)) for side, part in parts.items()}
+
+
+def _places(node: dict) -> list[str]:
+    """Where a source lies."""
+    return [place for key, place in node.items() if isinstance(place, str) and config_rules.is_place(f"data.{key}")]
+
+
+def _lists(node: dict) -> set[str]:
+    """The lists that name samples of a source; sources may share one."""
+    return {rule for rule in (node.get("val_split"), node.get("test_split")) if isinstance(rule, str)} - {"train"}
 
 
 def together(parts: dict[str, dict[str, Part]], duplicates: str = "together") -> dict[str, Split]:

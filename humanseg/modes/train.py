@@ -12,6 +12,7 @@ from humanseg.checkpoint import Checkpoints, SafePoint
 from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data import pictures
 from humanseg.data.loading import Data
+from humanseg.data.parts import Split
 from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
@@ -177,7 +178,9 @@ def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "processes": setup.data.share.world_size,
     }
-    samples = {name: part.fingerprint() for name, part in setup.data.splits.items() if name != "test"}
+    splits = setup.data.splits
+    samples = {name: split.fingerprint() for name, split in splits.items() if name != "test"}
+    samples |= {f"val/{part.name}": Split([part]).fingerprint() for part in splits["val"].parts if part.name}
     own = {"config_dirs": conf.own_folders(), "reading": pictures.VERSION}
     versions = provenance.versions()
     return own | {"config": cfg, "choices": job.choices, "versions": versions, "machine": machine, "samples": samples}
@@ -189,9 +192,10 @@ def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> No
     Raises:
         ValueError: the samples are others.
     """
-    if others := [name for name, mark in saved.get("samples", {}).items() if facts["samples"].get(name) != mark]:
+    marks = {name: mark for name, mark in saved.get("samples", {}).items() if "/" not in name}
+    if others := [name for name, mark in marks.items() if facts["samples"].get(name) != mark]:
         raise ValueError(
-            f"the {' and '.join(others)} samples are not those that this run began with (data.root, data.pairs)"
+            f"the {' and '.join(others)} samples are not those that this run began with (data.root, data.pairs, a list of names)"
         )
     old, new = flat(saved["config"]), flat(facts["config"])
     changed = [key for key in new if key in old and old[key] != new[key]]

@@ -23,7 +23,8 @@ from humanseg.runs.value_names import metric_of, source_of
 RANKED_ONCE = ("train", "test")  # the ranked modes, where the summary is too old to say it, or missing
 SOURCES = 60  # values by source that have a column
 NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
-NO_HYPERPARAMETERS = (*NOT_COMPARED, "name", "seed")  # runs that differ in these alone repeat one experiment
+REPEATED = {"seed": "seeds", "data.fold": "folds"}  # runs that differ in these alone repeat one experiment
+NO_HYPERPARAMETERS = (*NOT_COMPARED, "name", *REPEATED)
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Board:
     by_source: list[str]  # that metric of each source, of all and their mean; empty where no run has several sources
     metrics: list[str]  # the other val/* and test/* that any of them has
     keys: list[str]  # keys of the overrides that differ
-    groups: list[dict]  # repetitions over seeds, best mean first; empty where nothing was repeated
+    groups: list[dict]  # repetitions over seeds and folds, best mean first; empty where nothing was repeated
     problems: list[str] = field(default_factory=list)  # files that can't be read, a sentence each
 
     @property
@@ -187,7 +188,7 @@ def _differing(jobs: list[dict]) -> list[str]:
 
 
 def _repeated(jobs: list[dict], monitor: str | None, by_source: list[str]) -> list[dict]:
-    """Experiments: completed runs that differ by their seed alone, with n, mean and sample standard deviation.
+    """Experiments: completed runs that differ by seed and fold alone, with n, mean and sample standard deviation.
 
     Args:
         by_source: names of other values that get mean and deviation too.
@@ -197,13 +198,16 @@ def _repeated(jobs: list[dict], monitor: str | None, by_source: list[str]) -> li
         if job["status"] == "completed" and job.get("monitored") is not None and job["monitor"] == monitor:
             own = {key: value for key, value in job["settings"].items() if key not in NO_HYPERPARAMETERS}
             experiments.setdefault(tuple(sorted(own.items())), []).append(job)
-    if not any(len({_seed(job) for job in group}) > 1 for group in experiments.values()):
+    if not any(_repeats(group) for group in experiments.values()):
         return []
     return ranking([_experiment(group, monitor, by_source) for group in experiments.values()])
 
 
-def _seed(job: dict) -> str:
-    return str(job.get("seed", job["settings"].get("seed")))
+def _repeats(group: list[dict]) -> list[str]:
+    """What the runs of an experiment differ by."""
+    found = {"seed": lambda job: str(job.get("seed", job["settings"].get("seed")))}
+    found |= {"data.fold": lambda job: job["settings"].get("data.fold")}
+    return [word for key, word in REPEATED.items() if len({found[key](job) for job in group}) > 1]
 
 
 def _experiment(group: list[dict], monitor: str | None, by_source: list[str]) -> dict:
@@ -214,6 +218,7 @@ def _experiment(group: list[dict], monitor: str | None, by_source: list[str]) ->
         "settings": group[0]["settings"],
         "jobs": [job["job"] for job in group],
         "n": len(group),
+        "repeats": _repeats(group),
         "monitored": spreads[monitor][0],
         "monitor_mode": group[0]["monitor_mode"],
         "spreads": spreads,
@@ -226,8 +231,13 @@ def _spread(values: list[float]) -> tuple[float, float | None]:
 
 
 def repeated_keys(board: Board) -> list[str]:
-    """The keys of overrides that tell experiments apart, whatever their seed."""
+    """The keys of overrides that tell experiments apart, whatever their seed and fold."""
     return [key for key in board.keys if key not in NO_HYPERPARAMETERS]
+
+
+def repetition(board: Board) -> str:
+    """What experiments are repeated over, in words: seeds, folds, or both."""
+    return " and ".join(word for word in REPEATED.values() if any(word in group["repeats"] for group in board.groups))
 
 
 def value(board: Board, job: dict) -> float | None:

@@ -18,7 +18,17 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, speed, sweep_command, tags, value
+from humanseg.report.board import (
+    Board,
+    epoch,
+    other_monitors,
+    repeated_keys,
+    repetition,
+    speed,
+    sweep_command,
+    tags,
+    value,
+)
 from humanseg.report.charts import chart_data
 from humanseg.report.tables import duration, number, rate, spread
 from humanseg.runs.atomic import no_link
@@ -123,7 +133,7 @@ def _told(board: Board) -> set[str]:
 
 
 def _seeds(board: Board) -> Markup:
-    """A row an experiment, over all its seeds; nothing where none was repeated."""
+    """A row an experiment, over all its seeds and folds; nothing where none was repeated."""
     if not board.groups:
         return Markup()
     keys, groups = repeated_keys(board), board.groups
@@ -133,9 +143,10 @@ def _seeds(board: Board) -> Markup:
         _numbers("n", [(group["n"], str) for group in groups]),
         *[_texts(key, [group["settings"].get(key, "") for group in groups]) for key in keys],
     ]
-    note = "Completed runs that differ by their seed alone: mean ± sample standard deviation."
-    form = "<section><h2>Over seeds</h2>{}{}</section>"
-    return html(form, _paragraph(note), _sortable(columns, "experiment"))
+    over = repetition(board)
+    note = f"Completed runs that differ by their {over} alone: mean ± sample standard deviation."
+    form = "<section><h2>Over {}</h2>{}{}</section>"
+    return html(form, over, _paragraph(note), _sortable(columns, "experiment"))
 
 
 def _spreads(name: str, groups: list[dict]) -> list[Markup]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from humanseg import terminal
-from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, speed, tags, value
+from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, repetition, speed, tags, value
 from humanseg.runs.atomic import write_table
 
 SHOWN = 20  # rows of a table in the terminal, and files that can't be read
@@ -33,7 +33,7 @@ def write_leaderboard(board: Board, into: Path) -> Path:
 
 
 def write_seeds(board: Board, into: Path) -> Path:
-    """A row an experiment, over all its seeds."""
+    """A row an experiment, over all its seeds and folds."""
     keys, rows = repeated_keys(board), []
     for place, group in enumerate(board.groups, 1):
         row = {"rank": place, "n": group["n"], "jobs": " ".join(group["jobs"])}
@@ -46,7 +46,7 @@ def write_seeds(board: Board, into: Path) -> Path:
 
 
 def for_terminal(board: Board) -> list[str]:
-    """The best runs, the experiments over seeds, and how many runs of what status there are, as lines."""
+    """The best runs, the experiments over seeds and folds, and how many runs of what status there are, as lines."""
     lines = _as_wide_as_fits(lambda others: _ranking(board, others), [*board.by_source, *board.metrics[:OTHERS]])
     states = ", ".join(f"{count} {status}" for status, count in board.states.most_common())
     more = f"; {len(board.jobs) - SHOWN} more rows in leaderboard.csv" if len(board.jobs) > SHOWN else ""
@@ -87,7 +87,7 @@ def _over_seeds(board: Board) -> list[str]:
 
 def _experiments(board: Board, others: list[str]) -> list[str]:
     keys = repeated_keys(board)
-    table = [["rank", f"{board.monitor} over seeds", *others, "n", *keys]]
+    table = [["rank", f"{board.monitor} over {repetition(board)}", *others, "n", *keys]]
     for place, group in enumerate(board.groups[:SHOWN], 1):
         measured = [spread(group, name) for name in (board.monitor, *others)]
         table.append([str(place), *measured, str(group["n"]), *(_cell(group["settings"].get(k, "")) for k in keys)])

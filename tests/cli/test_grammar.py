@@ -31,6 +31,29 @@ def test_a_path_arrives_as_it_was_typed(name):
 
 
 @pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("0.1", 0.1), ("9", 9), ("train", "train"), ("null", None), ("1e-1", 0.1), ("'2024'", "2024"), ("true", "true"),
+        ("lists/val (1).txt", "lists/val (1).txt"), ("2024_01.txt", "2024_01.txt"), ("[0.1]", [0.1]),
+    ],
+)  # fmt: skip
+def test_a_list_of_names_may_have_any_path_where_a_number_is_a_number(typed, value):
+    for key in ("data.val_split", "+data.test_split"):
+        (override,) = grammar.with_paths_as_typed([f"{key}={typed}"])
+        assert read(override) == value and type(read(override)) is type(value)
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^(.*)_\d+", r"images/([a-z]+)\.", r"(?:a|b)\((\w)\)", "(a)$", "2024", "folder", "~(x)"]
+)
+def test_a_pattern_arrives_as_it_was_typed(pattern):
+    (override,) = grammar.with_paths_as_typed([f"data.group_by={pattern}"])
+    assert read(override) == pattern and grammar.with_paths_as_typed([override]) == [override]
+    assert grammar.with_paths_as_typed(["-m", f"data.group_by=null,{pattern}"])[1].startswith("data.group_by=null,")
+    assert grammar.with_paths_as_typed(["data.group_by=null"]) == ["data.group_by=null"]
+
+
+@pytest.mark.parametrize(
     "override",
     [
         "input=null", "input=", "input=[a,b]", "input=[1,2]", "data.pairs=/x/f${fold}.txt", "input='a b'", 'input="a (1)"',

@@ -119,6 +119,20 @@ def test_runs_that_differ_by_their_seed_are_one_experiment(sweep):
     assert "0.8200 ± 0.0283" in text and "seed" not in first
 
 
+def test_the_folds_of_a_cross_validation_are_one_experiment(tmp_path):
+    folds = write_sweep(tmp_path / "folds", ["data.fold=0"])
+    for fold, value in enumerate((0.6, 0.7, 0.8)):
+        write_run(folds / str(fold), value, "data.folds=3", f"data.fold={fold}", seed=0)
+    text = report.write([folds], folds)
+    assert "val/iou over folds  n" in text and "0.7000 ± 0.1000  3" in text
+    (row,) = table(folds, "seeds.csv")
+    assert row == row | {"n": "3", "val/iou std": str(statistics.stdev([0.6, 0.7, 0.8])), "jobs": "2 1 0"}
+    assert "Over folds" in (folds / "report.html").read_text()
+    for number, seed in enumerate((1, 2), 3):
+        write_run(folds / str(number), 0.7, "data.folds=3", "data.fold=0", f"seed={seed}", seed=seed)
+    assert "val/iou over seeds and folds" in report.write([folds], folds) and table(folds, "seeds.csv")[0]["n"] == "5"
+
+
 def test_each_source_of_a_mix_has_a_column(tmp_path):
     """Also beside runs of one source, as earlier versions left them."""
     for number, (name, value) in enumerate((("mix", 0.5), ("mix", 0.75), ("mix", 0.625), ("one", 0.9))):

@@ -1,0 +1,86 @@
+"""A text file that names samples, one a line: by the path below the root, the file's name, or the name without its suffix."""
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from humanseg.data.groups import Samples, composed
+from humanseg.data.listing import decoded, on_disk, readings
+from humanseg.runs.reading import read_list
+
+SHOWN = 8  # names in one sentence
+LENGTH = 200  # characters of a name there
+
+
+def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = ()) -> np.ndarray:
+    """The indices of the samples that a list names, in ascending order.
+
+    Args:
+        key: of the config, which has the list's path. beside: of other sources, which the same list may name.
+
+    Raises:
+        ValueError: the list can't be read or is empty, or names that none or several of the samples have (all told).
+    """
+    file, every = on_disk(typed), [samples, *beside]
+    read = io.StringIO(read_list(file, decoded), newline=None)
+    wanted = {line: _forms(line, file.parent) for line in map(str.strip, read) if line}
+    found = _matches({form for forms in wanted.values() for form in forms}, every)
+    matched = {line: next((found[form] for form in forms if form in found), []) for line, forms in wanted.items()}
+    missing = [line for line, places in matched.items() if not places]
+    several = {line: " and ".join(every[number].source.names[index] for number, index in places)
+               for line, places in matched.items() if len(places) > 1}  # fmt: skip
+    told = [f"{len(missing)} of its {len(wanted)} names fit no sample: {_told(missing)}"] * bool(missing)
+    told += [
+        f"{len(several)} fit more than one: {_told(f'{line} ({names})' for line, names in several.items())}"
+    ] * bool(several)
+    if told or not wanted:
+        raise ValueError(f"{key}={typed}: {'; '.join(told) or 'it names no sample'}")
+    return np.unique([index for ((number, index),) in matched.values() if number == 0]).astype(np.int64)
+
+
+def _forms(line: str, folder: Path) -> list[str]:
+    """What a line may mean, in its order: its path as it is or seen from here, in any encoding."""
+    paths = [os.path.normpath(os.path.join(folder, one) if one.startswith("../") else one) for one in readings(line)]
+    return [composed(form) for path in paths for form in ([path, os.path.relpath(path)] if path[0] == "/" else [path])]
+
+
+def _matches(wanted: set[str], every: list[Samples]) -> dict[str, list[tuple[int, int]]]:
+    """For each name the source's number and the index of the sample that it fits best; of two that it fits as well.
+
+    What names the whole path below the folder that holds all samples of a source fits better than an end of it, and a name
+    with its suffix better than one without.
+    """
+    found: dict[str, tuple[tuple[bool, bool], list[tuple[int, int]]]] = {}
+    lasts = {one[one.rfind("/") + 1 :] for one in wanted}
+    for number, samples in enumerate(every):
+        for index, rank, end in _ends(samples, lasts):
+            if end not in wanted:
+                continue
+            best, places = found.get(end, (rank, []))
+            if rank <= best:
+                found[end] = (rank, [*(places[:1] if rank == best else []), (number, index)])
+    return {one: places for one, (_, places) in found.items()}
+
+
+def _ends(samples: Samples, lasts: set[str]) -> Iterator[tuple[int, tuple[bool, bool], str]]:
+    """The ends of samples' paths of which the last part is wanted, each with the sample's index and how badly it fits."""
+    names = samples.names
+    holder = len(os.path.commonprefix([min(names, default=""), max(names, default="")]).rpartition("/")[0])
+    for index, name in enumerate(names):
+        file = name[name.rfind("/") + 1 :]
+        for last in lasts & {file, file.rpartition(".")[0]}:
+            path = composed(samples.source.names[index])
+            above = len(path) - len(name) + holder
+            at = len(path) - len(file) + len(last)
+            path = path[:at]
+            while at >= 0:
+                at = path.rfind("/", 0, at)
+                yield index, (at > above, last != file), path[at + 1 :]
+
+
+def _told(names: Iterable[str]) -> str:
+    names = [name[:LENGTH] for name in names]
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
