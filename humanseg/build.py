@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from humanseg import checkpoint, encoders, loop, losses, schedules, terminal
 from humanseg.compute import Compute, choose_precision
-from humanseg.data import mix
+from humanseg.data import composing, mix
 from humanseg.data.loading import Data, LoaderConfig
 from humanseg.data.split import SplitConfig
 from humanseg.ema import average
@@ -177,9 +177,10 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
     parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key)
     if problems:
         raise ValueError(terminal.lines(dict.fromkeys(problems)))
+    augment, compose = composing.apart(augment)
     pipeline = build(augment, "augment") if augment else None
     splits = mix.together(parts, config.get("duplicates", "together"))
-    return Data(splits, LoaderConfig(**loader), seed, pipeline, distributed.share())
+    return Data(splits, LoaderConfig(**loader), seed, pipeline, distributed.share(), compose)
 
 
 def _opened(name: str, node: dict, context: dict[str, Any]) -> dict[str, Any]:
@@ -190,6 +191,7 @@ def _opened(name: str, node: dict, context: dict[str, Any]) -> dict[str, Any]:
     """
     ours = {"mean", "std", "weights", *mix.OWN, *(field.name for field in fields(LoaderConfig))}
     source = {key: value for key, value in node.items() if key not in ours}  # mean and std are the network's: `compute`
+    context = context | {"split_seed": node.get("split_seed", 0)}
     asked = inspect.signature(get_object(source["_target_"])).parameters
     if not any(one.kind is one.VAR_KEYWORD for one in asked.values()):
         mix.refuse_unknown_keys(

@@ -18,6 +18,7 @@ from humanseg import build, loop, metrics, tally
 from humanseg.benchmark import datapath, network, plain, start, training
 from humanseg.benchmark.figures import ROUNDS, Figure, figure
 from humanseg.compute import Compute, choose_precision
+from humanseg.data import composing
 from humanseg.data.loading import Data
 from humanseg.inference import engines
 from humanseg.processes import distributed, elastic
@@ -162,9 +163,11 @@ def _data(bench: Bench) -> list[Figure]:
     kinds = {f"cache={str(on).lower()}": cfg["data"] | {"cache": on} for on in cached} or {"suite": cfg["data"]}
     built = {way: build.data(node, None, cfg["model"]["classes"], cfg["seed"]) for way, node in kinds.items()}
     for recipe in recipes():
-        pipeline = build.build(bench.augment(recipe), "augment")
+        augment, compose = composing.apart(bench.augment(recipe))
+        pipeline = build.build(augment, "augment")
         for way, data in built.items():
-            loaders.append(datapath.Loader(recipe, way, _opened(dataclasses.replace(data, augment=pipeline))))
+            own = dataclasses.replace(data, augment=pipeline, compose=compose)
+            loaders.append(datapath.Loader(recipe, way, _opened(own)))
         photographs = bench.photographs(pipeline)
         loaders.append(
             datapath.Loader(recipe, "plain", lambda workers, of=photographs: plain.endless(of, batch_size, workers))

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedWriter
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from humanseg.data.transforms import IGNORE, PERSON
+from humanseg.data.transforms import IGNORE, PERSON, shrink
 from humanseg.processes.hardware import cores
 from humanseg.runs.atomic import no_link
 from humanseg.runs.locks import wait_for
@@ -147,9 +147,9 @@ class Prepared:
 
     def shares(self) -> Shares:
         """Of all samples of the source; no pixel is read, and those that the cache lacks are not known."""
-        area = self.records["height"] * self.records["width"].astype(np.float32)
+        area = self.records["height"] * self.records["width"].astype(float)
         area[area == 0] = np.nan
-        return Shares(self.records["person"] / area, self.records["ignored"] / area)
+        return Shares(*((self.records[kind] / area).astype(np.float32) for kind in ("person", "ignored")))
 
     def _forget(self, index: int) -> None:
         """Read a damaged sample from its files from now on; the next run puts it into the cache again."""
@@ -172,6 +172,23 @@ class Prepared:
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
         self._map()
+
+
+class Shrunk:
+    """The samples of a source with their longer side at most `longest` pixels, made when asked for."""
+
+    def __init__(self, source: Any, longest: int):
+        self.source, self.longest = source, longest
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if hasattr(self.source, "prepared"):
+            return self.source.prepared(index, self.longest)
+        return shrink(*self.source[index], self.longest)
+
+    def shares(self) -> Shares:
+        """As of `Prepared`; no sample's are known."""
+        unknown = np.full(len(self.source), np.nan, np.float32)
+        return Shares(unknown, unknown)
 
 
 def prepare_cache(source: Source, wanted: np.ndarray, longest: int, folder: Path) -> Prepared:

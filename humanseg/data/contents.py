@@ -46,9 +46,9 @@ def areas(data: Data) -> dict[str, str]:
     chosen, known = {}, {}
     for name in (name for name in CACHED if data.splits.get(name)):
         split = data.splits[name]
-        for part, prepared in zip(split.parts, data.samples(name).prepared, strict=True):
+        for part, prepared in zip(split.parts, data.samples(name).prepared.parts, strict=True):
             key = part.name, id(part.source)  # validation may have a source of its own
-            known.setdefault(key, prepared.shares())
+            known.setdefault(key, prepared.source.shares())
             chosen.setdefault(key, np.zeros(len(known[key].person), bool))[part.indices] = True
     found: dict[str, list[np.ndarray]] = {}
     for key, shares in known.items():

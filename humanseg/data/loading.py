@@ -3,8 +3,8 @@
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from humanseg.data.cache import Prepared, Shares, prepare_cache
+from humanseg.data.cache import Prepared, Shrunk, prepare_cache
+from humanseg.data.composing import ComposeConfig, Composer
 from humanseg.data.parts import Part, Split
-from humanseg.data.transforms import MARGIN, letterbox, shrink
+from humanseg.data.transforms import MARGIN, letterbox
 from humanseg.processes import torch_private
 from humanseg.processes.distributed import Share
 from humanseg.processes.hardware import cores, give_memory_back
@@ -48,7 +49,9 @@ class Data:
     seed: int = 0
     augment: Callable | None = None
     share: Share = Share()
+    compose: ComposeConfig | None = None
     _prepared: dict[int, Prepared] = field(default_factory=dict)  # source's id -> its samples, with the margin
+    _composer: Composer | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         batch_size, world_size = self.config.batch_size, self.share.world_size
@@ -128,8 +131,10 @@ class Data:
     def samples(self, name: str, augment: Callable | None = None, part: Part | None = None) -> "Samples":
         """A split, or one part of it, as the network gets it."""
         split = Split([part]) if part else self.splits[name]
-        prepared = [self._prepare(one.source, name) for one in split.parts]
-        return Samples(split, prepared, self.config, self.seed, augment)
+        prepared = Split([replace(one, source=self._prepare(one.source, name)) for one in split.parts])
+        if augment and self.compose and self.compose.p and not self._composer:
+            self._composer = Composer.of_training(self.compose, prepared)
+        return Samples(split, prepared, self.config, self.seed, augment, self._composer if augment else None)
 
     def _prepare(self, source: object, name: str) -> "Shrunk | Prepared":
         """A source's samples with the margin; the first call fills the cache with all that training will ask for."""
@@ -173,40 +178,24 @@ class Loader(DataLoader):
         return super().__iter__()
 
 
-class Shrunk:
-    """The samples of a source with their longer side at most `longest` pixels, made when asked for."""
-
-    def __init__(self, source: object, longest: int):
-        self.source, self.longest = source, longest
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        if hasattr(self.source, "prepared"):
-            return self.source.prepared(index, self.longest)
-        return shrink(*self.source[index], self.longest)
-
-    def shares(self) -> Shares:
-        """As of `Prepared`: no sample's are known."""
-        unknown = np.full(len(self.source), np.nan, np.float32)
-        return Shares(unknown, unknown)
-
-
 class Samples(Dataset):
     """The samples of a split as the network gets them; indexed by (pass, position, repeat), or by position alone.
 
     Args:
-        prepared: for each part of the split [i] -> uint8 HxWx3, uint8 HxW at up to MARGIN times the image size.
-        augment: what is done to a sample that is indexed by its pass.
+        prepared: the same samples as uint8 HxWx3, uint8 HxW at up to MARGIN times the image size.
+        augment: what is done to a sample that is indexed by its pass. composer: what is done before.
     """
 
     def __init__(
         self,
         split: Split,
-        prepared: Sequence[Shrunk | Prepared],
+        prepared: Split,
         config: LoaderConfig,
         seed: int,
         augment: Callable | None,
+        composer: Composer | None,
     ):
-        self.split, self.prepared, self.augment = split, prepared, augment
+        self.split, self.prepared, self.augment, self.composer = split, prepared, augment, composer
         self.image_size, self.pad_value, self.seed = config.image_size, config.pad_value, seed
 
     def __len__(self) -> int:
@@ -227,11 +216,12 @@ class Samples(Dataset):
 
     def _write(self, key: tuple[int, int, int] | int, square: np.ndarray, labels: np.ndarray) -> None:
         number, position, repeat = key if isinstance(key, tuple) else (0, key, 0)
-        part, place = self.split.at(position)
-        image, mask = self.prepared[part][self.split.parts[part].indices[place]]
+        image, mask = self.prepared[position]
         if self.augment is not None:
             # albumentations ignores the seeds of torch, numpy and random. Its transforms draw from one stream in turn.
             seed = [self.seed, number, *self.split.key(position), *([repeat] if repeat else [])]
+            if self.composer:
+                image, mask = self.composer.sample(image, mask, number, seed)
             self.augment.set_random_state(np.random.default_rng(seed), random.Random(str(seed)))
             augmented = self.augment(image=image, mask=mask)
             image, mask = augmented["image"], augmented["mask"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from humanseg import config_rules, terminal
+from humanseg.data import composed
 from humanseg.data.groups import Samples
 from humanseg.data.parts import Part, Split
 from humanseg.data.split import SplitConfig, split
@@ -192,6 +193,7 @@ def together(parts: dict[str, dict[str, Part]], duplicates: str = "together") ->
         parts: by the source's name the part of each side that it has samples for.
         duplicates: as of `SplitConfig`; ``ignore`` leaves nothing out.
     """
+    parts = composed.join(parts)
     sides = dict.fromkeys([*SIDES, *(side for own in parts.values() for side in own)])
     found = {side: [own[side] for own in parts.values() if side in own] for side in sides}
     if len(parts) > 1:

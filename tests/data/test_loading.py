@@ -83,7 +83,7 @@ def test_two_transforms_draw_independently(people):
 def test_training_with_any_number_of_workers_gives_the_same_weights(run):
     weights = []
     for workers in (0, 1, 3):
-        done = run(*TINY, "augment=portrait", f"data.num_workers={workers}")
+        done = run(*TINY, "augment=composed", f"data.num_workers={workers}")
         weights.append(torch.load(done.folder / "checkpoints" / "last.pt", weights_only=True)["model"])
     for other in weights[1:]:
         assert all(torch.equal(value, other[key]) for key, value in weights[0].items())
