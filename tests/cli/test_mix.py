@@ -1,8 +1,11 @@
 """One command trains several sources; what it recorded is resumed, tested and swept like any run, to the same bits."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from conftest import ON_FILES, jobs, run_into, saved, summary, the_sweep, weights, write_people
@@ -15,13 +18,28 @@ SMALL = [item for item in ON_FILES if "steps_per_epoch" not in item and "val_spl
 
 
 def sources(root: Path) -> list[str]:
-    """What a user types for a mix of a folder, a list and drawn people."""
+    """What a user types for a mix of a folder, a list, annotations and drawn people."""
     return [
         "data=mix", "data.val_split=2", "+data@data.sources.mine=folder", f"data.sources.mine.root={root}/mine",
         "data.sources.mine.weight=2", "+data@data.sources.listed=pairs", f"data.sources.listed.pairs={root}/list.txt",
-        "data.sources.listed.weight=0.5", "+data@data.sources.drawn=synthetic", "data.sources.drawn.samples=8",
+        "data.sources.listed.weight=0.5", "+data@data.sources.annotated=coco", f"data.sources.annotated.root={root}/coco",
+        "+data@data.sources.drawn=synthetic", "data.sources.drawn.samples=8",
         "data.sources.drawn.only=val",
     ]  # fmt: skip
+
+
+def write_coco(root: Path) -> None:
+    """People in COCO's layout, their outlines as polygons."""
+    write_people(root, 6, (44, 44))
+    images, people = [], []
+    for number, file in enumerate(sorted((root / "masks").iterdir())):
+        mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        (outline,) = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+        outlined = {"segmentation": [outline.flatten().tolist()], "area": int((mask > 0).sum()), "iscrowd": 0}
+        images.append({"id": number, "file_name": file.name, "height": 44, "width": 44})
+        people.append({"id": number + 1, "image_id": number, "category_id": 1} | outlined)
+    content = {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person"}]}
+    (root / "instances.json").write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +47,7 @@ def mixed(tmp_path_factory) -> Path:
     """The folder of a run of a mix that nothing touched; its photographs lie beside it. Tests only read it."""
     root = tmp_path_factory.mktemp("mix")
     write_people(root / "mine", 8)
+    write_coco(root / "coco")
     write_people(root / "listed", 10, (40, 56))
     lines = [f"listed/images/{number:03d}.png, listed/masks/{number:03d}.png\n" for number in range(10)]
     (root / "list.txt").write_text("".join(lines))
@@ -68,11 +87,11 @@ def test_a_run_of_a_mix_goes_on_where_its_sources_lie_and_with_no_other_weights(
 @pytest.mark.parametrize(
     ("typed", "samples"),
     [
-        ([], 12),
-        (["data=mix", "~data.sources.drawn"], 4),
+        ([], 14),
+        (["data=mix", "~data.sources.drawn"], 6),
         (["data.sources.listed.pairs={root}/list.txt", "data.sources.mine.test_root={root}/listed"], 10),
         (["+data@data.sources.new=folder", "data.sources.new.test_root={root}/mine"], 8),
-        (["+data@data.sources.drawn=folder", "data.sources.drawn.root={root}/mine"], 6),
+        (["+data@data.sources.drawn=folder", "data.sources.drawn.root={root}/mine"], 8),
         (["data=folder", "data.test_root={root}/mine"], 8),
     ],
 )
@@ -117,7 +136,8 @@ def own(mixed, tmp_path) -> Path:
 
 def test_a_mix_in_a_yaml_of_ones_own_or_in_an_experiment_is_the_one_that_is_typed(mixed, own, tmp_path):
     short = [*SMALL, "trainer.epochs=1", "trainer.steps_per_epoch=1", f"--config-dir={own}"]
-    typed = [item for item in sources(mixed.parent) if "drawn" not in item and "listed.weight" not in item]
+    left_out = re.compile("drawn|annotated|listed.weight")
+    typed = [item for item in sources(mixed.parent) if not left_out.search(item)]
     ways = {"typed": typed, "yaml": ["data=everything"], "experiment": ["experiment=mine"]}
     runs = {name: run_into(tmp_path / name, *short, *way) for name, way in ways.items()}
     for name in ("yaml", "experiment"):
@@ -146,7 +166,7 @@ def test_this_machine_says_where_a_source_lies(run, mixed, own):
         (["+data.sources.mine.mak=alpha"], "data.sources.mine.mak: there is no such key, did you mean mask?"),
         (["data.sources.mine.weight=-1", "data.sources.drawn.only=x"],
          "data.sources.mine.weight=-1: give a number from 0 to 1000\ndata.sources.drawn.only=x: give train, val, test"),
-        (["data.sources.mine.only=val", "data.sources.listed.only=test"], "there is no training data"),
+        (["data.sources.mine.only=val", "data.sources.listed.only=test", "data.sources.annotated.only=val"], "there is no training data"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_mix_is_a_sentence(run, mixed, typed, sentence):
