@@ -180,7 +180,7 @@ def listed(text: str, beside: str) -> str | None:
 
     Such bytes are the name itself, or Latin-1 (Windows' variant of it), whichever names a file.
     """
-    text = os.path.expanduser(text)
+    text = os.path.expanduser(text) if text[:1] == "~" else text  # a list may have a million lines
     whole = os.path.join(beside, text)
     if text.isascii():
         return whole

@@ -31,7 +31,7 @@ def read(key: str, path: str) -> Pairs:
         return Pairs(Found([], [], [f"{key}={path}: no such file"]), {})
     rows = csv.reader(io.StringIO(read_list(file, decoded), newline=""), skipinitialspace=True)
     filled = ([cell.strip() for cell in row] for row in rows if row)
-    images, masks, problems, columns, names = [], [], [], {}, PATHS
+    images, masks, problems, columns, names, folder = [], [], [], {}, PATHS, str(file.parent)
     try:
         first = next(filled, [])
         header = _header(first)
@@ -39,7 +39,7 @@ def read(key: str, path: str) -> Pairs:
         columns = {name: [] for name in names if name in OTHERS}
         for cells in filled if header or not first else chain([first], filled):
             try:
-                image, mask = _line(cells, names, str(file.parent))
+                image, mask = _line(cells, names, folder)
             except ValueError as error:
                 problems.append(f"{file}, line {rows.line_num}: {error}")
                 continue
@@ -78,19 +78,20 @@ def _line(cells: list[str], names: Sequence[str], folder: str) -> tuple[str, str
     """
     if len(cells) != len(names):
         raise ValueError(f"expected `{', '.join(names)}`, got {str(cells)[:SHOWN]}")
-    texts = dict(zip(names, cells, strict=True))
-    paths = {name: listed(texts.pop(name), folder) for name in PATHS}
-    for name, path in paths.items():
-        if path is None:
-            raise ValueError(unreadable(cells[names.index(name)]))
-    for name, text in texts.items():
+    typed = [cells[names.index(name)] for name in PATHS]
+    image, mask = (listed(text, folder) for text in typed)
+    if image is None or mask is None:
+        raise ValueError(unreadable(typed[0] if image is None else typed[1]))
+    if len(names) == len(PATHS):  # lists of a million pairs have no more
+        return image, mask
+    for name, text in zip(names, cells, strict=True):
         if name == "split" and text not in SIDES:
             raise ValueError(f"the split {text[:SHOWN]!r} is none of {', '.join(SIDES)}")
         if name == "group" and not text:
             raise ValueError("it has no group")
         if name == "weight" and not 0 <= _number(text) <= MOST:
             raise ValueError(f"the weight {text[:SHOWN]!r} is no number from 0 to {MOST}")
-    return paths["image"], paths["mask"]
+    return image, mask
 
 
 def _number(text: str) -> float:
