@@ -115,6 +115,11 @@ class Scores:
         sums = {name: value + other.sums[name] for name, value in self.sums.items()}
         return Scores(self.counts + other.counts, sums, torch.cat([self.ious, other.ious]))
 
+    @property
+    def show_people(self) -> bool:
+        """Whether anybody is in the truth. Where nobody is, the IoU falls from 1 to 0 with the first false pixel."""
+        return bool(self.counts.confusion[1].sum() > 0)
+
     def read(self, metrics: dict[str, Callable[[Counts], float]]) -> dict[str, float]:
         """The means of the loss' terms, and the metrics."""
         values = {name: float(value) / len(self.ious) for name, value in self.sums.items()}
@@ -138,8 +143,8 @@ def evaluate(
         each: called with the source and the counts of each pair alone.
 
     Returns:
-        The metrics over all samples, those of each of several sources and their means (see `value_names`); the counts of
-        all samples, and each one's IoU of the person.
+        The metrics over all samples, those of each of several sources and the means over the sources that show people (see
+        `value_names`); the counts of all samples, and each one's IoU of the person.
 
     Raises:
         ValueError: the network gives no numbers, or a metric has the name of another one's mean.
@@ -150,7 +155,8 @@ def evaluate(
     values = whole.read(metrics)
     if len(scores) > 1:
         own = {source: one.read(metrics) for source, one in scores.items()}
-        means = {MEAN + name: statistics.fmean(one[name] for one in own.values()) for name in values}
+        averaged = [own[source] for source, one in scores.items() if one.show_people] or [*own.values()]
+        means = {MEAN + name: statistics.fmean(one[name] for one in averaged) for name in values}
         values |= means | {f"{source}/{name}": value for source, one in own.items() for name, value in one.items()}
     return values, whole.counts, whole.ious
 

@@ -243,3 +243,13 @@ def test_a_source_alone_has_no_values_of_its_own():
     both, twice, each = tally.evaluate({"one": outputs, "other": outputs}, names, BinaryCrossEntropy(1))
     assert both == alone | {f"{prefix}{name}": alone[name] for prefix in ("mean_", "one/", "other/") for name in alone}
     assert torch.equal(twice.confusion, 2 * counts.confusion) and torch.equal(each, ious.repeat(2))
+
+
+def test_a_source_without_people_has_no_part_in_the_mean_over_the_sources():
+    person, nobody = (torch.full((1, 8, 8), kind, dtype=torch.uint8) for kind in (1, 0))
+    hit = torch.full((1, 1, 8, 8), 4.0)
+    outputs = {"people": [(hit, person)], "places": [(hit, nobody)]}
+    values = tally.evaluate(outputs, metrics.find(["iou"]))[0]
+    assert (values["people/iou"], values["places/iou"], values["mean_iou"]) == (1, 0, 1)
+    values = tally.evaluate({"here": [(hit, nobody)], "there": [(-hit, nobody)]}, metrics.find(["iou"]))[0]
+    assert values["mean_iou"] == 0.5

@@ -1,7 +1,7 @@
 """The names of measured values.
 
 ``val/iou`` is over all samples of a split. Where several sources are in it, ``val/coco/iou`` is one source's, and
-``val/mean_iou`` the mean over the sources.
+``val/mean_iou`` the mean over the sources that show people.
 """
 
 from collections.abc import Collection, Iterable, Sequence
