@@ -125,6 +125,8 @@ def _is_matte(values: np.ndarray) -> bool:
     if values.dtype == bool:
         return False
     some = to_uint8(values[::4])  # rows enough for all shades, in little time
+    if ((some == 0) | (some == some.max())).all():  # which most masks are, and counting shades would take 5 times as long
+        return False
     shades = cv2.calcHist([some], [0], None, [256], [0, 256]).ravel()
     return np.count_nonzero(shades) > LABELS and shades[OPAQUE:].sum() > shades[CLEAR:OPAQUE].sum()
 
@@ -172,9 +174,9 @@ def to_classes(values: np.ndarray, rule: Rule, path: Path | str = "mask", soft: 
     if rule == "inverted":
         return 1 - to_classes(values, "nonzero", path, soft)
     if rule == "half" or (rule == "nonzero" and soft):
-        return (to_uint8(values) >= 128).astype(np.uint8)
+        return (to_uint8(values) >= 128).view(np.uint8)
     if rule == "nonzero":
-        return (values > 0).astype(np.uint8)
+        return (values > 0).view(np.uint8)
     if isinstance(rule, str):
         return ((to_uint8(values) if values.dtype == bool else values) >= threshold(rule)).astype(np.uint8)
     if isinstance(rule, int):
