@@ -1,7 +1,7 @@
 """From the values that a file holds to what the network and the drawings use: 8 bits, sRGB."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -9,6 +9,7 @@ from PIL import Image, ImageCms
 
 STRIP = 2_000_000  # pixels that are worked on at once, so that a large photograph takes few bytes a pixel
 WHITES = (255, 1023, 4095, 65535)  # the largest values of 8, 10, 12 and 16 bits
+SIGNED_WHITES = (255, 1023, 4095, 32767)  # where 16 bits have a sign
 FLOAT_WHITE = 16  # floating values up to this have their white at 1; larger ones are integers written as floats
 SAME = 2  # levels: a profile that moves no colour by more is sRGB's own
 SRGB = ImageCms.createProfile("sRGB")
@@ -22,27 +23,41 @@ def strips(height: int, width: int) -> Iterator[slice]:
 
 
 def to_uint8(values: np.ndarray) -> np.ndarray:
-    """Values of any range -> uint8 of the same shape.
-
-    White is the largest value of 8, 10, 12 or 16 bits: of the fewest that hold all that is there. So a file with 16 bits
-    and no value above 4095 is read as one of 12 bits. White is 1 in floating values, unless one is above 16. What is
-    larger than 16 bits is scaled to its own largest value. What is negative or no number is black.
-    """
+    """Values of any range -> uint8 of the same shape; see `white_of`. What is negative or no number is black."""
     if values.dtype == bool:
         return values.astype(np.uint8) * 255
     if values.dtype == np.uint8:
         return values
     rows = list(strips(len(values), values[:1].size))
-    most = max((float(np.nanmax(values[part], initial=0)) for part in rows), default=0)
-    if np.isinf(most):
-        most = float(values[np.isfinite(values)].max(initial=0))
-    floating = np.issubdtype(values.dtype, np.floating)
-    white = 1 if floating and most <= FLOAT_WHITE else next((white for white in WHITES if most <= white), most)
+    white = white_of(values[part] for part in rows)
     scaled = np.empty(values.shape, np.uint8)
     for part in rows:
-        levels = np.nan_to_num(values[part].astype(np.float32) * np.float32(255 / white), nan=0, posinf=255)
-        scaled[part] = np.rint(levels.clip(0, 255))
+        scaled[part] = levels(values[part], white)
     return scaled
+
+
+def white_of(parts: Iterable[np.ndarray]) -> float:
+    """The value that is white in a picture, of which these are the parts.
+
+    It is the largest value of 8, 10, 12 or 16 bits: of the fewest that hold all that is there. So a file with 16 bits
+    and no value above 4095 is read as one of 12 bits. It is 1 in floating values, unless one is above 16. What is
+    larger than 16 bits has its own largest value as white, and 16 bits with a sign have 32767.
+    """
+    most, kind = 0.0, np.dtype(np.uint16)
+    for part in parts:
+        highest = np.nanmax(part, initial=0)
+        most = max(most, float(highest if np.isfinite(highest) else part[np.isfinite(part)].max(initial=0)))
+        kind = part.dtype
+    if kind.kind == "f" and most <= FLOAT_WHITE:
+        return 1
+    whites = SIGNED_WHITES if kind == np.int16 else WHITES
+    return next((white for white in whites if most <= white), most)
+
+
+def levels(values: np.ndarray, white: float) -> np.ndarray:
+    """Values -> uint8 of the same shape, by the value that is white."""
+    found = np.nan_to_num(values.astype(np.float32) * np.float32(255 / white), nan=0, posinf=255)
+    return np.rint(found.clip(0, 255)).astype(np.uint8)
 
 
 def in_srgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

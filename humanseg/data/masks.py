@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from humanseg.data.colour import to_uint8
-from humanseg.data.opening import with_image
+from humanseg.data.opening import opencv_values, with_image
 from humanseg.data.pictures import Size, has_16_bits, turn_of
 from humanseg.data.transforms import IGNORE
 
@@ -94,9 +94,7 @@ def read_mask(path: Path | str) -> Mask:
 def _deep_values(file: BinaryIO, turn: Image.Transpose | None) -> np.ndarray:
     """HxW of a file with several channels of 16 bits, of which Pillow keeps the upper 8: 1 would be 0."""
     file.seek(0)
-    values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise ValueError("it is damaged")
+    values = opencv_values(file.read())
     values = values[..., :3].max(axis=2)
     return values if turn is None else np.asarray(Image.fromarray(values).transpose(turn))
 

@@ -216,9 +216,8 @@ def by_opencv(data: bytes, table: Mapping = MappingProxyType({})) -> Image.Image
     Args:
         table: of a TIFF.
     """
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise ValueError("it is damaged")
+    values = opencv_values(data)
+    del data  # of a large photograph it takes as much again
     if values.ndim == 2 or values.shape[2] < 3:
         return Image.fromarray(to_uint8(positive(values if values.ndim == 2 else values[..., 0], table)))
     colours = to_uint8(values[..., :3])
@@ -227,6 +226,18 @@ def by_opencv(data: bytes, table: Mapping = MappingProxyType({})) -> Image.Image
     for part in strips(*colours.shape[:2]):
         colours[part] = colours[part][..., ::-1]  # BGR -> RGB
     return Image.fromarray(colours if alpha is None else np.dstack([colours, alpha]))
+
+
+def opencv_values(data: bytes) -> np.ndarray:
+    """HxW or HxWxC as a PNG or TIFF has them, BGR.
+
+    Raises:
+        ValueError: OpenCV can't read it.
+    """
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise ValueError("it is damaged, or its kind of values is not read")
+    return values
 
 
 def _without_metadata(file: BinaryIO) -> bytes | None:

@@ -6,8 +6,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from humanseg.data.colour import has_other_colours, hidden, in_srgb, strips, to_uint8
-from humanseg.data.opening import ORIENTATION, by_opencv, positive, with_image
+from humanseg.data.colour import has_other_colours, hidden, in_srgb, levels, strips, white_of
+from humanseg.data.opening import BITS, ORIENTATION, by_opencv, positive, with_image
 from humanseg.data.profiles import profile_of
 from humanseg.data.transforms import resize_image, shrunk_size
 
@@ -21,6 +21,8 @@ UPRIGHT = {
     **{6: TURN.ROTATE_270, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_90},
 }
 ON_ITS_SIDE = {TURN.TRANSPOSE, TURN.ROTATE_270, TURN.TRANSVERSE, TURN.ROTATE_90}  # height and width change places
+
+BACKWARDS = {TURN.FLIP_TOP_BOTTOM, TURN.ROTATE_180, TURN.ROTATE_270, TURN.TRANSVERSE}  # what was above comes last
 
 VERSION = 2  # of how pixels are read; 1 knew no profiles, no alpha, no few bits, and no mattes
 
@@ -64,7 +66,7 @@ def read_shrunk(path: Path | str, longest: int | None) -> tuple[np.ndarray, Size
 
     def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> tuple[np.ndarray, Size]:
         deep, whole = has_16_bits(image), _size(image, size)  # in this order: EXIF is looked for by decoding a PNG
-        image = _arrays(*_decoded(image, file, deep)).seen()
+        image = _decoded(image, file, deep).seen()
         if longest:
             image = resize_image(image, *shrunk_size(whole.height, whole.width, longest))
         return image, whole
@@ -81,7 +83,7 @@ def read_photograph(path: Path | str) -> Read:
 
     def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> Read:
         moving = image.format in ANIMATED and getattr(image, "is_animated", False)
-        read = _arrays(*_decoded(image, file, has_16_bits(image)))
+        read = _decoded(image, file, has_16_bits(image))
         return read._replace(note=f"{path} is animated: its first picture was used" if moving else None)
 
     return with_image(path, work)
@@ -129,38 +131,58 @@ def has_16_bits(image: Image.Image) -> bool:
     return ";16" in tiles and "X;16" not in tiles and "a;16" not in tiles
 
 
-def _decoded(image: Image.Image, file: BinaryIO, deep: bool) -> tuple[Image.Image, Image.Image | None]:
-    """The colours, RGB in sRGB, and the alpha of an image, both upright; `deep`: what `has_16_bits` said of it."""
+def _decoded(image: Image.Image, file: BinaryIO, deep: bool) -> Read:
+    """An image upright and in sRGB; `deep`: what `has_16_bits` said of it."""
     image.load()
     turn, info = turn_of(image), {"icc_profile": profile_of(image, file)}
     image.info |= info
     if deep:
-        file.seek(0)
-        data = file.read()
-        image.close()  # the caller holds the object; its pixels are not needed any more
-        image = by_opencv(data)
+        image = by_opencv(_content(image, file))
         image.info = info
     elif image.mode[0] in "IF":
         image = _grey(image)
-    colours, alpha = in_srgb(image)
-    if turn is not None:
-        colours, alpha = colours.transpose(turn), alpha and alpha.transpose(turn)
-    return colours, alpha
+    return _upright(image, turn)
+
+
+def _content(image: Image.Image, file: BinaryIO) -> bytes:
+    """What the file of an image holds; the image gives its pixels back, though callers hold the object."""
+    file.seek(0)
+    data = file.read()
+    image.close()
+    return data
 
 
 def _grey(image: Image.Image) -> Image.Image:
     """16- and 32-bit and floating grey as 8 bits, with its profile and the grey that stands for transparency."""
-    values = np.asarray(image)
-    if image.format == "TIFF":
-        if values.dtype == np.int32 and image.tag_v2.get(SAMPLES, UNSIGNED) == UNSIGNED:
-            values = values.view(np.uint32)  # for which Pillow has no mode
-        values = positive(values, image.tag_v2)
-    grey = Image.fromarray(to_uint8(values))
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        grey = Image.merge("LA", (grey, Image.fromarray(np.uint8(255) * (values != clear))))
+
+    def values(part: slice) -> np.ndarray:
+        found = np.asarray(_rows(image, part))
+        if image.format != "TIFF":
+            return found
+        signed = image.tag_v2.get(SAMPLES, UNSIGNED) != UNSIGNED
+        if found.dtype == np.int32:  # Pillow has no mode for either
+            found = found.view(np.uint32) if not signed else found.astype(np.int16) if _has_16(image) else found
+        return positive(found, image.tag_v2)
+
+    clear, parts = image.info.get("transparency"), list(strips(image.height, image.width))
+    white = white_of(map(values, parts))
+    grey = Image.new("LA" if isinstance(clear, int) else "L", image.size)
+    for part in parts:
+        found = values(part)
+        strip = Image.fromarray(levels(found, white))
+        if grey.mode == "LA":
+            strip = Image.merge("LA", (strip, Image.fromarray(np.uint8(255) * (found != clear))))
+        grey.paste(strip, (0, part.start))
     grey.info["icc_profile"] = image.info.get("icc_profile")
     return grey
+
+
+def _has_16(image: Image.Image) -> bool:
+    return {*image.tag_v2.get(BITS, ())} == {16}
+
+
+def _rows(image: Image.Image, part: slice) -> Image.Image:
+    return image if part == slice(0, image.height) else image.crop((0, part.start, image.width, part.stop))
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
@@ -178,24 +200,35 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
     return UPRIGHT.get(value) if type(value) is int else None
 
 
-def _arrays(colours: Image.Image, alpha: Image.Image | None) -> Read:
-    """What is transparent is hidden."""
-    image, opacity = _array(colours), None
-    if alpha:
-        image, opacity = np.require(image, requirements="W"), _array(alpha)
-        for part in strips(*opacity.shape):
-            image[part][opacity[part] == 0] = 255
-    return Read(image, opacity)
-
-
-def _array(image: Image.Image) -> np.ndarray:
-    parts = list(strips(image.height, image.width))
+def _upright(image: Image.Image, turn: Image.Transpose | None) -> Read:
+    """Some rows at a time: all at once would take twice the memory."""
+    parts = list(strips(*image.size[::-1]))
     if len(parts) == 1:
-        return np.asarray(image)
-    found = np.empty((image.height, image.width, *[3] * (image.mode == "RGB")), np.uint8)
-    for part in parts:  # at once Pillow would need twice the memory
-        found[part] = np.asarray(image.crop((0, part.start, image.width, part.stop)))
-    return found
+        return _turned(image, turn)
+    height, size = image.height, image.size if turn in ON_ITS_SIDE else image.size[::-1]
+    colours, alpha = np.empty((*size, 3), np.uint8), None
+    if image.has_transparency_data:
+        alpha = np.full(size, 255, np.uint8)
+    for part in parts:
+        strip = _turned(_rows(image, part), turn)
+        place = slice(height - part.stop, height - part.start) if turn in BACKWARDS else part
+        place = (slice(None), place) if turn in ON_ITS_SIDE else place
+        colours[place] = strip.image
+        if strip.alpha is not None:
+            alpha[place] = strip.alpha
+    return Read(colours, None if alpha is None or alpha.min() == 255 else alpha)
+
+
+def _turned(image: Image.Image, turn: Image.Transpose | None) -> Read:
+    """An image in sRGB, turned; what is wholly transparent is hidden."""
+    colours, alpha = in_srgb(image)
+    if turn is not None:
+        colours, alpha = colours.transpose(turn), alpha and alpha.transpose(turn)
+    if alpha is None:
+        return Read(np.asarray(colours))
+    image, opacity = np.require(np.asarray(colours), requirements="W"), np.asarray(alpha)
+    image[opacity == 0] = 255
+    return Read(image, opacity)
 
 
 def _ends_well(file: BinaryIO, format: str) -> bool:
