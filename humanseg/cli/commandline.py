@@ -155,6 +155,8 @@ def explain(error: Exception, arguments: list[str]) -> str:
         return _explain_key(match[1], arguments)
     if match := re.search(hydra_private.KNOWN_KEY, text):
         return f"+{match[1]}: the key exists, type it without the +"
+    if told := grammar.explain_interpolation(error, arguments):
+        return told
     cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
     return " ".join(text.split()) + cause
 

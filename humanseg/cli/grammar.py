@@ -6,6 +6,7 @@ that the table of keys calls paths or texts are quoted where Hydra would read an
 
 import os
 import re
+import shlex
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -100,6 +101,21 @@ def suggested(value: str) -> str:
     if value[:1] == "[" and value[-1:] == "]":
         return "[" + ",".join(item if _is_quoted(item) else suggested(item) for item in _items(value[1:-1])) + "]"
     return QuotedString(value, Quote.single if '"' in value else Quote.double).with_quotes()
+
+
+def explain_interpolation(error: Exception, overrides: list[str]) -> str | None:
+    """What was wrong with an override whose ${NAME} is no key, and how it is typed as it stands; None: it was none."""
+    found = re.search(r"Interpolation key '(.+?)' not found|Unsupported interpolation type (\S+)", str(error))
+    name = found and (found[1] or found[2])
+    wrong = next((one for one in overrides if name and re.search(rf"(?<!\\)\$\{{{re.escape(name)}\b", one)), None)
+    if not wrong:
+        return None
+    key, _, value = wrong.partition("=")
+    as_it_stands = suggested(value.strip("'\"").replace("${", r"\${"))
+    return (
+        f"{key}: ${{{name}}} in {value} stands for the value of the key {name}, which there is not; to type it as it stands: "
+        + shlex.quote(f"{key}={as_it_stands}")
+    )
 
 
 def _with_path(argument: str, swept: bool) -> str:

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from humanseg import terminal
-from humanseg.cli import launch, launchers, planned
+from humanseg.cli import grammar, launch, launchers, planned, typed
 from humanseg.processes import signals
 from humanseg.runs.atomic import NotWritten
 from humanseg.runs.conf import command
@@ -128,7 +128,7 @@ def one_sentence(error: Exception) -> str:
     text = terminal.message(error)
     if "Original Traceback" in text:
         text = text.rpartition("Error: ")[2]
-    text = text or type(error).__name__
+    text = grammar.explain_interpolation(error, typed.overrides()) or text or type(error).__name__
     if isinstance(error, OSError) and error.filename:
         text = text if isinstance(error, NotWritten) else terminal.visible(f"{error.filename}: {error.strerror}")
     elif not isinstance(error, ValueError):

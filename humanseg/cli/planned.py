@@ -80,23 +80,34 @@ def read(folder: Path) -> list[Plan] | None:
 def refuse_changed(folder: Path, plans: list[Plan], keep: bool) -> None:
     """Compare what conf/ gives now with what it gave at the start to jobs that have not begun.
 
+    A mistake in conf/ that made jobs fail before they trained may be mended: what differs in them, and in no job that has
+    begun, is taken by all that are left, which is said.
+
     Args:
         plans: what it gives now. keep: these jobs train what was planned, which is said.
 
     Raises:
         ValueError: it differs, and is not to be kept.
     """
+    jobs, planned = read_jobs(folder), read(folder) or []
     begun = {job_number(file.parents[1].name) for file in folder.glob("*/checkpoints/last.pt")}
-    begun |= {job_number(job["folder"].name) for job in read_jobs(folder) if job.get("status") == "completed"}
-    found = {}
-    for number, (before, now) in enumerate(zip(read(folder) or [], plans, strict=False)):
-        if number not in begun:
-            found = _differences(before.config, now.config) | found
+    begun |= {job_number(job["folder"].name) for job in jobs if job.get("status") == "completed"}
+    failed = {job_number(job["folder"].name) for job in jobs if job.get("status") == "failed"} - begun
+    trained, mended, left = {}, {}, {}
+    for number, (before, now) in enumerate(zip(planned, plans, strict=False)):
+        found = _differences(before.config, now.config)
+        for some, applies in ((trained, number in begun), (mended, number in failed), (left, number not in begun)):
+            some |= found if applies else {}
+    mended = {name: told for name, told in mended.items() if name not in trained}
+    found = {name: told for name, told in left.items() if name not in mended}
     if found and not keep:
         raise ValueError(
             f"{folder}: conf/ has changed since this sweep began: {_told(found)}. Change it back, or type sweep.changed=keep: "
             "the jobs that are left then train what was planned"
         )
+    if mended and not keep:
+        terminal.say(f"mended     {_told(mended)}: the jobs that failed and those that are left take it")
+        write(folder, [before if number in begun else plans[number] for number, before in enumerate(planned)])
 
 
 def as_planned(config: DictConfig, folder: Path, number: int, overrides: list[str]) -> DictConfig:

@@ -88,7 +88,8 @@ def _try(path: str, rule: Rule) -> _Tried:
         with contextlib.suppress(ValueError):  # the rule does not apply
             shares[other] = share(other)
     values = mask.alpha if mask.read_by_alpha(rule) else mask.values
-    return _Tried(shares, {*np.unique(values).tolist()}, float((mask.values == IGNORE).mean()), mask.flat, mask.soft())
+    found = {*np.unique(values * 1).tolist()}  # of one bit 0 and 1
+    return _Tried(shares, found, float((mask.values == IGNORE).mean()), mask.flat, mask.soft())
 
 
 def _all_whole(shares: list[float]) -> bool:

@@ -177,6 +177,8 @@ def to_classes(values: np.ndarray, rule: Rule, path: Path | str = "mask", soft: 
         return (values > 0).view(np.uint8)
     if isinstance(rule, str):
         return ((to_uint8(values) if values.dtype == bool else values) >= threshold(rule)).astype(np.uint8)
+    if values.dtype == bool and 1 not in ([rule] if isinstance(rule, int) else rule):
+        values = to_uint8(values)  # one bit is 0 and 255, as it is shown, unless the rule has it as 0 and 1
     if isinstance(rule, int):
         return np.where(values == rule, 1, np.where(values == IGNORE, IGNORE, 0)).astype(np.uint8)
     classes = np.full(values.shape, IGNORE, np.uint8)
@@ -187,9 +189,16 @@ def to_classes(values: np.ndarray, rule: Rule, path: Path | str = "mask", soft: 
         known |= chosen
     if not known.all():
         strange = sorted(np.unique(values[~known]).tolist())[:8]
-        hint = " (a lossy file: data.mask=half reads it)" if soft else ""
+        hint = " (a lossy file: data.mask=half reads it)" if soft else _fitting(np.unique(values).tolist(), rule)
         raise ValueError(f"{path} holds the values {strange}, which data.mask={list(rule)} does not name{hint}")
     return classes
+
+
+def _fitting(values: list[int], rule: list[int]) -> str:
+    """The list that a mask of two values needs, as a part of a sentence, where a list of two was typed."""
+    if len(values) != 2 or len(rule) != 2:
+        return ""
+    return f": data.mask=[{values[0]},{values[1]}] fits where {values[1]} is a person"
 
 
 def threshold(rule: str) -> int | None:

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401  register
 
 from humanseg.data.colour import strips, to_uint8
+from humanseg.data.kinds import kind_not_read, tiff_not_read
 from humanseg.processes.hardware import cores
 
 ALL_HEIC = {".heic", ".heif", ".hif"}
@@ -50,11 +51,12 @@ IN_FLIGHT = max(MOST_PIXELS, 16_000_000 * cores())  # pixels that are decoded at
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"}  # the chunks that pixels and orientation need
+NO_TEXT = ("transparency", "interlace", "gamma", "chromaticity", "srgb", "icc_profile", "exif")  # of what Pillow tells
 TRANSPARENCY = {0: {2}, 2: {6}, 3: range(1, 257)}  # lengths of tRNS by the type of colours
 JPEG, START_OF_SCAN, ADOBE, APPLICATION = b"\xff\xd8", 0xDA, 0xEE, {*range(0xE0, 0xF0), 0xFE}  # with comments
 END_OF_JPEG, OTHER_PIXELS = b"\xff\xd9", b"\x55" * 64
-BITS, PHOTOMETRIC, WHITE_IS_ZERO, PLANES, SEPARATE = 0x0102, 0x0106, 0, 0x011C, 2
-ORIENTATION = 0x0112
+BITS, PHOTOMETRIC, ORIENTATION, PLANES, EXTRA = 0x0102, 0x0106, 0x0112, 0x011C, 0x0152
+WHITE_IS_ZERO, SEPARATE, WITH_ALPHA = 0, 2, {1: "La", 2: "LA"}  # with an alpha that is multiplied into the grey, or not
 TIFFS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 Image.MAX_IMAGE_PIXELS = None  # `MOST_PIXELS` decides
@@ -160,7 +162,10 @@ def _attempt(file: BinaryIO, work: Callable, longest: int) -> object:
         scale = longest / max(width, height)
         image.draft(image.mode, (max(int(width * scale), 1), max(int(height * scale), 1)))
     with budget.take(image.width * image.height):
-        return work(image, file, (width, height))
+        found = work(image, file, (width, height))
+    if image.format == "PNG" and any(isinstance(image.info.get(name), str) for name in NO_TEXT):
+        raise ValueError("a text has the name of what decides pixels")  # so it is read without its metadata
+    return found
 
 
 def _refuse_too_many(width: int, height: int) -> None:
@@ -175,6 +180,8 @@ def _opened(file: BinaryIO) -> Image.Image:
         if image.format != "TIFF" or not _is_turned_by_a_fraction(image.tag_v2):
             return image
     except UnidentifiedImageError:
+        if kind := kind_not_read(file):
+            raise ValueError(f"it is {kind}, which is not read: save it as JPEG, PNG or TIFF of 8 bits") from None
         file.seek(0)
         if file.read(4) not in TIFFS:
             raise  # else Pillow has no mode for the colours of this TIFF: floating values, for instance
@@ -216,10 +223,14 @@ def by_opencv(data: bytes, table: Mapping = MappingProxyType({})) -> Image.Image
     Args:
         table: of a TIFF.
     """
-    values = opencv_values(data)
+    values = opencv_values(data, table)
     del data  # of a large photograph it takes as much again
-    if values.ndim == 2 or values.shape[2] < 3:
-        return Image.fromarray(to_uint8(positive(values if values.ndim == 2 else values[..., 0], table)))
+    if values.ndim == 2:
+        return Image.fromarray(to_uint8(positive(values, table)))
+    if values.shape[2] == 2:
+        grey, alpha = (Image.fromarray(to_uint8(values[..., at])) for at in (0, 1))
+        extra = table.get(EXTRA, (0,))[0]
+        return Image.merge(WITH_ALPHA[extra], (grey, alpha)).convert("LA") if extra in WITH_ALPHA else grey
     colours = to_uint8(values[..., :3])
     alpha = to_uint8(values[..., 3:]) if values.shape[2] == 4 else None
     del values
@@ -228,15 +239,15 @@ def by_opencv(data: bytes, table: Mapping = MappingProxyType({})) -> Image.Image
     return Image.fromarray(colours if alpha is None else np.dstack([colours, alpha]))
 
 
-def opencv_values(data: bytes) -> np.ndarray:
-    """HxW or HxWxC as a PNG or TIFF has them, BGR.
+def opencv_values(data: bytes, table: Mapping = MappingProxyType({})) -> np.ndarray:
+    """HxW or HxWxC as a PNG or TIFF has them, BGR; `table` is of a TIFF.
 
     Raises:
         ValueError: OpenCV can't read it.
     """
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
-        raise ValueError("it is damaged, or its kind of values is not read")
+        raise ValueError(f"it is damaged{tiff_not_read(table)}")
     return values
 
 

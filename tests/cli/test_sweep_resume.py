@@ -164,12 +164,12 @@ def test_what_does_not_fit_is_told_and_nothing_is_touched(run, sweep):
     assert "2_seed-1 is no job of this sweep, or was renamed" in refused()
 
 
-def as_if_changed(folder: Path, key: str, value: object) -> None:
+def as_if_changed(folder: Path, key: str, value: object, jobs: tuple[int, ...] = (0, 1, 2)) -> None:
     """Make a sweep's plan look as if a YAML had another value since."""
     told = json.loads((folder / "planned.json").read_text())
     group, _, name = key.partition(".")
-    for job in told["jobs"]:
-        job["config"][group][name] = value
+    for number in jobs:
+        told["jobs"][number]["config"][group][name] = value
     (folder / "planned.json").write_text(json.dumps(told))
 
 
@@ -193,6 +193,20 @@ def test_a_config_that_has_changed_since_is_refused_by_name_or_kept(run, sweep):
     assert "job 2 keeps what was planned: optimizer.momentum (0.5 -> 0.9)" in done.stdout
     assert config(sweep, 2)["optimizer"]["momentum"] == 0.5 and config(sweep, 2)["data"]["num_workers"] == 0
     assert config(sweep, 2)["seed"] == 2 and status(sweep) == "completed"
+
+
+def test_a_mistake_in_a_yaml_that_failed_jobs_can_be_mended_and_no_more_than_that(run, sweep):
+    """What differs in a job that failed before it trained, and in none that trained, is taken by those that are left."""
+    as_if_changed(sweep, "optimizer.momentum", -1, jobs=(2,))
+    told = run(f"resume={sweep}", "sweep.changed=keep", code=1).stderr
+    assert "job 2 failed: " in told and "mend what failed, then: " in told
+    as_if_changed(sweep, "optimizer.lr", 0.5)  # for the jobs that trained, too
+    told = run(f"resume={sweep}", "sweep.changed=refuse", code=1).stderr
+    assert "since this sweep began: optimizer.lr (0.5 -> " in told and "momentum" not in told
+    as_if_changed(sweep, "optimizer.lr", config(sweep, 0)["optimizer"]["lr"])
+    done = run(f"resume={sweep}", "sweep.changed=refuse")
+    assert done.stdout.count("mended     optimizer.momentum (-1 -> 0.9)") == 1 and status(sweep) == "completed"
+    assert config(sweep, 2)["optimizer"]["momentum"] == 0.9
 
 
 def test_a_plan_chooses_no_code_and_no_place(run, sweep, tmp_path):
