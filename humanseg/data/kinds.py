@@ -15,7 +15,8 @@ OTHERS = {
     b"<svg": "SVG",
 }
 JPEG, FRAMES = b"\xff\xd8", {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the markers of a JPEG's size and bits
-BITS, CHANNELS, SAMPLES, FLOATING = 0x0102, 0x0115, 0x0153, 3  # of a TIFF
+BITS, CHANNELS, EXTRA, SAMPLES, FLOATING = 0x0102, 0x0115, 0x0152, 0x0153, 3  # of a TIFF
+ALPHA = (1, 2)  # of EXTRA
 
 
 def kind_not_read(file: BinaryIO) -> str | None:
@@ -43,3 +44,13 @@ def tiff_not_read(table: Mapping) -> str:
     channels, bits = table.get(CHANNELS, 1), max(table.get(BITS, (1,)))
     floating = " floating" * (FLOATING in table.get(SAMPLES, ()))
     return f", or its kind is not read ({channels} channels of {bits}{floating} bits): save it with 3 of 8 or 16 bits"
+
+
+def refuse_deep_grey_with_alpha(table: Mapping) -> None:
+    """Refuse a TIFF whose transparency decoders leave out.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if table.get(CHANNELS) == 2 and table.get(EXTRA, (0,))[0] in ALPHA:
+        raise ValueError("its grey of more than 8 bits has an alpha, which is not read: save it in colour")

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401  register
 
 from humanseg.data.colour import strips, to_uint8
-from humanseg.data.kinds import kind_not_read, tiff_not_read
+from humanseg.data.kinds import kind_not_read, refuse_deep_grey_with_alpha, tiff_not_read
 from humanseg.processes.hardware import cores
 
 ALL_HEIC = {".heic", ".heif", ".hif"}
@@ -55,8 +55,8 @@ NO_TEXT = ("transparency", "interlace", "gamma", "chromaticity", "srgb", "icc_pr
 TRANSPARENCY = {0: {2}, 2: {6}, 3: range(1, 257)}  # lengths of tRNS by the type of colours
 JPEG, START_OF_SCAN, ADOBE, APPLICATION = b"\xff\xd8", 0xDA, 0xEE, {*range(0xE0, 0xF0), 0xFE}  # with comments
 END_OF_JPEG, OTHER_PIXELS = b"\xff\xd9", b"\x55" * 64
-BITS, PHOTOMETRIC, ORIENTATION, PLANES, EXTRA = 0x0102, 0x0106, 0x0112, 0x011C, 0x0152
-WHITE_IS_ZERO, SEPARATE, WITH_ALPHA = 0, 2, {1: "La", 2: "LA"}  # with an alpha that is multiplied into the grey, or not
+BITS, PHOTOMETRIC, ORIENTATION, PLANES = 0x0102, 0x0106, 0x0112, 0x011C
+WHITE_IS_ZERO, SEPARATE = 0, 2
 TIFFS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 Image.MAX_IMAGE_PIXELS = None  # `MOST_PIXELS` decides
@@ -223,14 +223,11 @@ def by_opencv(data: bytes, table: Mapping = MappingProxyType({})) -> Image.Image
     Args:
         table: of a TIFF.
     """
+    refuse_deep_grey_with_alpha(table)
     values = opencv_values(data, table)
     del data  # of a large photograph it takes as much again
-    if values.ndim == 2:
-        return Image.fromarray(to_uint8(positive(values, table)))
-    if values.shape[2] == 2:
-        grey, alpha = (Image.fromarray(to_uint8(values[..., at])) for at in (0, 1))
-        extra = table.get(EXTRA, (0,))[0]
-        return Image.merge(WITH_ALPHA[extra], (grey, alpha)).convert("LA") if extra in WITH_ALPHA else grey
+    if values.ndim == 2 or values.shape[2] < 3:
+        return Image.fromarray(to_uint8(positive(values if values.ndim == 2 else values[..., 0], table)))
     colours = to_uint8(values[..., :3])
     alpha = to_uint8(values[..., 3:]) if values.shape[2] == 4 else None
     del values

@@ -23,6 +23,7 @@ from conftest import ON_FILES, ROOT, TINY, saved, write_people
         (["experiment=portrat"], ["did you mean portrait?"]),
         (["modl=unet_mbv2"], ["did you mean model?"]),
         (["name=IMG (1).jpg"], ["Hydra's grammar", "'name=\"IMG (1).jpg\"'"]),
+        (["name=x${y}.jpg"], ["name: ${y} in x${y}.jpg stands for the value of the key y", "'name=\"x\\${y}.jpg\"'"]),
         (["worst=3"], ["worst belongs to mode=test"]),
         (["data.root=A"], ["data.root belongs to data=folder", "run.py data=folder data.root="]),
         (["experimnt=portrait"], ["did you mean experiment?"]),

@@ -321,3 +321,15 @@ def test_the_cases_of_public_reports():
     assert share(CASES / "jpeg", "nonzero") == pytest.approx(0.28, abs=0.01)
     shape = share(CASES / "zero_one", "nonzero")
     assert shape == pytest.approx(share(CASES / "jpeg", "nonzero"), abs=1e-3)
+
+
+@pytest.mark.parametrize("rule", [[0, 255], [0, 1], 255, 1, "nonzero", "half"])
+def test_a_mask_of_one_bit_is_0_and_255_or_0_and_1_as_the_rule_has_it(tmp_path, rule):
+    person = np.indices((8, 8))[1] > 4
+    Image.fromarray(person).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(classes_of(read_mask(tmp_path / "a.png"), rule, "a.png"), person)
+
+
+def test_a_list_that_misses_a_value_of_a_mask_of_two_is_told_the_one_that_fits():
+    with pytest.raises(ValueError, match=r"\[1\], which .*=\[0, 255\] does not name: data.mask=\[0,1\] fits"):
+        to_classes(np.uint8([[0, 1]]), [0, 255])

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from itertools import chain
@@ -11,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import HEIC
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from humanseg.data import opening
 from humanseg.data.opening import Budget, is_photograph, passed_over
@@ -512,3 +514,112 @@ def test_the_cases_of_public_reports(tmp_path):
     assert np.abs(read_image(CASES / "icc" / "p3.jpg").reshape(-1, 3).mean(0) - (213, 116, 82)).max() < 1
     red, green, blue = np.moveaxis(read_image(CASES / "rgba" / "hidden_magenta.png"), 2, 0)
     assert not ((red > 200) & (green < 60) & (blue > 200)).any()
+
+
+# Much at once
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "1", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_photograph_is_read_in_parts_as_at_once(tmp_path, monkeypatch, mode, orientation):
+    block, image = Image.Exif(), photograph(37, 50)
+    block[0x0112] = orientation
+    plane = image[..., 0].astype(np.uint16 if mode == "I;16" else np.float32) * 200
+    picture = Image.fromarray(plane if mode in ("I;16", "F") else image)
+    if mode in ("RGBA", "LA"):
+        picture.putalpha(Image.fromarray(image[..., 1]))
+    suffix = {"CMYK": "jpg", "F": "tif"}.get(mode, "png")
+    how = {"transparency": 3} if mode in ("P", "L") else {}
+    path = tmp_path / f"a.{suffix}"
+    picture.convert(mode).save(path, exif=block.tobytes(), **how)
+    at_once = read_photograph(path)
+    monkeypatch.setattr("humanseg.data.colour.STRIP", 400)
+    for found, expected in zip(read_photograph(path), at_once, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted by Linux")
+def test_a_large_photograph_with_transparency_is_read_in_9_bytes_a_pixel(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((4000, 5000, 4), 90, np.uint8))
+    measure = """
+import resource, sys
+from humanseg.data.pictures import read_photograph
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+read_photograph(sys.argv[1])
+print((peak() - before) * 1024 / 20e6)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", measure, tmp_path / "a.png"], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 10  # 4 as decoded, 3 and 1 as arrays, and a part in work
+
+
+# Kinds
+
+
+def grey_with_alpha(path: Path, extra: int) -> Path:
+    """A TIFF of 16 bits, grey 40000 under an alpha that is half 0; Pillow has no mode for it."""
+    values = np.full((4, 6, 2), 40000, np.uint16)
+    values[..., 1] = np.where(np.arange(6) < 3, 0, 65535)
+    entries = [
+        *[(256, 3, 1, 6), (257, 3, 1, 4), (258, 3, 2, 16 | 16 << 16), (259, 3, 1, 1), (262, 3, 1, 1)],
+        *[(273, 4, 1, 134), (277, 3, 1, 2), (278, 3, 1, 4), (279, 4, 1, values.nbytes), (338, 3, 1, extra)],
+    ]
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    path.write_bytes(head + bytes(4) + values.tobytes())
+    return path
+
+
+def test_the_alpha_of_a_grey_tiff_of_16_bits_is_refused_and_not_left_out(tmp_path):
+    assert (read_image(grey_with_alpha(tmp_path / "a.tif", 0)) == 156).all()  # the second channel is no alpha
+    for extra in (1, 2):
+        with pytest.raises(ValueError, match="has an alpha, which is not read: save it in colour"):
+            read_image(grey_with_alpha(tmp_path / "a.tif", extra))
+
+
+def test_16_bits_with_a_sign_have_their_white_at_32767(tmp_path):
+    rows = np.linspace(-32768, 32767, 64).astype(np.int16)
+    values = np.repeat(np.tile(rows, (48, 1))[..., None], 3, axis=2)
+    image = read_image(tiff(tmp_path / "a.tif", values, 2))
+    assert image.max() == 255 and not image[:, :32].any() and abs(int(image[0, 48, 0]) - 131) < 4
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"), (b"\xff\x4f\xff\x51" + bytes(40), "JPEG 2000"),
+     (b"\xff\x0a" + bytes(40), "JPEG XL"), (b"8BPS\0\1" + bytes(40), "Photoshop"),
+     (b"\xff\xd8\xff\xe0\0\4ab\xff\xc1\0\x11\x0c" + bytes(40), "a JPEG of 12 bits")],
+    ids=["jp2", "j2k", "jxl", "psd", "12 bits"],
+)  # fmt: skip
+def test_a_kind_that_is_not_read_is_told_as_that(tmp_path, content, told):
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=f"it is .*{told}.*, which is not read: save it as"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(("channels", "kind", "sample"), [(3, np.float16, 3), (5, np.uint16, 1)])
+def test_a_tiff_of_a_kind_that_is_not_read_is_not_called_damaged_alone(tmp_path, channels, kind, sample):
+    values = np.ones((8, 8, 3), kind)
+    path = tiff(tmp_path / "a.tif", values, sample)
+    if channels == 5:
+        data = bytearray(path.read_bytes())
+        at = data.index(struct.pack("<HHI", 277, 3, 1))
+        data[at + 8] = 5
+        path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"its kind is not read \\({channels} channels of 16"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["gamma", "icc_profile", "transparency", "exif", "srgb", "chromaticity", "interlace"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "1", "I;16"])
+def test_a_text_in_a_png_decides_nothing_whatever_its_name_is(tmp_path, name, mode):
+    info = PngImagePlugin.PngInfo()
+    info.add_text(name, "hello 5")
+    grey = Image.fromarray(photograph()[..., 0])
+    picture = grey.convert("I;16") if mode == "I;16" else Image.fromarray(photograph()).convert(mode)
+    for path, how in ((tmp_path / "a.png", {}), (tmp_path / "b.png", {"pnginfo": info})):
+        picture.save(path, **how)
+    for found, expected in zip(*(read_photograph(tmp_path / file) for file in ("b.png", "a.png")), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert whole_size(tmp_path / "a.png") == whole_size(tmp_path / "b.png")
