@@ -123,9 +123,7 @@ def _is_matte(values: np.ndarray) -> bool:
     if values.dtype == bool:
         return False
     some = to_uint8(values[::4])  # rows enough for all shades, in little time
-    if (
-        (some == 0) | (some == some.max())
-    ).all():  # which most masks are, and counting shades would take 5 times as long
+    if ((some == 0) | (some == some.max())).all():  # as most masks; it takes a fifth of the time of counting shades
         return False
     shades = cv2.calcHist([some], [0], None, [256], [0, 256]).ravel()
     return np.count_nonzero(shades) > LABELS and shades[OPAQUE:].sum() > shades[CLEAR:OPAQUE].sum()

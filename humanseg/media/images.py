@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, features
 
 from humanseg.data import listing
-from humanseg.data.colour import on_white, strips
+from humanseg.data.colour import hidden, strips
 from humanseg.data.opening import SUFFIXES, passed_over
 from humanseg.runs.atomic import write_bytes
 
@@ -203,7 +203,7 @@ def _encoded(path: Path, array: np.ndarray, keep: bool) -> memoryview:
     if array.dtype == np.uint16 and suffix not in WITH_16_BITS:
         raise ValueError(f"{path} can't be written: 16 bits need a .png or .tif")
     if array.ndim == 3 and array.shape[2] == 4 and suffix not in WITH_ALPHA:
-        array = on_white(array)
+        array, keep = hidden(array[..., :3], array[..., 3]), False
     if suffix in BY_PILLOW:  # OpenCV's TIFF doesn't say that its fourth channel is alpha
         return _by_pillow(path, array, BY_PILLOW[suffix])
     if array.ndim == 3:
