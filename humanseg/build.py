@@ -19,9 +19,10 @@ from torch.optim import Optimizer
 
 from humanseg import checkpoint, encoders, loop, losses, schedules, terminal
 from humanseg.compute import Compute, choose_precision
-from humanseg.data import composing, mix
+from humanseg.data import mix
+from humanseg.data.composing import composer
 from humanseg.data.loading import Data, LoaderConfig
-from humanseg.data.split import SplitConfig
+from humanseg.data.splits.split import SplitConfig
 from humanseg.ema import average
 from humanseg.processes import distributed, hardware
 from humanseg.processes.torch_private import NORMS
@@ -177,7 +178,7 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
     parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key)
     if problems:
         raise ValueError(terminal.lines(dict.fromkeys(problems)))
-    augment, compose = composing.apart(augment)
+    augment, compose = composer.apart(augment)
     pipeline = build(augment, "augment") if augment else None
     splits = mix.together(parts, config.get("duplicates", "together"))
     return Data(splits, LoaderConfig(**loader), seed, pipeline, distributed.share(), compose)

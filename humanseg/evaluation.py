@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from humanseg import tally, terminal
 from humanseg.data.loading import Data
-from humanseg.data.parts import Split
+from humanseg.data.splits.parts import Split
 from humanseg.data.transforms import unletterbox
 from humanseg.metrics import Counts, predictions
 from humanseg.pictures import contact_sheet, png, titled_row

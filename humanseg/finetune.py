@@ -9,7 +9,7 @@ from torch import nn
 
 from humanseg import checkpoint
 from humanseg.data import mix
-from humanseg.data.split import SplitConfig
+from humanseg.data.splits.split import SplitConfig
 from humanseg.runs import find
 from humanseg.runs.overrides import key_of
 

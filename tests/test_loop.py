@@ -12,7 +12,7 @@ from humanseg import loop, metrics, tally
 from humanseg.compute import Compute
 from humanseg.data.loading import Data, LoaderConfig
 from humanseg.data.mix import together
-from humanseg.data.split import SplitConfig, split
+from humanseg.data.splits.split import SplitConfig, split
 from humanseg.ema import average
 from humanseg.history import best_epoch
 from humanseg.losses import BinaryCrossEntropy

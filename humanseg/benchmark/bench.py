@@ -18,7 +18,7 @@ from humanseg import build, loop, metrics, tally
 from humanseg.benchmark import datapath, network, plain, start, training
 from humanseg.benchmark.figures import ROUNDS, Figure, figure
 from humanseg.compute import Compute, choose_precision
-from humanseg.data import composing
+from humanseg.data.composing import composer
 from humanseg.data.loading import Data
 from humanseg.inference import engines
 from humanseg.processes import distributed, elastic
@@ -163,7 +163,7 @@ def _data(bench: Bench) -> list[Figure]:
     kinds = {f"cache={str(on).lower()}": cfg["data"] | {"cache": on} for on in cached} or {"suite": cfg["data"]}
     built = {way: build.data(node, None, cfg["model"]["classes"], cfg["seed"]) for way, node in kinds.items()}
     for recipe in recipes():
-        augment, compose = composing.apart(bench.augment(recipe))
+        augment, compose = composer.apart(bench.augment(recipe))
         pipeline = build.build(augment, "augment")
         for way, data in built.items():
             own = dataclasses.replace(data, augment=pipeline, compose=compose)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from humanseg.data.loading import Data
-from humanseg.data.parts import Part, Split
+from humanseg.data.splits.parts import Part, Split
 
 CACHED = ("train", "val")  # the splits whose masks the prepared cache has counted
 

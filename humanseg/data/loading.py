@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from humanseg.data.cache import Prepared, Shrunk, prepare_cache
-from humanseg.data.composing import ComposeConfig, Composer
-from humanseg.data.parts import Part, Split
+from humanseg.data.composing.composer import ComposeConfig, Composer
+from humanseg.data.splits.parts import Part, Split
 from humanseg.data.transforms import MARGIN, letterbox
 from humanseg.processes import torch_private
 from humanseg.processes.distributed import Share

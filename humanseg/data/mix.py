@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from humanseg import config_rules, terminal
-from humanseg.data import composed
-from humanseg.data.groups import Samples
-from humanseg.data.parts import Part, Split
-from humanseg.data.split import SplitConfig, split
+from humanseg.data.composing import composed
+from humanseg.data.splits.groups import Samples
+from humanseg.data.splits.parts import Part, Split
+from humanseg.data.splits.split import SplitConfig, split
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from humanseg.checkpoint import Checkpoints, SafePoint
 from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data import pictures
 from humanseg.data.loading import Data
-from humanseg.data.parts import Split
+from humanseg.data.splits.parts import Split
 from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor

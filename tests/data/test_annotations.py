@@ -15,10 +15,10 @@ import pytest
 from conftest import ON_FILES, rows
 from PIL import Image, ImageDraw
 
-from humanseg.data.labelme import labelme
+from humanseg.data.formats.labelme import labelme
+from humanseg.data.formats.supervisely import supervisely
+from humanseg.data.formats.yolo import yolo
 from humanseg.data.photographs import Photographs
-from humanseg.data.supervisely import supervisely
-from humanseg.data.yolo import yolo
 
 TURNED = 6  # EXIF: the photograph lies on its side in the file
 HEIGHT, WIDTH = 48, 40

@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools import mask as masks
 from pycocotools.coco import COCO
 
-from humanseg.data import instances
-from humanseg.data.coco import coco
+from humanseg.data.formats import instances
+from humanseg.data.formats.coco import coco
 from humanseg.data.pictures import whole_size
 
 SHARED = PHOTOGRAPHS.parent

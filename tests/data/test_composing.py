@@ -9,10 +9,10 @@ from conftest import TINY, composed, rows, write_people
 from test_loading import batches, equal
 
 from humanseg import build
-from humanseg.data import composed as crowds
-from humanseg.data.composing import ComposeConfig, Composer, people_and_places
-from humanseg.data.cutouts import cut_out
-from humanseg.data.parts import Part, Split
+from humanseg.data.composing import composed as crowds
+from humanseg.data.composing.composer import ComposeConfig, Composer, people_and_places
+from humanseg.data.composing.cutouts import cut_out
+from humanseg.data.splits.parts import Part, Split
 from humanseg.data.transforms import IGNORE
 
 PLAIN = ComposeConfig(p=1, moved=0, most=1, height=(0.5, 0.5), brightness=0, cast=0, shadow=0, soft=0)

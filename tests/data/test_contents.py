@@ -9,7 +9,7 @@ from conftest import composed, write_people
 
 from humanseg import build
 from humanseg.data import contents
-from humanseg.data.parts import Part, Split
+from humanseg.data.splits.parts import Part, Split
 
 
 def data(*overrides: str):

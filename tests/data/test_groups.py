@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humanseg.data import mix
-from humanseg.data.groups import names_below
-from humanseg.data.split import SplitConfig, split
+from humanseg.data.splits.groups import names_below
+from humanseg.data.splits.split import SplitConfig, split
 
 
 class Source:

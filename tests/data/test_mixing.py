@@ -11,7 +11,7 @@ from conftest import composed, write_people
 from humanseg import build
 from humanseg.data import mix
 from humanseg.data.loading import BatchNumbers
-from humanseg.data.parts import Part, Split
+from humanseg.data.splits.parts import Part, Split
 from humanseg.processes.distributed import Share
 
 COMMON = {"image_size": 32, "batch_size": 4, "num_workers": 0, "val_split": 2, "cache": False}

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from humanseg.data.groups import Samples
-from humanseg.data.name_list import find
+from humanseg.data.splits.groups import Samples
+from humanseg.data.splits.name_list import find
 
 NAMES = [
     "images/a/1.jpg",

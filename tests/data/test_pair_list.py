@@ -7,7 +7,7 @@ import pytest
 from conftest import ON_FILES, rows, saved
 
 from humanseg.data.files import pairs
-from humanseg.data.parts import Part
+from humanseg.data.splits.parts import Part
 
 
 @pytest.fixture

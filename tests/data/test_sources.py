@@ -7,10 +7,10 @@ from conftest import ON_FILES, PHOTOGRAPHS, rows, write_people
 from PIL import Image
 from test_coco import BOX, annotation, write
 
-from humanseg.data.empty import empty
-from humanseg.data.matte import matte
+from humanseg.data.formats.empty import empty
+from humanseg.data.formats.matte import matte
+from humanseg.data.formats.voc import voc
 from humanseg.data.pictures import whole_size
-from humanseg.data.voc import voc
 
 SHARED = PHOTOGRAPHS.parent
 

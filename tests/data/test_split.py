@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from humanseg.data.split import SplitConfig, split
+from humanseg.data.splits.split import SplitConfig, split
 
 
 class Source:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from humanseg.data.cutouts import Cutout, scaled
+from humanseg.data.composing.cutouts import Cutout, scaled
 
 ENLARGED = 1.3  # a person that is enlarged further is blurred beside its surroundings
 SMALLEST = 8  # pixels: a person of less height is a dot

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from humanseg.data.groups import Samples, composed
 from humanseg.data.listing import decoded, on_disk, readings
+from humanseg.data.splits.groups import Samples, composed
 from humanseg.runs.reading import read_list
 
 SHOWN = 8  # names in one sentence

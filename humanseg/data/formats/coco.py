@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 
 from humanseg.data import listing
-from humanseg.data.instances import Chosen, Index, open_index
+from humanseg.data.formats.instances import Chosen, Index, open_index
 from humanseg.data.masks import upright
 from humanseg.data.opening import MOST_PIXELS, budget
 from humanseg.data.photographs import FINE, Photographs, compare, open_sources, refuse_more_classes

@@ -14,11 +14,11 @@ import numpy as np
 
 from humanseg.config_rules import refuse_wrong_values, whole
 from humanseg.data.cache import Shrunk
-from humanseg.data.composing import STREAM, ComposeConfig, Composer
-from humanseg.data.empty import empty
+from humanseg.data.composing.composer import STREAM, ComposeConfig, Composer
 from humanseg.data.files import folder
+from humanseg.data.formats.empty import empty
 from humanseg.data.masks import Rule
-from humanseg.data.parts import Part, Split
+from humanseg.data.splits.parts import Part, Split
 from humanseg.data.transforms import PERSON, shrink
 
 VERSION = 1  # of how people are composed; another one makes other photographs, which are prepared anew

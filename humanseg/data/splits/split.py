@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from humanseg.data import drawing, leaks, name_list
-from humanseg.data.groups import Samples
 from humanseg.data.listing import on_disk
-from humanseg.data.parts import Part
+from humanseg.data.splits import drawing, leaks, name_list
+from humanseg.data.splits.groups import Samples
+from humanseg.data.splits.parts import Part
 
 log = logging.getLogger(__name__)
 

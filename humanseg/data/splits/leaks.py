@@ -5,8 +5,8 @@ from itertools import combinations
 
 import numpy as np
 
-from humanseg.data.groups import NONE, Samples
-from humanseg.data.parts import Part
+from humanseg.data.splits.groups import NONE, Samples
+from humanseg.data.splits.parts import Part
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from humanseg import config_rules
 from humanseg.config_rules import Rule, number, whole
-from humanseg.data.cutouts import DRAWN_AT, cut_out
-from humanseg.data.parts import Split
-from humanseg.data.pasting import Canvas, Shadow
-from humanseg.data.placing import Ground, Placed
+from humanseg.data.composing.cutouts import DRAWN_AT, cut_out
+from humanseg.data.composing.pasting import Canvas, Shadow
+from humanseg.data.composing.placing import Ground, Placed
+from humanseg.data.splits.parts import Split
 from humanseg.data.transforms import PERSON
 
 log = logging.getLogger(__name__)

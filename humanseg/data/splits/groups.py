@@ -11,8 +11,6 @@ from hashlib import blake2b
 
 import numpy as np
 
-from humanseg.data.duplicates import repeated
-
 log = logging.getLogger(__name__)
 
 EXAMPLE = r"data.group_by='(.*)_\d+'"
@@ -55,7 +53,7 @@ class Samples:
     def units(self) -> np.ndarray | None:
         """A number for each sample, by which those stay together that belong together; None where each is alone."""
         content = getattr(self.source, "content", None)
-        if content is not None and (self.duplicates == "ignore" or not len(copies := repeated(content))):
+        if content is not None and (self.duplicates == "ignore" or not len(copies := _repeated(content))):
             content = None
         if content is not None:
             first, second = (self.source.names[index] for index in copies[:2])
@@ -141,9 +139,16 @@ def marks(texts: Iterable[str], seed: int) -> np.ndarray:
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 
+def _repeated(content: np.ndarray) -> np.ndarray:
+    """Indices of the samples whose content is there more than once, equal ones side by side."""
+    order = np.argsort(content, kind="stable")
+    same = content[order][1:] == content[order][:-1]
+    return order[np.concatenate([same, [False]]) | np.concatenate([[False], same])]
+
+
 def _linked(unit: np.ndarray, content: np.ndarray) -> np.ndarray:
     """Units, of which those that hold copies of one photograph are one."""
-    copies = repeated(content)
+    copies = _repeated(content)
     own, equal = unit[copies].tolist(), (content[copies[:-1]] == content[copies[1:]]).tolist()
     parent = {one: one for one in own}
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from humanseg.data.cutouts import HALF, light
-from humanseg.data.placing import Placed
+from humanseg.data.composing.cutouts import HALF, light
+from humanseg.data.composing.placing import Placed
 from humanseg.data.transforms import IGNORE, PERSON
 
 BRIGHTER, TINTED = (0.6, 1.6), (0.85, 1.18)  # the most that a person's light changes; more looks painted

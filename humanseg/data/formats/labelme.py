@@ -10,8 +10,9 @@ from pathlib import PureWindowsPath
 import numpy as np
 from PIL import Image, ImageDraw
 
-from humanseg.data import figures, listing
-from humanseg.data.figures import Annotations
+from humanseg.data import listing
+from humanseg.data.formats import figures
+from humanseg.data.formats.figures import Annotations
 from humanseg.data.listing import Found
 from humanseg.data.opening import budget, is_photograph
 from humanseg.data.photographs import Photographs, open_found, refuse_more_classes

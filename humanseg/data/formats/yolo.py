@@ -9,8 +9,9 @@ from pathlib import Path, PureWindowsPath
 import cv2
 import numpy as np
 
-from humanseg.data import figures, listing
-from humanseg.data.figures import Annotations
+from humanseg.data import listing
+from humanseg.data.formats import figures
+from humanseg.data.formats.figures import Annotations
 from humanseg.data.listing import Found
 from humanseg.data.opening import is_photograph
 from humanseg.data.photographs import Photographs, open_sources, refuse_more_classes

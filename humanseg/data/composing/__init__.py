@@ -1,0 +1,1 @@
+"""People put onto other photographs: cut out, placed, lit and pasted."""

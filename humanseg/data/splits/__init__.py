@@ -1,0 +1,1 @@
+"""Which samples train, validate and test, and how often a pass has each."""
