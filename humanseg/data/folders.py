@@ -2,9 +2,8 @@
 
 import logging
 import os
-import unicodedata
 
-from humanseg.data.listing import Found, below, spelled
+from humanseg.data.listing import Found, below, in_one_form, spelled
 from humanseg.data.opening import SUFFIXES, is_photograph, passed_over
 
 log = logging.getLogger(__name__)
@@ -25,8 +24,8 @@ def matched(key: str, root: str, mask_suffix: str, parts: tuple[str, str] = ("im
     if not images:
         return Found([], [], [_no_photograph(key, folders[0])])
     pairs = {stem: stem for stem in images.keys() & masks.keys()}
-    left = {_composed(stem): stem for stem in masks.keys() - pairs.keys()}
-    others = {stem: left[_composed(stem)] for stem in images.keys() - pairs.keys() if _composed(stem) in left}
+    left = {in_one_form(stem): stem for stem in masks.keys() - pairs.keys()}
+    others = {stem: left[in_one_form(stem)] for stem in images.keys() - pairs.keys() if in_one_form(stem) in left}
     pairs |= others
     if not pairs and not mask_suffix and (suffix := _common_suffix(images.keys(), masks.keys())):
         return Found(
@@ -72,10 +71,6 @@ def by_stem(folder: str, ending: str = "") -> tuple[dict[str, str], list[str]]:
     if others:
         log.info("data       %s: passed over %s", folder, passed_over(others))
     return found, problems
-
-
-def _composed(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem)
 
 
 def _common_suffix(images: set[str], masks: set[str]) -> str | None:

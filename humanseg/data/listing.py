@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # no list of names has them
-SHOWN = 200  # characters of a line in a sentence
+SIDES = ("train", "val", "test")  # what samples are for
+LENGTH = 200  # characters of a name or line in a sentence
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -51,7 +52,7 @@ def each_side(key: str, typed: Sequence[str | None], find: Callable[[str, str], 
             f"{wrong[0]}={keys[wrong[0]]}: give one path; data=pairs and data=mix take photographs of several"
         )
     found = [find(name, str(path)) if path else None for name, path in keys.items()]
-    return dict(zip(("train", "val", "test"), found, strict=True))
+    return dict(zip(SIDES, found, strict=True))
 
 
 def below(folder: str | Path) -> Iterator[str]:
@@ -103,12 +104,26 @@ def inside(root: str, name: str, beside: str = "") -> str:
         ValueError: it lies elsewhere, or there is none.
     """
     place = os.path.normpath(os.path.join(beside, name))
-    if os.path.isabs(place) or place.split("/")[0] == "..":
-        raise ValueError(f"names {name[:SHOWN]}, which lies outside of {root}")
+    if not lies_below(place):
+        raise ValueError(f"names {name[:LENGTH]}, which lies outside of {root}")
     found = spelled(place, root)
     if found is None:
-        raise ValueError(f"names {name[:SHOWN]}, which does not exist")
+        raise ValueError(f"names {name[:LENGTH]}, which does not exist")
     return found
+
+
+def lies_below(name: str) -> bool:
+    """Whether a relative name is that of a file below the folder that it is relative to."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name and not os.path.isabs(name) and os.path.normpath(name).split("/")[0] != ".."
+
+
+def in_one_form(text: str) -> str:
+    """A text with its accents in one form."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def on_disk(typed: str | int | Path) -> Path:
@@ -198,7 +213,7 @@ def readings(text: str) -> list[str]:
 
 def unreadable(text: str) -> str:
     """The sentence for a line that `listed` can't read."""
-    shown = text[:SHOWN].encode(errors="surrogateescape").decode(errors="replace")
+    shown = text[:LENGTH].encode(errors="surrogateescape").decode(errors="replace")
     return f"{shown!r} is no UTF-8, and read as Latin-1 it names no file: save the list as UTF-8"
 
 

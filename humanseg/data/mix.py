@@ -10,6 +10,7 @@ import numpy as np
 
 from humanseg import config_rules, terminal
 from humanseg.data.composing import composed
+from humanseg.data.listing import SIDES
 from humanseg.data.splits.groups import Samples
 from humanseg.data.splits.parts import Part, Split
 from humanseg.data.splits.split import SplitConfig, split
@@ -17,7 +18,6 @@ from humanseg.data.splits.split import SplitConfig, split
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z_]\w*(?:-\w+)*", re.ASCII)  # of a source: it stands in names of metrics and files
-SIDES = ("train", "val", "test")
 SPLIT = tuple(field.name for field in fields(SplitConfig))
 OWN = ("weight", "only", *SPLIT)  # what a source of a mix may have beside the keys of its format
 
@@ -199,7 +199,7 @@ def together(parts: dict[str, dict[str, Part]], duplicates: str = "together") ->
     if len(parts) > 1:
         found = {side: [part for part in some if len(part)] for side, some in found.items()}
         found["train"] = found["train"] if duplicates == "ignore" else _without_held_back(found)
-    needed = ("train", "val", "test") if found["train"] else ()
+    needed = SIDES if found["train"] else ()
     return {side: Split(some) for side, some in found.items() if some or side in needed}
 
 

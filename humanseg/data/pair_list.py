@@ -8,12 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from humanseg.data.listing import SHOWN, Found, decoded, listed, spelled, unreadable
+from humanseg.data.listing import LENGTH, SIDES, Found, decoded, listed, spelled, unreadable
 from humanseg.runs.reading import read_list
 
 PATHS = ("image", "mask")
 OTHERS = ("split", "group", "weight")
-SIDES = ("train", "val", "test")
 MOST = 1000  # weight, as of a source
 
 
@@ -65,7 +64,7 @@ def _header(cells: list[str]) -> tuple[str, ...]:
         return ()
     if len({*names}) < len(names) or not {*PATHS} <= {*names} <= {*PATHS, *OTHERS}:
         raise ValueError(
-            f"the columns are {', '.join(cells)[:SHOWN]}: name image and mask, and of {', '.join(OTHERS)} what there is"
+            f"the columns are {', '.join(cells)[:LENGTH]}: name image and mask, and of {', '.join(OTHERS)} what there is"
         )
     return names
 
@@ -77,7 +76,7 @@ def _line(cells: list[str], names: Sequence[str], folder: str) -> tuple[str, str
         ValueError: it has more columns or less, or one that can't be read.
     """
     if len(cells) != len(names):
-        raise ValueError(f"expected `{', '.join(names)}`, got {str(cells)[:SHOWN]}")
+        raise ValueError(f"expected `{', '.join(names)}`, got {str(cells)[:LENGTH]}")
     typed = [cells[names.index(name)] for name in PATHS]
     image, mask = (listed(text, folder) for text in typed)
     if image is None or mask is None:
@@ -86,11 +85,11 @@ def _line(cells: list[str], names: Sequence[str], folder: str) -> tuple[str, str
         return image, mask
     for name, text in zip(names, cells, strict=True):
         if name == "split" and text not in SIDES:
-            raise ValueError(f"the split {text[:SHOWN]!r} is none of {', '.join(SIDES)}")
+            raise ValueError(f"the split {text[:LENGTH]!r} is none of {', '.join(SIDES)}")
         if name == "group" and not text:
             raise ValueError("it has no group")
         if name == "weight" and not 0 <= _number(text) <= MOST:
-            raise ValueError(f"the weight {text[:SHOWN]!r} is no number from 0 to {MOST}")
+            raise ValueError(f"the weight {text[:LENGTH]!r} is no number from 0 to {MOST}")
     return image, mask
 
 

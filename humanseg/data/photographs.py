@@ -200,7 +200,7 @@ def _check_all(source: Photographs, checked: Table | None) -> tuple[list[str], i
             fine = here[[result in FINE for result in results]]
             marks = np.array([result == RESIZED for result in results if result in FINE], bool)
             names = [source.names[index] for index in fine.tolist()]
-            source.content[fine] = np.fromiter(pool.map(_digest, names), np.uint64, len(fine))
+            source.content[fine] = np.fromiter(pool.map(digest, names), np.uint64, len(fine))
             resized += int(marks.sum())
             if checked and len(fine):
                 note(checked, source, fine, marks)
@@ -230,7 +230,7 @@ def check(source: Photographs, index: int) -> str | None:
         return str(error)
 
 
-def _digest(path: str) -> int:
+def digest(path: str) -> int:
     """64 bits that stand for a file's bytes. Among a million files two others share them once in 4e7 data sets."""
     with open(path, "rb") as file:
         return int.from_bytes(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).digest())

@@ -1,13 +1,12 @@
 """``mode=train``: build what the config names, fit it, and leave a run's folder behind."""
 
-import difflib
 import logging
 import math
 import random
 
 import torch
 
-from humanseg import build, checkpoint, evaluation, finetune, loop, metrics
+from humanseg import build, checkpoint, evaluation, finetune, loop, metrics, terminal
 from humanseg.checkpoint import Checkpoints, SafePoint
 from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data import pictures
@@ -108,9 +107,8 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
     one_pass = max(data.batches_per_pass() // trainer["accumulate"], 1)
     monitor, known = trainer["monitor"], _known_values(cfg, data)
     if monitor and known and monitor not in known:
-        near = difflib.get_close_matches(monitor, known, n=1)
-        hint = f", did you mean {near[0]}?" if near else ""
-        raise ValueError(f"trainer.monitor={monitor}: no such value{hint}; there are {', '.join(sorted(known))}")
+        near = terminal.did_you_mean(monitor, known)
+        raise ValueError(f"trainer.monitor={monitor}: no such value{near}; there are {', '.join(sorted(known))}")
     if not data.splits["val"]:
         log.info("no validation samples (data.val_split=0): best.pt is the last checkpoint")
         monitor = monitor if monitor and monitor.startswith("train/") else None

@@ -198,9 +198,9 @@ def test_annotations_follow_a_photograph_that_exif_turns(tmp_path):
 @pytest.mark.parametrize(
     ("segmentation", "words"),
     [
-        ([[4, 4, 20, 4]], "a polygon of 2 points, where 3 are needed"),
-        ([[4, 4, 20, 4, 20]], "a polygon of 2.5 points"),
-        ([BOX, []], "a polygon of 0 points"),
+        ([[4, 4, 20, 4]], "has 2 points, and needs 3"),
+        ([[4, 4, 20, 4, 20]], "has a polygon of 5 numbers, and each point has two"),
+        ([BOX, []], "has 0 points, and needs 3"),
         ([[4, 4, 20, float("nan"), 20, 20]], "a point that is no number"),
         ([[4, 4, 20, 1e300, 20, 20]], "a point at 20, 1e+300, far outside of 40x30 pixels"),
         (rle(np.ones((40, 30), np.uint8)), "an RLE of 30x40 pixels, where its photograph is 40x30"),

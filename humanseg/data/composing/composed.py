@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from humanseg.config_rules import refuse_wrong_values, whole
+from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.cache import Shrunk
 from humanseg.data.composing.composer import STREAM, ComposeConfig, Composer
 from humanseg.data.files import folder
@@ -20,6 +20,7 @@ from humanseg.data.formats.empty import empty
 from humanseg.data.masks import Rule
 from humanseg.data.splits.parts import Part, Split
 from humanseg.data.transforms import PERSON, shrink
+from humanseg.value_rules import whole
 
 VERSION = 1  # of how people are composed; another one makes other photographs, which are prepared anew
 RULES = {"data.samples": whole(1, 10**6), "data.longest": whole(64, 4096)}

@@ -10,12 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from humanseg import config_rules
-from humanseg.config_rules import Rule, number, whole
 from humanseg.data.composing.cutouts import DRAWN_AT, cut_out
 from humanseg.data.composing.pasting import Canvas, Shadow
 from humanseg.data.composing.placing import Ground, Placed
 from humanseg.data.splits.parts import Split
 from humanseg.data.transforms import PERSON
+from humanseg.value_rules import Rule, number, whole
 
 log = logging.getLogger(__name__)
 
@@ -135,10 +135,10 @@ class Composer:
                 placed.append(one)
                 if len(placed) == count:
                     break
-        return composed(image, mask, placed, ground, config, rng) if placed else (image, mask)
+        return _joined(image, mask, placed, ground, config, rng) if placed else (image, mask)
 
 
-def composed(
+def _joined(
     image: np.ndarray,
     mask: np.ndarray,
     placed: list[Placed],

@@ -7,9 +7,10 @@ from types import ModuleType
 import numpy as np
 
 from humanseg.data import listing
+from humanseg.data.formats import figures
 from humanseg.data.formats.instances import Chosen, Index, open_index
 from humanseg.data.masks import upright
-from humanseg.data.opening import MOST_PIXELS, budget
+from humanseg.data.opening import budget
 from humanseg.data.photographs import FINE, Photographs, compare, open_sources, refuse_more_classes
 from humanseg.data.pictures import Size
 from humanseg.data.transforms import IGNORE, PERSON
@@ -172,16 +173,17 @@ class Instances:
 
     def check(self, index: int, photograph: Size) -> str | None:
         """As for `Labels`. All shapes are looked at, and none is drawn."""
-        width, height = self._size(index)
-        if width * height > MOST_PIXELS:
-            found = f" is {width}x{height}, and at most {MOST_PIXELS // 10**6} million pixels are read"
-        else:
-            found = compare("", (width, height), photograph)
+        what, problems = f"{self.path}: {self._name(index)}", []
+        height, width = figures.size_of(what, *self._size(index), photograph)
+        found = compare(what, (width, height), photograph)
         if found in FINE:
-            looked = ((ident, _wrong(rle, numbers, width, height)) for rle, _, ident, numbers in self._shapes(index))
-            if wrong := [f"annotation {ident} has {why}" for ident, why in looked if why]:
-                found = f": {', '.join(wrong)}"
-        return found if found in FINE else f"{self.path}: {self._name(index)}{found}"
+            for rle, _, ident, numbers in self._shapes(index):
+                try:
+                    (_refuse_rle if rle else _refuse_polygon)(numbers, height, width)
+                except ValueError as error:
+                    problems.append(f"annotation {ident} {error}")
+            figures.refuse(what, problems)
+        return found
 
     def _name(self, index: int) -> str:
         return bytes(self.index.names).split(b"\0")[index].decode(errors="surrogateescape")
@@ -210,31 +212,30 @@ def _decoded(rle: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
 
 
-def _wrong(rle: bool, numbers: np.ndarray, width: int, height: int) -> str | None:
-    """What is wrong with an RLE or polygon, as a part of a sentence."""
-    return (_wrong_rle if rle else _wrong_polygon)(numbers, width, height)
+def _refuse_polygon(polygon: np.ndarray, height: int, width: int) -> None:
+    """Hold a polygon, float64 x, y, x, y, ..., against its photograph.
 
-
-def _wrong_polygon(polygon: np.ndarray, width: int, height: int) -> str | None:
-    if len(polygon) < 6 or len(polygon) % 2:
-        return f"a polygon of {len(polygon) / 2:g} points, where 3 are needed"
-    if not np.isfinite(polygon).all():
-        return "a polygon with a point that is no number (NaN)"
-    points, size = polygon.reshape(-1, 2), np.array([width, height])
-    far = ((points < -size) | (points > 2 * size)).any(axis=1)
-    if far.any():
-        x, y = points[far][0]
-        return f"a polygon with a point at {x:g}, {y:g}, far outside of {width}x{height} pixels"
-    if len(points) * max(width, height) > LONGEST / 3:
+    Raises:
+        ValueError: it can't be drawn.
+    """
+    if len(polygon) % 2:
+        raise ValueError(f"has a polygon of {len(polygon)} numbers, and each point has two")
+    points = polygon.reshape(-1, 2)
+    figures.refuse_unfit(points, (height, width), least=3)
+    if len(points) * max(width, height) > LONGEST / 3:  # else its outline can't be so long
         outline = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()
-        return f"a polygon with an outline of {outline:.0f} pixels" if outline > LONGEST else None
-    return None
+        if outline > LONGEST:
+            raise ValueError(f"has a polygon with an outline of {outline:.0f} pixels, and {LONGEST} are drawn at most")
 
 
-def _wrong_rle(rle: np.ndarray, width: int, height: int) -> str | None:
+def _refuse_rle(rle: np.ndarray, height: int, width: int) -> None:
+    """Hold an RLE, float64 height, width and the lengths of its runs, against its photograph.
+
+    Raises:
+        ValueError: it can't be drawn.
+    """
     if (rle[0], rle[1]) != (height, width):
-        return f"an RLE of {rle[1]:.0f}x{rle[0]:.0f} pixels, where its photograph is {width}x{height}"
+        raise ValueError(f"has an RLE of {rle[1]:.0f}x{rle[0]:.0f} pixels, where its photograph is {width}x{height}")
     counts = rle[2:]
     if not ((counts >= 0) & (counts <= height * width)).all() or (counts % 1).any() or counts.sum() != height * width:
-        return f"an RLE whose runs don't add up to {width}x{height} pixels"
-    return None
+        raise ValueError(f"has an RLE whose runs don't add up to {width}x{height} pixels")

@@ -19,7 +19,7 @@ from humanseg.runs.reading import load_json
 
 MOST_BYTES = 100_000_000  # of a photograph's record: labelme writes the photograph itself into it
 SHOWN = 3  # problems of one photograph in its sentence
-NAMES, LENGTH = 20, 60  # labels in a sentence, and characters of one
+NAMES, LENGTH = 100, 60  # labels in a sentence, and characters of one
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -67,15 +67,20 @@ def refuse_absent(asked: list, per_file: Iterable[Collection]) -> None:
         if seen.issuperset(asked):
             return
     missing = ", ".join(str(one) for one in asked if one not in seen)
-    there = sorted(map(shown, seen))
-    named = ", ".join(there[:NAMES]) + ", ..." * (len(there) > NAMES)
-    raise ValueError(f"data.labels={asked}: nothing is labelled {missing}; the labels are {named or 'none'}")
+    raise ValueError(
+        f"data.labels={asked}: nothing is labelled {missing}; the labels are {listed(sorted(map(str, seen)))}"
+    )
 
 
 def shown(value: object) -> str:
     """A value of a record for a sentence."""
     text = str(value)
     return text if len(text) <= LENGTH else f"{text[:LENGTH]}..."
+
+
+def listed(values: Sequence[object]) -> str:
+    """The first of some labels for a sentence that tells what is there."""
+    return ", ".join(map(shown, values[:NAMES])) + ", ..." * (len(values) > NAMES) or "none"
 
 
 def values_of(labels: Sequence, ignored: Sequence) -> dict:
@@ -152,15 +157,28 @@ def points_of(points: object, size: tuple[int, int], least: int) -> np.ndarray:
         raise ValueError("has points that are no pairs of numbers") from error
     if found.size and (found.ndim != 2 or found.shape[1] != 2):
         raise ValueError("has points that are no pairs of numbers")
-    if found.size < 2 * least:
-        raise ValueError(f"has {found.size // 2} points, and needs {least}")
-    if not np.isfinite(found).all():
+    found = found.reshape(-1, 2)
+    refuse_unfit(found, size, least)
+    return found
+
+
+def refuse_unfit(points: np.ndarray, size: tuple[int, int], least: int) -> None:
+    """Hold the points of a figure, float64 Nx2, against what it is drawn on.
+
+    Args:
+        size, least: as for `points_of`.
+
+    Raises:
+        ValueError: they are too few, no finite numbers, or farther outside than the photograph is large.
+    """
+    if len(points) < least:
+        raise ValueError(f"has {len(points)} points, and needs {least}")
+    if not np.isfinite(points).all():
         raise ValueError("has a point that is no number (NaN)")
     side = np.array(size[::-1])
-    if (outside := ((found < -side) | (found > 2 * side)).any(axis=1)).any():
-        x, y = found[outside][0]
+    if (outside := ((points < -side) | (points > 2 * side)).any(axis=1)).any():
+        x, y = points[outside][0]
         raise ValueError(f"has a point at {x:g}, {y:g}, far outside of {size[1]}x{size[0]} pixels")
-    return found
 
 
 def bitmap_of(text: object, corner: tuple[int, int], size: tuple[int, int], slack: int = 0) -> np.ndarray:

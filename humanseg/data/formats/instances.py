@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from humanseg.data import listing
 from humanseg.data.cache import writable
+from humanseg.data.formats import figures
 from humanseg.runs.atomic import replacing
 from humanseg.runs.reading import read_bytes
 
@@ -20,7 +22,6 @@ VERSION = 1  # of the arrays; a new version reads files anew
 MOST_BYTES = 2**32  # of a file; COCO's own have an eighth of it
 MOST_NESTED = 5 * 10**7  # objects and lists in it: each takes 50 bytes of memory and more
 MOST_SIDE = 10**6  # pixels
-NAMES = 100  # of categories in a sentence
 
 PHOTOGRAPH = np.dtype([("end", "<i8"), ("digest", "<u8"), ("width", "<i4"), ("height", "<i4")])
 SHAPE = np.dtype([("start", "<i8"), ("end", "<i8"), ("annotation", "<i8"), ("rle", "?"), ("ignored", "?")])
@@ -138,8 +139,8 @@ def _ids(path: str, categories: list, asked: Sequence[str | int]) -> set[str | i
     ids = {one["id"] for one in known if one["id"] in asked or one.get("name") in asked}
     there = {value for one in known for value in (one["id"], one.get("name")) if _is_id(value)}
     if missing := [str(one) for one in asked if one not in there]:
-        shown = ", ".join(f"{one.get('name')} ({one['id']})" for one in known[:NAMES]) + ", ..." * (len(known) > NAMES)
-        raise ValueError(f"data.categories: {path} has no {', '.join(missing)}; it has {shown or 'none'}")
+        named = figures.listed([f"{one.get('name')} ({one['id']})" for one in known])
+        raise ValueError(f"data.categories: {path} has no {', '.join(missing)}; it has {named}")
     return ids
 
 
@@ -153,10 +154,12 @@ def _photographs(path: str, images: list) -> tuple[dict, list[str], list[tuple[i
             problems.append(f"{path}: image {number} needs an id, a file_name, a width and a height")
             continue
         name = name.replace("\\", "/")  # Windows' own
-        if not _stays_below(name):
-            problems.append(f"{path} names {name}, which lies outside of the folder of its photographs")
+        if not listing.lies_below(name):
+            problems.append(
+                f"{path} names {name[: listing.LENGTH]}, which lies outside of the folder of its photographs"
+            )
         elif ident in places or name in seen:
-            problems.append(f"{path} has {name}, or its id {ident}, twice")
+            problems.append(f"{path} has {name[: listing.LENGTH]}, or its id {figures.shown(ident)}, twice")
         else:
             places[ident] = len(names)
             seen.add(name)
@@ -186,7 +189,7 @@ class _Shapes:
                 self.places.append(place)
         except (ValueError, TypeError, OverflowError) as error:
             reason = error if type(error) is ValueError else "has a segmentation of other things than numbers"
-            self.problems.append(f"{self.path}: annotation {annotation.get('id')} ({name}) {reason}")
+            self.problems.append(f"{self.path}: annotation {figures.shown(annotation.get('id'))} ({name}) {reason}")
             del self.numbers[start:], self.shapes[count:], self.places[count:]
 
     def _is_small(self, annotation: dict) -> bool:
@@ -267,12 +270,3 @@ def _is_id(value: Any) -> bool:
 
 def _is_side(value: Any) -> bool:
     return type(value) in (int, float) and 1 <= value <= MOST_SIDE and value == math.floor(value)
-
-
-def _stays_below(name: str) -> bool:
-    """Whether a name is that of a file below a folder."""
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in name and not os.path.isabs(name) and os.path.normpath(name).split("/")[0] != ".."

@@ -83,7 +83,7 @@ def _kinds(path: str, labels: Sequence[str]) -> dict[str, str]:
     if missing := [label for label in labels if label not in classes]:
         raise ValueError(
             f"data.labels={labels}: {path} has no class {', '.join(map(str, missing))}; "
-            f"it has {', '.join(map(figures.shown, [*classes][: figures.NAMES]))}"
+            f"it has {figures.listed([*classes])}"
         )
     return classes
 

@@ -126,8 +126,8 @@ def _wanted(file: str, names: dict[int, str], labels: Sequence) -> frozenset[int
             )
         return frozenset(labels)
     if missing := [str(label) for label in labels if label not in names and label not in names.values()]:
-        shown = ", ".join(f"{number} {figures.shown(name)}" for number, name in sorted(names.items())[: figures.NAMES])
-        raise ValueError(f"data.labels={labels}: {file} has no class {', '.join(missing)}; it has {shown}")
+        there = figures.listed([f"{number} {name}" for number, name in sorted(names.items())])
+        raise ValueError(f"data.labels={labels}: {file} has no class {', '.join(missing)}; it has {there}")
     return frozenset(number for number, name in names.items() if number in labels or name in labels)
 
 
@@ -138,7 +138,7 @@ def _entries(file: str, config: dict) -> dict[str, list[str]]:
         ValueError: it names something else.
     """
     entries = {}
-    for side in ("train", "val", "test"):
+    for side in listing.SIDES:
         if given := config.get(side):
             entries[side] = given if isinstance(given, list) else [given]
             if not all(isinstance(one, str) for one in entries[side]):
@@ -225,7 +225,7 @@ def _class(text: str, names: dict[int, str]) -> int:
     """The class at the beginning of a line."""
     label = int(float(text)) if CLASS.fullmatch(text) else None
     if label is None or (names and label not in names):
-        known = f"; the classes are {', '.join(map(str, sorted(names)[: figures.NAMES]))}" if names else ""
+        known = f"; the classes are {figures.listed(sorted(names))}" if names else ""
         raise ValueError(f"begins with {figures.shown(text)}, which is no class{known}")
     return label
 

@@ -3,13 +3,14 @@
 import logging
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
+
+from humanseg.data.listing import in_one_form
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +90,11 @@ class Samples:
 def names_below(names: Iterable[str], roots: Sequence[str]) -> list[str]:
     """Paths as they are below one of the roots, accents in one form. Others stay whole."""
     folders = [os.path.dirname(root) if os.path.isfile(root) else root for root in roots]
-    forms = {composed(form) for root in folders for form in (root, os.path.normpath(root), os.path.abspath(root))}
+    forms = {in_one_form(form) for root in folders for form in (root, os.path.normpath(root), os.path.abspath(root))}
     longest_first = sorted((re.escape(form.rstrip("/")) for form in forms if form), key=len, reverse=True)
     start = re.compile(rf"(?:{'|'.join(longest_first)})/+") if longest_first else re.compile(r"(?!)")
-    whole = (composed(name) for name in names)
+    whole = (in_one_form(name) for name in names)
     return [name[found.end() :] if (found := start.match(name)) else name for name in whole]
-
-
-def composed(text: str) -> str:
-    """A text with its accents in one form."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def labels(source: object, names: list[str], group_by: str | None) -> list[str]:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from humanseg.data.listing import decoded, on_disk, readings
-from humanseg.data.splits.groups import Samples, composed
+from humanseg.data.listing import LENGTH, decoded, in_one_form, on_disk, readings
+from humanseg.data.splits.groups import Samples
 from humanseg.runs.reading import read_list
 
 SHOWN = 8  # names in one sentence
-LENGTH = 200  # characters of a name there
 
 
 def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = ()) -> np.ndarray:
@@ -44,7 +43,9 @@ def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = ())
 def _forms(line: str, folder: Path) -> list[str]:
     """What a line may mean, in its order: its path as it is or seen from here, in any encoding."""
     paths = [os.path.normpath(os.path.join(folder, one) if one.startswith("../") else one) for one in readings(line)]
-    return [composed(form) for path in paths for form in ([path, os.path.relpath(path)] if path[0] == "/" else [path])]
+    return [
+        in_one_form(form) for path in paths for form in ([path, os.path.relpath(path)] if path[0] == "/" else [path])
+    ]
 
 
 def _matches(wanted: set[str], every: list[Samples]) -> dict[str, list[tuple[int, int]]]:
@@ -72,7 +73,7 @@ def _ends(samples: Samples, lasts: set[str]) -> Iterator[tuple[int, tuple[bool, 
     for index, name in enumerate(names):
         file = name[name.rfind("/") + 1 :]
         for last in lasts & {file, file.rpartition(".")[0]}:
-            path = composed(samples.source.names[index])
+            path = in_one_form(samples.source.names[index])
             above = len(path) - len(name) + holder
             at = len(path) - len(file) + len(last)
             path = path[:at]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from humanseg.data.listing import on_disk
+from humanseg.data.listing import SIDES, on_disk
 from humanseg.data.splits import drawing, leaks, name_list
 from humanseg.data.splits.groups import Samples
 from humanseg.data.splits.parts import Part
@@ -159,7 +159,7 @@ def _divided(
         if not by_name and samples.groups is not None and len(sides[side]) < count / 2:
             log.warning("split      data.%s_split=%s takes %d of %d samples: groups stay whole, and most are larger",
                         side, rules[side], len(sides[side]), count)  # fmt: skip
-    return {side: sides[side] for side in ("train", "val", "test")}
+    return {side: sides[side] for side in SIDES}
 
 
 def _fold(left: np.ndarray, samples: Samples, config: SplitConfig, tested: float) -> dict[str, np.ndarray]:
