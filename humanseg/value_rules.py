@@ -73,8 +73,9 @@ DEVICES = Rule(
     ),
     "a number of processes, all, or numbers of GPUs, as [2,3]",
 )
+WEIGHT = number(0, 1000)  # of a source, or of a sample: how often a pass has it
 WEIGHTS = Rule(
-    lambda value: isinstance(value, list) and all(map(number(0, 1000).holds, value)), "numbers of at least 0, as [1,3]"
+    lambda value: isinstance(value, list) and all(map(WEIGHT.holds, value)), "numbers of at least 0, as [1,3]"
 )
 CATEGORIES = Rule(
     lambda value: (

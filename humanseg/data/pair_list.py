@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from humanseg.data.listing import LENGTH, SIDES, Found, decoded, listed, spelled, unreadable
 from humanseg.runs.reading import read_list
+from humanseg.value_rules import WEIGHT
 
 PATHS = ("image", "mask")
 OTHERS = ("split", "group", "weight")
-MOST = 1000  # weight, as of a source
 
 
 class Pairs(NamedTuple):
@@ -88,8 +88,8 @@ def _line(cells: list[str], names: Sequence[str], folder: str) -> tuple[str, str
             raise ValueError(f"the split {text[:LENGTH]!r} is none of {', '.join(SIDES)}")
         if name == "group" and not text:
             raise ValueError("it has no group")
-        if name == "weight" and not 0 <= _number(text) <= MOST:
-            raise ValueError(f"the weight {text[:LENGTH]!r} is no number from 0 to {MOST}")
+        if name == "weight" and not WEIGHT.holds(_number(text)):
+            raise ValueError(f"the weight {text[:LENGTH]!r} is not {WEIGHT.words}")
     return image, mask
 
 
