@@ -6,7 +6,7 @@ from typing import Any
 from hydra import compose
 
 from humanseg import config_rules, terminal
-from humanseg.runs import conf
+from humanseg.runs import conf, recorded
 
 OURS = ("data", "trainer", "sweep")  # what else stands in a group may be a class of one's own
 
@@ -34,7 +34,7 @@ def on_this_machine(config: dict, choices: dict[str, str], overrides: list[str],
         left += [key for key, value in flat.items() if _is_gone(value) and key not in typed]
         places = {*filter(config_rules.is_place, left)}
         own = compose("config", [f"data={choices['data']}"])["data"] if places else {}
-        config = config | {"data": _placed(data, own, places)}
+        config = config | {"data": recorded.with_places(data, own, lambda key, value: key in places)}
     return _at_home(config)
 
 
@@ -78,18 +78,6 @@ def _local_sources() -> dict:
 
 def _is_source(node: object) -> bool:
     return isinstance(node, dict) and "_target_" in node
-
-
-def _placed(data: dict, own: dict, places: set[str], prefix: str = "data.") -> dict:
-    """A `data` config with what `own` has at some places, where it has something there."""
-    found = {}
-    for name, value in data.items():
-        here = own.get(name)
-        if isinstance(value, dict):
-            found[name] = _placed(value, here or {}, places, f"{prefix}{name}.")
-        else:
-            found[name] = here or value if prefix + name in places else value
-    return found
 
 
 def _is_unset(key: str, value: object) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from humanseg import config_rules
@@ -44,16 +45,27 @@ def of_this_machine(composed: dict, group: str) -> dict[str, Any]:
     return {name: value for name, value in own.items() if config_rules.key(f"{group}.{name}").change == "machine"}
 
 
-def _with_places_of_this_machine(data: dict, composed: dict, prefix: str = "data") -> dict[str, Any]:
-    """Data folders that this machine's own settings have take the place of recorded ones that are not here."""
+def with_places(
+    data: dict, own: Mapping[str, Any], wanted: Callable[[str, Any], bool], prefix: str = "data"
+) -> dict[str, Any]:
+    """A `data` config with what `own`, this machine's settings, has in the place of some values, where it has something.
+
+    Args:
+        wanted: whether another value is wanted for a key, as ``data.sources.coco.root``, and its value.
+    """
     found = dict(data)
     for name, value in data.items():
-        own, full = composed.get(name), f"{prefix}.{name}"
-        if isinstance(value, dict) and isinstance(own, dict):
-            found[name] = _with_places_of_this_machine(value, own, full)
-        elif own and isinstance(value, str) and config_rules.is_place(full) and not os.path.exists(value):
-            found[name] = own
+        here, key = own.get(name), f"{prefix}.{name}"
+        if isinstance(value, dict):
+            found[name] = with_places(value, here if isinstance(here, Mapping) else {}, wanted, key)
+        elif here and wanted(key, value):
+            found[name] = here
     return found
+
+
+def _is_gone(key: str, value: Any) -> bool:
+    """Whether a key names a place that is not here."""
+    return isinstance(value, str) and config_rules.is_place(key) and not os.path.exists(value)
 
 
 def in_todays_names(config: dict) -> dict:
@@ -103,7 +115,7 @@ def with_overrides(
             merged["data"] |= sizes
     for group in ("data", "trainer", "sweep"):
         merged[group] = merged.get(group, {}) | of_this_machine(composed, group)
-    merged["data"] = _with_places_of_this_machine(merged["data"], composed.get("data") or {})
+    merged["data"] = with_places(merged["data"], composed.get("data") or {}, _is_gone)
     if "out" in composed:  # it is this machine's, too
         merged["out"] = composed["out"]
     config_rules.refuse_wrong_values(merged, complete=False)

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from test_groups import Source
 
 from humanseg.data.splits.groups import Samples
 from humanseg.data.splits.name_list import find
@@ -15,14 +16,6 @@ NAMES = [
     "images/b/caf\u00e9.jpg",
     "images/x.y.jpg",
 ]
-
-
-class Source:
-    def __init__(self, names: list[str]):
-        self.names = names
-
-    def __len__(self) -> int:
-        return len(self.names)
 
 
 def samples(root: str = "data/set", names: list[str] = NAMES) -> Samples:

@@ -1,6 +1,7 @@
 """``data=coco``: photographs with an instances file of COCO's, or of a tool that writes such files."""
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,7 @@ from humanseg.data import listing
 from humanseg.data.formats import figures
 from humanseg.data.formats.instances import Chosen, Index, open_index
 from humanseg.data.masks import upright
+from humanseg.data.names import Names
 from humanseg.data.opening import budget
 from humanseg.data.photographs import FINE, Photographs, compare, open_sources, refuse_more_classes
 from humanseg.data.pictures import Size
@@ -52,8 +54,7 @@ def coco(
     """
     pycocotools()
     refuse_more_classes(classes)
-    asked = (categories,) if isinstance(categories, str | int) else tuple(categories)
-    chosen = Chosen(asked, min_area, empty == "keep")
+    chosen = Chosen(tuple(figures.several(categories)), min_area, empty == "keep")
     typed = {
         "train": ("data.annotations", annotations, "data.images", images),
         "val": ("data.val_annotations", val_annotations, "data.val_images", val_images),
@@ -133,7 +134,7 @@ def _opened(
         index, problems = open_index(str(file), chosen, cache_dir)
     except ValueError as error:
         return None, [str(error)]
-    names = bytes(index.names).decode(errors="surrogateescape").split("\0") if len(index.names) else []
+    names = _names(index)
     folder = str(next((one for one in folders if names and (one / names[0]).exists()), folders[0]))
     images = [
         f"{folder}/{name}" if name.isascii() else listing.spelled(name, folder) or f"{folder}/{name}" for name in names
@@ -173,7 +174,7 @@ class Instances:
 
     def check(self, index: int, photograph: Size) -> str | None:
         """As for `Labels`. All shapes are looked at, and none is drawn."""
-        what, problems = f"{self.path}: {self._name(index)}", []
+        what, problems = f"{self.path}: {self._names[index]}", []
         height, width = figures.size_of(what, *self._size(index), photograph)
         found = compare(what, (width, height), photograph)
         if found in FINE:
@@ -185,8 +186,9 @@ class Instances:
             figures.refuse(what, problems)
         return found
 
-    def _name(self, index: int) -> str:
-        return bytes(self.index.names).split(b"\0")[index].decode(errors="surrogateescape")
+    @cached_property
+    def _names(self) -> Names:
+        return Names(_names(self.index))
 
     def _size(self, index: int) -> tuple[int, int]:
         record = self.index.photographs[index]
@@ -198,6 +200,11 @@ class Instances:
         own = self.index.shapes[ends[index - 1] if index else 0 : ends[index]]
         for start, end, ident, rle, ignored in own.tolist():
             yield rle, ignored, ident, self.index.numbers[start:end]
+
+
+def _names(index: Index) -> list[str]:
+    """The photographs' files, as the instances file names them."""
+    return bytes(index.names).decode(errors="surrogateescape").split("\0") if len(index.names) else []
 
 
 def _filled(polygons: list[list[float]], height: int, width: int) -> np.ndarray:

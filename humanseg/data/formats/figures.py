@@ -89,7 +89,7 @@ def values_of(labels: Sequence, ignored: Sequence) -> dict:
 
 
 def several(labels: str | int | Sequence) -> list:
-    """`data.labels`, which may be a single one, as a list."""
+    """`data.labels`, or `data.categories`, which may be a single one, as a list."""
     return [labels] if isinstance(labels, str | int) else list(labels)
 
 
