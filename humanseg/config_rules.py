@@ -98,6 +98,7 @@ KEYS = {
     "data.sources.*.only": Key(or_null(one_of("train", "val", "test")), optional=True),
     "data.weights": Key(or_null(WEIGHTS), optional=True),
     "data.samples": Key(whole(1, 10**6), optional=True),
+    "data.longest": Key(whole(64, 4096), optional=True),
     "data.batch_size": Key(whole(1, 2**16)),
     "data.val_batch_size": Key(whole(1, 2**16), "machine"),
     "data.num_workers": Key(or_auto(whole(0, 2**14)), "machine"),

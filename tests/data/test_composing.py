@@ -9,6 +9,7 @@ from conftest import TINY, composed, rows, write_people
 from test_loading import batches, equal
 
 from humanseg import build
+from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.composing import composed as crowds
 from humanseg.data.composing.composer import ComposeConfig, Composer, people_and_places
 from humanseg.data.composing.cutouts import cut_out
@@ -187,6 +188,7 @@ def mixed(root, *overrides: str):
 
 def opened(root, *overrides: str):
     cfg = composed(*mixed(root, f"out={root}/outputs", "data.image_size=32", "data.num_workers=0", *overrides))
+    refuse_wrong_values(cfg)
     return build.data(cfg["data"] | {"batch_size": 4}, None, 1, cfg["seed"])
 
 

@@ -12,7 +12,6 @@ from zlib import crc32
 
 import numpy as np
 
-from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.cache import Shrunk
 from humanseg.data.composing.composer import STREAM, ComposeConfig, Composer
 from humanseg.data.files import folder
@@ -20,10 +19,8 @@ from humanseg.data.formats.empty import empty
 from humanseg.data.masks import Rule
 from humanseg.data.splits.parts import Part, Split
 from humanseg.data.transforms import PERSON, shrink
-from humanseg.value_rules import whole
 
 VERSION = 1  # of how people are composed; another one makes other photographs, which are prepared anew
-RULES = {"data.samples": whole(1, 10**6), "data.longest": whole(64, 4096)}
 TRIES = 20  # places, before it is said that people are on all of them
 
 
@@ -108,14 +105,13 @@ def composed(
 
     Args:
         samples: how many. people, places: names of sources of the mix.
-        people_root, mask: a folder of photographs and masks, as for `files.folder`. places_root: a folder of photographs.
+        people_root, mask: a folder of photographs and masks, as for `files.folder`. places_root: one as for `empty`.
         longest: the longer side, pixels. least, most, height: as for `ComposeConfig`.
         split_seed: decides who stands where. cache_dir: as for `files.folder`.
 
     Raises:
         ValueError: a value that is out of range (all listed), or a folder that can't be used.
     """
-    refuse_wrong_values({"data": {"samples": samples, "longest": longest}}, rules=RULES)
     people, places = ([names] if isinstance(names, str) else list(names) for names in (people, places))
     config = ComposeConfig.of({"p": 1, "least": least, "most": most, "height": list(height)}, "data")
     found = {side: Crowds(side, samples, longest, split_seed, people, places, config) for side in ("val", "test")}
