@@ -61,6 +61,19 @@ def listed(head: str, items: list[str], most: int) -> Lines:
     return lines([head, *(f"  {item}" for item in items[:most]), *more])
 
 
+def cut(value: object, length: int) -> str:
+    """A value in a sentence, of so many characters at most."""
+    text = str(value)
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
+def some(values: Iterable[object], most: int, length: int) -> str:
+    """The first values in a sentence, each cut to a length, and how many there are more."""
+    values = list(values)
+    more = f" and {len(values) - most} more" * (len(values) > most)
+    return ", ".join(cut(value, length) for value in values[:most]) + more
+
+
 def did_you_mean(name: str, known: Iterable[str], least: float = 0.6) -> str:
     """The part of a sentence that names the nearest valid name; empty where none is near by `least`, from 0 to 1."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=least)

@@ -14,8 +14,9 @@ INNER = 3  # pixels: from how far inside an edge gets its colours
 TALL, AREA = 0.1, 0.006  # a person is at least so much of the longer side, and of the photograph: others are specks
 NEAR = 2  # pixels: a person that ends so near to the frame goes on outside
 FLAT = {"top": 0.06, "bottom": 0.1, "left": 0.06, "right": 0.06}  # share of the person's side that the frame cuts
-BROAD = 1.6  # widths: people who are less tall, and of whose lowest part (a share of the height) so much is filled,
-LOWEST, ENDS = 0.04, 0.45  # end there without feet
+BROAD = 1.6  # a person less tall than so many of its widths is broad
+LOWEST = 0.04  # share of the height: a person's lowest part
+ENDS = 0.45  # a broad person who fills so much of that part ends there without feet
 SURE, HALF = 250, 128  # of 255: such a share of a pixel is person alone, and makes its class
 OTHER_WAY = {"left": "right", "right": "left"}
 

@@ -11,9 +11,12 @@ from humanseg.data.composing.cutouts import Cutout, scaled
 ENLARGED = 1.3  # a person that is enlarged further is blurred beside its surroundings
 SMALLEST = 8  # pixels: a person of less height is a dot
 DEPTH = 0.3  # people differ in height by so much (standard deviation of the logarithm), which is their distance
-BUST = (0.45, 1.1)  # whom the frame cut at the bottom is close: from so much of the photograph's height to so much
-LEAST_BUST = 0.25  # where there are pixels for so much only
-HANGING = 0.8  # whom it cut at the top reaches down to so much of it at least
+BUST = (
+    0.45,
+    1.1,
+)  # people whom the frame cut at the bottom are close: from so much to so much of the photograph's height
+LEAST_BUST = 0.25  # of the photograph's height: the least for them, where they have too few pixels for more
+HANGING = 0.8  # of the photograph's height: so far down reach people whom the frame cut at the top, or farther
 ANYWHERE = 0.05  # share of people who jump, climb or sit: at any height
 HIDDEN = 0.35  # share of a person that a side of the frame may cut off
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from humanseg import terminal
 from humanseg.data.masks import upright
 from humanseg.data.names import Names
 from humanseg.data.opening import MOST_PIXELS
@@ -74,13 +75,12 @@ def refuse_absent(asked: list, per_file: Iterable[Collection]) -> None:
 
 def shown(value: object) -> str:
     """A value of a record for a sentence."""
-    text = str(value)
-    return text if len(text) <= LENGTH else f"{text[:LENGTH]}..."
+    return terminal.cut(value, LENGTH)
 
 
 def listed(values: Sequence[object]) -> str:
     """The first of some labels for a sentence that tells what is there."""
-    return ", ".join(map(shown, values[:NAMES])) + ", ..." * (len(values) > NAMES) or "none"
+    return terminal.some(values, NAMES, LENGTH) or "none"
 
 
 def values_of(labels: Sequence, ignored: Sequence) -> dict:
@@ -118,7 +118,7 @@ def size_of(path: str, width: object, height: object, photograph: Size) -> tuple
     return height, width
 
 
-def all_drawn(path: str, figures: Sequence, draw: Callable[[dict], None]) -> None:
+def draw_each(path: str, figures: Sequence, draw: Callable[[dict], None]) -> None:
     """Draw each figure of a record.
 
     Raises:

@@ -129,7 +129,7 @@ def drawn(path: str, photograph: Size, values: dict[str, int]) -> np.ndarray:
     height, width = figures.size_of(path, record.get("imageWidth"), record.get("imageHeight"), photograph)
     with budget.take(height * width):
         canvas = Image.new("L", (width, height))
-        figures.all_drawn(path, record["shapes"], partial(_draw, canvas, ImageDraw.Draw(canvas), values))
+        figures.draw_each(path, record["shapes"], partial(_draw, canvas, ImageDraw.Draw(canvas), values))
         return np.asarray(canvas)
 
 

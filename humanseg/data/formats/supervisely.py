@@ -130,7 +130,7 @@ def drawn(
     height, width = figures.size_of(path, size.get("width"), size.get("height"), photograph)
     with budget.take(height * width):
         canvas = np.zeros((height, width), np.uint8)
-        figures.all_drawn(path, objects, partial(_draw, canvas, kinds, values))
+        figures.draw_each(path, objects, partial(_draw, canvas, kinds, values))
         if any(tag in tags for tag in tagged):
             canvas[canvas == 0] = IGNORE
     return canvas

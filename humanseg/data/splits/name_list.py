@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from humanseg import terminal
 from humanseg.data.listing import LENGTH, decoded, in_one_form, on_disk, readings
 from humanseg.data.splits.groups import Samples
 from humanseg.runs.reading import read_list
@@ -83,5 +84,4 @@ def _ends(samples: Samples, lasts: set[str]) -> Iterator[tuple[int, tuple[bool, 
 
 
 def _told(names: Iterable[str]) -> str:
-    names = [name[:LENGTH] for name in names]
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return terminal.some(names, SHOWN, LENGTH)
