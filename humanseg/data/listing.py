@@ -94,6 +94,21 @@ def spelled(path: str | Path, beside: str | Path = "") -> str | None:
     return found
 
 
+def folder(key: str, path: str) -> str:
+    """A folder as the disk spells it.
+
+    Args:
+        key: of the config, which has its path.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = spelled(path) or path
+    if not os.path.isdir(found):
+        raise ValueError(f"{key}: {found} does not exist")
+    return found
+
+
 def inside(root: str, name: str, beside: str = "") -> str:
     """The path of a file that a record of a data set names: it lies below the data set's folder.
 

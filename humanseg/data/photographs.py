@@ -184,6 +184,30 @@ def open_found(
     return open_sources({side: make(one) if one else None for side, one in found.items()}, problems, cache_dir)
 
 
+def open_places(
+    typed: dict[str, tuple | None],
+    open_one: Callable[..., tuple[dict[str, Photographs], list[str]]],
+    cache_dir: str | None,
+) -> dict[str, Photographs | None]:
+    """As `open_sources`, of the data set that lies at each place.
+
+    Args:
+        typed: by side what says where the data set is; None where nothing is typed.
+        open_one: makes the sources by side, and problems, of a side and of what is typed for it. What it refuses by
+            ValueError is a problem too.
+    """
+    sources, problems = dict.fromkeys(typed), []
+    for side, place in typed.items():
+        if place:
+            try:
+                found, wrong = open_one(side, *place)
+            except ValueError as error:
+                found, wrong = {}, [str(error)]
+            sources |= found
+            problems += wrong
+    return open_sources(sources, problems, cache_dir)
+
+
 def _check_all(source: Photographs, checked: Table | None) -> tuple[list[str], int]:
     """What is wrong with the samples, and how many masks have another size than their photograph."""
     problems = [f"{path} {why}" for path, why in source.absent.items()]

@@ -1,7 +1,7 @@
 """``data=coco``: photographs with an instances file of COCO's, or of a tool that writes such files."""
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +13,7 @@ from humanseg.data.formats.instances import Chosen, Index, open_index
 from humanseg.data.masks import upright
 from humanseg.data.names import Names
 from humanseg.data.opening import budget
-from humanseg.data.photographs import FINE, Photographs, compare, open_sources, refuse_more_classes
+from humanseg.data.photographs import FINE, Photographs, compare, open_places, refuse_more_classes
 from humanseg.data.pictures import Size
 from humanseg.data.transforms import IGNORE, PERSON
 
@@ -60,12 +60,8 @@ def coco(
         "val": ("data.val_annotations", val_annotations, "data.val_images", val_images),
         "test": ("data.test_annotations", test_annotations, "data.test_images", test_images),
     }
-    sources, problems = {}, []
-    for side, paths in typed.items():
-        there = paths[1] or (side == "train" and root)
-        sources[side], wrong = _opened(root, paths, chosen, cache_dir) if there else (None, [])
-        problems += wrong
-    return open_sources(sources, problems, cache_dir)
+    there = {side: paths if paths[1] or (side == "train" and root) else None for side, paths in typed.items()}
+    return open_places(there, partial(_opened, root, chosen, cache_dir), cache_dir)
 
 
 def pycocotools() -> ModuleType:
@@ -126,14 +122,11 @@ def _by_itself(root: str) -> Path:
 
 
 def _opened(
-    root: str | None, paths: tuple, chosen: Chosen, cache_dir: str | None
-) -> tuple[Photographs | None, list[str]]:
+    root: str | None, chosen: Chosen, cache_dir: str | None, side: str, *paths: str | None
+) -> tuple[dict[str, Photographs], list[str]]:
     """The photographs of an instances file, and what is wrong with it; arguments as for `_places` and `open_index`."""
-    try:
-        file, folders = _places(root, *paths)
-        index, problems = open_index(str(file), chosen, cache_dir)
-    except ValueError as error:
-        return None, [str(error)]
+    file, folders = _places(root, *paths)
+    index, problems = open_index(str(file), chosen, cache_dir)
     names = _names(index)
     folder = str(next((one for one in folders if names and (one / names[0]).exists()), folders[0]))
     images = [
@@ -142,7 +135,7 @@ def _opened(
     if not len(index.shapes) and not problems:
         people = ", ".join(map(str, chosen.categories))
         problems = [f"{file} has no annotation of {people}: data=empty takes photographs in which nobody is"]
-    return Photographs(images, Instances(str(file), index)), problems
+    return {side: Photographs(images, Instances(str(file), index))}, problems
 
 
 class Instances:

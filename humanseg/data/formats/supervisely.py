@@ -12,7 +12,7 @@ from humanseg.data.formats import figures
 from humanseg.data.formats.figures import Annotations
 from humanseg.data.listing import Found
 from humanseg.data.opening import budget, is_photograph
-from humanseg.data.photographs import Photographs, open_sources, refuse_more_classes
+from humanseg.data.photographs import Photographs, open_places, refuse_more_classes
 from humanseg.data.pictures import Size
 from humanseg.data.transforms import IGNORE
 
@@ -44,28 +44,17 @@ def supervisely(
     refuse_more_classes(classes)
     labels, tags = figures.several(labels), tuple(unlabelled_tags)
     values = figures.values_of(labels, ignored)
+
+    def project(side: str, key: str, path: str) -> tuple[dict[str, Photographs], list[str]]:
+        """The source of a project, and what is wrong with its files."""
+        folder = listing.folder(key, path)
+        draw = partial(drawn, kinds=_kinds(f"{folder}/meta.json", labels), values=values, tags=tags)
+        found = _found(key, folder)
+        annotations = Annotations(found.masks, draw, f"{values} {sorted(tags)}")
+        return {side: Photographs(found.images, annotations)}, found.problems
+
     places = listing.each_side("root", (root, val_root, test_root), lambda *place: place)
-    sources, problems = dict.fromkeys(places), []
-    for side, place in places.items():
-        if place:
-            try:
-                sources[side] = _project(*place, values, labels, tags, problems)
-            except ValueError as error:
-                problems.append(str(error))
-    return open_sources(sources, problems, cache_dir)
-
-
-def _project(
-    key: str, root: str, values: dict[str, int], labels: Sequence[str], tags: tuple[str, ...], problems: list[str]
-) -> Photographs:
-    """The source of a project. What is wrong with its files is added to the problems."""
-    root = listing.spelled(root) or root
-    if not os.path.isdir(root):
-        raise ValueError(f"{key}: {root} does not exist")
-    draw = partial(drawn, kinds=_kinds(f"{root}/meta.json", labels), values=values, tags=tags)
-    found = _found(key, root)
-    problems += found.problems
-    return Photographs(found.images, Annotations(found.masks, draw, f"{values} {sorted(tags)}"))
+    return open_places(places, project, cache_dir)
 
 
 def _kinds(path: str, labels: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from humanseg.data.formats import figures
 from humanseg.data.formats.figures import Annotations
 from humanseg.data.listing import Found
 from humanseg.data.opening import is_photograph
-from humanseg.data.photographs import Photographs, open_sources, refuse_more_classes
+from humanseg.data.photographs import Photographs, open_places, refuse_more_classes
 from humanseg.data.pictures import Size
 from humanseg.runs.reading import read_bytes, read_list, read_yaml
 
@@ -45,25 +45,18 @@ def yolo(
     """
     refuse_more_classes(classes)
     places = listing.each_side("root", (root, val_root, test_root), lambda *place: place)
-    sources, problems = dict.fromkeys(places), []
-    for side, place in places.items():
-        if place:
-            try:
-                sources |= _sides(*place, side, figures.several(labels), problems)
-            except ValueError as error:
-                problems.append(str(error))
-    return open_sources(sources, problems, cache_dir)
+    return open_places(places, partial(_sides, figures.several(labels)), cache_dir)
 
 
-def _sides(key: str, root: str, side: str, labels: Sequence, problems: list[str]) -> dict[str, Photographs]:
-    """The sources of a folder: all that data.yaml names, or the one that was asked for by a key of its own.
+def _sides(labels: Sequence, side: str, key: str, path: str) -> tuple[dict[str, Photographs], list[str]]:
+    """The sources of a folder, and what is wrong with its files.
 
-    Args:
-        problems: those of the files are added.
+    They are all that data.yaml names, or the one of a side that was asked for by a key of its own.
+
+    Raises:
+        ValueError: the folder can't be used.
     """
-    root = listing.spelled(root) or root
-    if not os.path.isdir(root):
-        raise ValueError(f"{key}: {root} does not exist")
+    root = listing.folder(key, path)
     files = list(listing.below(root))
     if not any(map(is_photograph, files)):
         raise ValueError(f"{key}: {root} holds no photograph: images/a.jpg has labels/a.txt")
@@ -74,14 +67,14 @@ def _sides(key: str, root: str, side: str, labels: Sequence, problems: list[str]
     if side != "train" or not entries:
         entries = {side: entries.get(side, [""])}
     found = {name: _found(root, file, files, places) for name, places in entries.items()}
-    problems += [problem for one in found.values() for problem in one.problems]
+    problems = [problem for one in found.values() for problem in one.problems]
     texts = [text for one in found.values() for text in one.masks if text]
-    if not texts and not any(one.problems for one in found.values()):
+    if not texts and not problems:
         raise ValueError(f"{key}: {root} has no text file for any photograph: images/a.jpg has labels/a.txt")
     if not names:
         figures.refuse_absent(labels, map(_numbers, texts))
     draw, rule = partial(drawn, wanted=wanted, names=names), f"yolo {sorted(wanted)}"
-    return {name: Photographs(one.images, Annotations(one.masks, draw, rule)) for name, one in found.items()}
+    return {name: Photographs(one.images, Annotations(one.masks, draw, rule)) for name, one in found.items()}, problems
 
 
 def _config(root: str) -> tuple[str, dict]:
