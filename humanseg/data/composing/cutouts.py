@@ -31,7 +31,6 @@ class Cutout:
         unsure: bool HxW, ignored pixels that belong to the person's edge; None without any.
         cut: the sides, of `FLAT`, at which the photograph's frame cuts the person.
         cast: float64 3, the colour of the photograph's light: its mean, relative to its brightness.
-        unit: pixels of this picture in one of a photograph of `DRAWN_AT`.
     """
 
     image: np.ndarray
@@ -39,7 +38,6 @@ class Cutout:
     unsure: np.ndarray | None
     cut: frozenset[str]
     cast: np.ndarray
-    unit: float
 
     def box(self) -> tuple[int, int, int, int]:
         """Where the person is in the picture: left, top, width, height; of no size where all of it is too thin."""
@@ -77,7 +75,7 @@ def cut_out(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Cu
         unsure = (unsure & whole).view(bool)
         share[unsure] //= 2
     inside = person[top - above : top - above + height, left - before : left - before + width]
-    return Cutout(image[around], share, unsure, _cut_sides(inside, top, left, mask.shape), light(image)[1], unit)
+    return Cutout(image[around], share, unsure, _cut_sides(inside, top, left, mask.shape), light(image)[1])
 
 
 def light(image: np.ndarray) -> tuple[float, np.ndarray]:
@@ -141,7 +139,7 @@ def scaled(cutout: Cutout, scale: float, flipped: bool) -> Cutout:
     share = cv2.extractChannel(four, 3)
     if scale > 0.6:  # where a mask is made smaller its edge is soft already
         share = cv2.GaussianBlur(share, (3, 3), 0)
-    return Cutout(_own_colours(four, share), share, unsure, cut, cutout.cast, cutout.unit * scale)
+    return Cutout(_own_colours(four, share), share, unsure, cut, cutout.cast)
 
 
 def _own_colours(four: np.ndarray, share: np.ndarray) -> np.ndarray:
