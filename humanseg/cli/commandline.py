@@ -186,9 +186,9 @@ def _explain_key(key: str, arguments: list[str]) -> str:
         return f"{key} belongs to {choices}: choose it, as in `{conf.PROGRAM} {group}={having[0]} {key}=...`"
     groups = [item for item in arguments if conf.has_group(key_of(item).partition("@")[0]) and "=" in item]
     known = _keys(OmegaConf.to_container(composed(groups)))
-    if source := re.match(r"data\.sources\.[\w-]+", key):
+    if source := re.match(grammar.SOURCE, key):
         if source[0] not in known:
-            there = [name for name in known if re.fullmatch(r"data\.sources\.[\w-]+", name)]
+            there = [name for name in known if re.fullmatch(grammar.SOURCE, name)]
             near = _nearest(source[0], there) if there else ""
             return f"{source[0]}: there is no such source{near}; add it by data=mix +data@{source[0]}=CHOICE; {_sources_are()}"
         from humanseg.data import mix

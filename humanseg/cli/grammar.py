@@ -26,7 +26,8 @@ ITEM = re.compile(
     rf"""\s*('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\[[^\]]*\]|(?:{COMPUTED}|[^,])*?)\s*(?=,|\Z)""", re.DOTALL
 )
 ESCAPE = re.compile(r"\\[\\()\[\]{}:=, \t]")  # what Hydra reads without its backslash
-SOURCES_KEY = re.compile(r"data\.sources\.[\w-]+\.(\w+)=")
+SOURCE = r"data\.sources\.[\w-]+"  # the key of a source of a mix
+OF_SOURCE = re.compile(rf"{SOURCE}\.(\w+)=")
 UNREADABLE = object()
 
 
@@ -70,7 +71,7 @@ def with_paths_as_typed(arguments: list[str]) -> list[str]:
 
 def with_keys_of_sources(arguments: list[str]) -> list[str]:
     """`data.sources.NAME.weight=3` is Hydra's `++`: any source of a mix may have such a key, and its YAML has only others."""
-    keys = [found and found[1] for found in map(SOURCES_KEY.match, arguments)]
+    keys = [found and found[1] for found in map(OF_SOURCE.match, arguments)]
     if not any(keys):
         return arguments
     from humanseg.data import mix  # it takes numpy along
