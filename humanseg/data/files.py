@@ -1,16 +1,16 @@
 """Photographs and masks on disk: ``data=folder`` and ``data=pairs``."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from humanseg.data import folders, listing, pair_list
-from humanseg.data.listing import Found
 from humanseg.data.mask_check import read_otherwise, refuse_unfit_rule
 from humanseg.data.masks import Rule, classes_of, read_mask, refuse_unknown_rule, upright
 from humanseg.data.names import Names
-from humanseg.data.photographs import Photographs, compare, open_found
+from humanseg.data.photographs import Photographs, compare, open_found, open_sources
 from humanseg.data.pictures import Size, whole_size
 
 
@@ -88,9 +88,10 @@ def folder(
     Raises:
         ValueError: a folder is missing or empty, or files don't match, can't be read or don't fit (all listed).
     """
-    roots = (root, val_root, test_root)
-    found = listing.each_side("root", roots, lambda key, path: folders.matched(key, path, mask_suffix))
-    return _open(found, mask, classes, cache_dir)
+    refuse_unknown_rule(mask, classes)
+    places = listing.each_side("root", (root, val_root, test_root))
+    find = partial(folders.matched, mask_suffix=mask_suffix)
+    return _tried(open_found(places, find, lambda found: FilePairs(found.images, found.masks, mask), cache_dir), mask)
 
 
 def pairs(
@@ -113,9 +114,12 @@ def pairs(
         ValueError: a file is missing or empty, has other columns or values, or files it names are missing, can't be read
             or don't fit (all listed).
     """
-    typed = listing.each_side("pairs", (pairs, val_pairs, test_pairs), pair_list.read)
-    lists = pair_list.by_side({side: one for side, one in typed.items() if one})
-    sources = _open({side: lists[side].found if side in lists else None for side in typed}, mask, classes, cache_dir)
+    refuse_unknown_rule(mask, classes)
+    places = listing.each_side("pairs", (pairs, val_pairs, test_pairs))
+    lists = pair_list.by_side({side: pair_list.read(*place) for side, place in places.items() if place})
+    problems = [problem for one in lists.values() for problem in one.found.problems]
+    opened = {side: FilePairs(one.found.images, one.found.masks, mask) for side, one in lists.items()}
+    sources = _tried(open_sources(dict.fromkeys(places) | opened, problems, cache_dir), mask)
     for side, one in lists.items():
         if "group" in one.columns:
             sources[side].groups = Names(one.columns["group"])
@@ -124,11 +128,12 @@ def pairs(
     return sources
 
 
-def _open(
-    found: dict[str, Found | None], mask: Rule, classes: int, cache_dir: str | None
-) -> dict[str, FilePairs | None]:
-    refuse_unknown_rule(mask, classes)
-    sources = open_found(found, lambda one: FilePairs(one.images, one.masks, mask), cache_dir)
+def _tried(sources: dict[str, FilePairs | None], mask: Rule) -> dict[str, FilePairs | None]:
+    """The sources, on some masks of which the rule was tried.
+
+    Raises:
+        ValueError: it does not fit.
+    """
     for name, source in sources.items():
         if source:
             refuse_unfit_rule(source.labels.names, mask, name)

@@ -3,7 +3,7 @@
 import logging
 import os
 
-from humanseg.data.listing import Found, below, in_one_form, spelled
+from humanseg.data.listing import Found, below, in_one_form, spelled, typed_folder
 from humanseg.data.opening import SUFFIXES, is_photograph, passed_over
 
 log = logging.getLogger(__name__)
@@ -39,10 +39,12 @@ def matched(key: str, root: str, mask_suffix: str, parts: tuple[str, str] = ("im
 
 
 def photographs(key: str, root: str) -> Found:
-    """All photographs below a folder, or below its ``images/`` where it has one."""
-    root = spelled(root) or root
-    if not os.path.isdir(root):
-        return Found([], [], [f"{key}: {root} does not exist"])
+    """All photographs below a folder, or below its ``images/`` where it has one.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    root = typed_folder(key, root)
     folder = f"{root}/images" if os.path.isdir(f"{root}/images") else root
     names = list(below(folder))
     if others := [name for name in names if not is_photograph(name)]:

@@ -10,17 +10,15 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from humanseg.runs.reading import read_list
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # no list of names has them
 SIDES = ("train", "val", "test")  # what samples are for
@@ -36,12 +34,12 @@ class Found(NamedTuple):
     problems: list[str]
 
 
-def each_side(key: str, typed: Sequence[str | None], find: Callable[[str, str], T]) -> dict[str, T | None]:
-    """What is found at the paths of ``train``, ``val`` and ``test``; None where none is typed.
+def each_side(key: str, typed: Sequence[str | None]) -> dict[str, tuple[str, str] | None]:
+    """The key and the path of ``train``, ``val`` and ``test``; None where no path is typed.
 
     Args:
         key: the name of the keys, as ``root`` of data.root, data.val_root and data.test_root.
-        typed: the three paths. find: makes it of a key and its path.
+        typed: the three paths.
 
     Raises:
         ValueError: a path is a list, or something else.
@@ -51,8 +49,8 @@ def each_side(key: str, typed: Sequence[str | None], find: Callable[[str, str], 
         raise ValueError(
             f"{wrong[0]}={keys[wrong[0]]}: give one path; data=pairs and data=mix take photographs of several"
         )
-    found = [find(name, str(path)) if path else None for name, path in keys.items()]
-    return dict(zip(SIDES, found, strict=True))
+    places = [(name, str(path)) if path else None for name, path in keys.items()]
+    return dict(zip(SIDES, places, strict=True))
 
 
 def below(folder: str | Path) -> Iterator[str]:
@@ -94,7 +92,7 @@ def spelled(path: str | Path, beside: str | Path = "") -> str | None:
     return found
 
 
-def folder(key: str, path: str) -> str:
+def typed_folder(key: str, path: str) -> str:
     """A folder as the disk spells it.
 
     Args:

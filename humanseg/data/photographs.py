@@ -176,14 +176,6 @@ def open_sources(
     return sources
 
 
-def open_found(
-    found: dict[str, Found | None], make: Callable[[Found], Photographs], cache_dir: str | None
-) -> dict[str, Photographs | None]:
-    """As `open_sources`, of what was found for each side; `make` makes photographs with labels of it."""
-    problems = [problem for one in found.values() if one for problem in one.problems]
-    return open_sources({side: make(one) if one else None for side, one in found.items()}, problems, cache_dir)
-
-
 def open_places(
     typed: dict[str, tuple | None],
     open_one: Callable[..., tuple[dict[str, Photographs], list[str]]],
@@ -206,6 +198,21 @@ def open_places(
             sources |= found
             problems += wrong
     return open_sources(sources, problems, cache_dir)
+
+
+def open_found(
+    places: dict[str, tuple[str, str] | None],
+    find: Callable[[str, str], Found],
+    make: Callable[[Found], Photographs],
+    cache_dir: str | None,
+) -> dict[str, Photographs | None]:
+    """As `open_places`, where `find` finds files by a key and its path, and `make` makes photographs with labels of them."""
+
+    def open_one(side: str, key: str, path: str) -> tuple[dict[str, Photographs], list[str]]:
+        found = find(key, path)
+        return {side: make(found)}, found.problems
+
+    return open_places(places, open_one, cache_dir)
 
 
 def _check_all(source: Photographs, checked: Table | None) -> tuple[list[str], int]:

@@ -18,8 +18,8 @@ def empty(
     Raises:
         ValueError: a folder is missing or empty, or photographs can't be read (all listed).
     """
-    found = listing.each_side("root", (root, val_root, test_root), folders.photographs)
-    return open_found(found, lambda one: Photographs(one.images, Nobody()), cache_dir)
+    places = listing.each_side("root", (root, val_root, test_root))
+    return open_found(places, folders.photographs, lambda found: Photographs(found.images, Nobody()), cache_dir)
 
 
 class Nobody:

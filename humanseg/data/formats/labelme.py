@@ -52,20 +52,19 @@ def labelme(
     labels = figures.several(labels)
     values = {BACKGROUND: 0} | figures.values_of(labels, ignored)
     draw = partial(drawn, values=values)
-    found = listing.each_side("root", (root, val_root, test_root), _found)
-    sources = open_found(
-        found, lambda one: Photographs(one.images, Annotations(one.masks, draw, str(values))), cache_dir
-    )
-    if records := [path for one in found.values() if one for path in one.masks]:
+
+    def make(found: Found) -> Photographs:
+        return Photographs(found.images, Annotations(found.masks, draw, str(values)))
+
+    sources = open_found(listing.each_side("root", (root, val_root, test_root)), _found, make, cache_dir)
+    if records := [path for one in sources.values() if one for path in one.labels.names]:
         figures.refuse_absent(labels, map(_labels, records))
     return sources
 
 
 def _found(key: str, root: str) -> Found:
     """The photographs below a folder that have a record: one of the same name beside them, or one that names them."""
-    root = listing.spelled(root) or root
-    if not os.path.isdir(root):
-        return Found([], [], [f"{key}: {root} does not exist"])
+    root = listing.typed_folder(key, root)
     names, photographs, records, problems, others = list(listing.below(root)), {}, {}, [], []
     for name in filter(is_photograph, names):
         photographs.setdefault(os.path.splitext(name)[0], []).append(name)

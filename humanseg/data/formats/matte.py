@@ -47,7 +47,7 @@ def matte(
     def make(found: Found) -> Photographs:
         return Photographs(found.images, Mattes(found.masks or found.images, not found.masks, ignore))
 
-    return open_found(listing.each_side("root", (root, val_root, test_root), find), make, cache_dir)
+    return open_found(listing.each_side("root", (root, val_root, test_root)), find, make, cache_dir)
 
 
 class Mattes:

@@ -47,13 +47,13 @@ def supervisely(
 
     def project(side: str, key: str, path: str) -> tuple[dict[str, Photographs], list[str]]:
         """The source of a project, and what is wrong with its files."""
-        folder = listing.folder(key, path)
+        folder = listing.typed_folder(key, path)
         draw = partial(drawn, kinds=_kinds(f"{folder}/meta.json", labels), values=values, tags=tags)
         found = _found(key, folder)
         annotations = Annotations(found.masks, draw, f"{values} {sorted(tags)}")
         return {side: Photographs(found.images, annotations)}, found.problems
 
-    places = listing.each_side("root", (root, val_root, test_root), lambda *place: place)
+    places = listing.each_side("root", (root, val_root, test_root))
     return open_places(places, project, cache_dir)
 
 

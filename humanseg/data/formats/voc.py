@@ -1,6 +1,7 @@
 """``data=voc``: photographs and class masks as PASCAL VOC lays them out."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,14 @@ def voc(
     """
     refuse_more_classes(classes)
     image_sets = (image_set, val_image_set, test_image_set) if root else (None, None, None)
-    found = listing.each_side("image_set", image_sets, lambda key, name: _listed(key, root, name))
-    return open_found(found, lambda one: Photographs(one.images, ClassMasks(one.masks, PERSON)), cache_dir)
+
+    def make(found: Found) -> Photographs:
+        return Photographs(found.images, ClassMasks(found.masks, PERSON))
+
+    return open_found(listing.each_side("image_set", image_sets), partial(_listed, root), make, cache_dir)
 
 
-def _listed(key: str, root: str, image_set: str) -> Found:
+def _listed(root: str, key: str, image_set: str) -> Found:
     """The photographs of a list, and their masks."""
     root = listing.spelled(root) or root
     places = [f"{root}/JPEGImages", f"{root}/SegmentationClass"]

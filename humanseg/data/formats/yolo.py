@@ -44,7 +44,7 @@ def yolo(
         ValueError: a folder is missing or empty, a class is not there, or files can't be read or don't fit (all listed).
     """
     refuse_more_classes(classes)
-    places = listing.each_side("root", (root, val_root, test_root), lambda *place: place)
+    places = listing.each_side("root", (root, val_root, test_root))
     return open_places(places, partial(_sides, figures.several(labels)), cache_dir)
 
 
@@ -56,7 +56,7 @@ def _sides(labels: Sequence, side: str, key: str, path: str) -> tuple[dict[str, 
     Raises:
         ValueError: the folder can't be used.
     """
-    root = listing.folder(key, path)
+    root = listing.typed_folder(key, path)
     files = list(listing.below(root))
     if not any(map(is_photograph, files)):
         raise ValueError(f"{key}: {root} holds no photograph: images/a.jpg has labels/a.txt")
