@@ -183,7 +183,8 @@ def _explain_key(key: str, arguments: list[str]) -> str:
     group, _, name = key.partition(".")
     if having := [file.stem for file in sorted((CONF / group).glob("*.yaml")) if name in OmegaConf.load(file)]:
         choices = " or ".join(f"{group}={choice}" for choice in having)
-        return f"{key} belongs to {choices}: choose it, as in `{conf.PROGRAM} {group}={having[0]} {key}=...`"
+        one = having[0] if len(having) == 1 else "CHOICE"
+        return f"{key} belongs to {choices}: choose it, as in `{conf.PROGRAM} {group}={one} {key}=...`"
     groups = [item for item in arguments if conf.has_group(key_of(item).partition("@")[0]) and "=" in item]
     known = _keys(OmegaConf.to_container(composed(groups)))
     if source := re.match(grammar.SOURCE, key):
