@@ -152,7 +152,7 @@ def of_each(nodes: dict[str, dict], make: Callable[[str], dict], problems: list[
     return made
 
 
-def _restricted(sources: dict, config: SplitConfig, only: str | None) -> tuple[dict, SplitConfig]:
+def restricted(sources: dict, config: SplitConfig, only: str | None) -> tuple[dict, SplitConfig]:
     """What a source that is for one side only divides: all its samples, or its own for that side; none are held back."""
     if not only:
         return sources, config
@@ -170,7 +170,7 @@ def divided(name: str, nodes: dict[str, dict], opened: dict[str, dict]) -> dict[
     beside = [Samples(own["train"], _places(nodes[other])) for other, own in opened.items()
               if other != name and own.get("train") is not None and _lists(node) & _lists(nodes[other])]  # fmt: skip
     config = SplitConfig(**{key: node[key] for key in SPLIT if key in node})
-    parts = split(*_restricted(opened[name], config, node.get("only")), _places(node), beside)
+    parts = split(*restricted(opened[name], config, node.get("only")), _places(node), beside)
     return {side: replace(part, name=name, weight=node.get("weight", 1)) for side, part in parts.items()}
 
 
