@@ -209,7 +209,7 @@ def listed(text: str, beside: str) -> str | None:
     Such bytes are the name itself, or Latin-1 (Windows' variant of it), whichever names a file.
     """
     text = os.path.expanduser(text) if text[:1] == "~" else text  # a list may have a million lines
-    whole = os.path.join(beside, text)
+    whole = text if text[:1] == "/" or not beside else f"{beside}/{text}"
     if text.isascii():
         return whole
     forms = readings(text)

@@ -77,10 +77,10 @@ def _line(cells: list[str], names: Sequence[str], folder: str) -> tuple[str, str
     """
     if len(cells) != len(names):
         raise ValueError(f"expected `{', '.join(names)}`, got {str(cells)[:LENGTH]}")
-    typed = [cells[names.index(name)] for name in PATHS]
-    image, mask = (listed(text, folder) for text in typed)
+    typed_image, typed_mask = cells[names.index("image")], cells[names.index("mask")]
+    image, mask = listed(typed_image, folder), listed(typed_mask, folder)
     if image is None or mask is None:
-        raise ValueError(unreadable(typed[0] if image is None else typed[1]))
+        raise ValueError(unreadable(typed_image if image is None else typed_mask))
     if len(names) == len(PATHS):  # lists of a million pairs have no more
         return image, mask
     for name, text in zip(names, cells, strict=True):
