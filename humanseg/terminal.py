@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import TextIO
 
 ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode: control, format, half a character, ends of lines
+LONGEST = 5000  # characters of a problem: a name in a record may have millions
 JOINERS = "\u200c\u200d"  # they are format characters that Persian, Hindi and emoji are written with
 
 
@@ -56,9 +57,10 @@ def _pad(cell: str, width: int) -> str:
 
 
 def listed(head: str, items: list[str], most: int) -> Lines:
-    """The first items below a heading, and how many there are more."""
+    """The first items below a heading, and how many there are more. Of a longer item the beginning is shown."""
     more = [f"  ... and {len(items) - most} more"] * (len(items) > most)
-    return lines([head, *(f"  {item}" for item in items[:most]), *more])
+    told = (item if len(item) <= LONGEST else f"{item[:LONGEST]}..." for item in items[:most])
+    return lines([head, *(f"  {item}" for item in told), *more])
 
 
 def cut(value: object, length: int) -> str:

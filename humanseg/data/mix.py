@@ -165,12 +165,20 @@ def divided(name: str, nodes: dict[str, dict], opened: dict[str, dict]) -> dict[
 
     Args:
         nodes: as `nodes` gives them. opened: the sources of each by side.
+
+    Raises:
+        ValueError: one of several has no photographs; or `split` raises it.
     """
     node = nodes[name]
     beside = [Samples(own["train"], _places(nodes[other])) for other, own in opened.items()
               if other != name and own.get("train") is not None and _lists(node) & _lists(nodes[other])]  # fmt: skip
     config = SplitConfig(**{key: node[key] for key in SPLIT if key in node})
-    parts = split(*restricted(opened[name], config, node.get("only")), _places(node), beside)
+    sources, config = restricted(opened[name], config, node.get("only"))
+    if name and not any(source is not None for source in sources.values()):
+        keys = ", ".join(f"data.{key}" for key in node if config_rules.is_place(f"data.{key}"))
+        told = f"with data.only={node['only']} it" if node.get("only") else "it"
+        raise ValueError(f"data: {told} has no photographs" + f": give one of {keys}" * bool(keys))
+    parts = split(sources, config, _places(node), beside)
     return {side: replace(part, name=name, weight=node.get("weight", 1)) for side, part in parts.items()}
 
 

@@ -9,9 +9,10 @@ class Names(Sequence):
     """A sequence of strings, each made when it is asked for. None may hold the character NUL; no file name does."""
 
     def __init__(self, names: Iterable[str]):
+        names = [*names]
         self.buffer = "\0".join(names).encode(errors="surrogateescape")
         self.ends = np.flatnonzero(np.frombuffer(self.buffer + b"\0", np.uint8) == 0)
-        if not self.buffer:
+        if not names:
             self.ends = self.ends[:0]
 
     def __len__(self) -> int:

@@ -65,7 +65,7 @@ def load_json(path: Path, most: int = LARGEST, items: int = ITEMS, follow: bool 
         FileNotFoundError: there is none. ValueError: it can't be read; the sentence names it.
     """
     try:
-        text = read_text(path, most, follow)
+        text = read_text(path, most, follow).removeprefix("\ufeff")  # the mark of some editors
         if sum(map(text.count, "[{")) > items:  # before they take memory
             raise ValueError(f"it holds more than {items} values")
         read = json.loads(text, parse_constant=lambda _: None)
@@ -185,3 +185,4 @@ PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
 _Loader.yaml_constructors = {
     tag: construct for tag, construct in _Loader.yaml_constructors.items() if tag is None or tag.split(":")[-1] in PLAIN
 }
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_scalar)  # a date is a text

@@ -263,13 +263,15 @@ def test_yolo_splits_of_data_yaml(tmp_path, sides):
     for side, name in (("train", "a"), ("train", "b"), ("valid", "c"), ("test", "d")):
         photograph(tmp_path / side / "images" / f"{name}.jpg")
         (tmp_path / side / "labels").mkdir(exist_ok=True)
-        (tmp_path / side / "labels" / f"{name}.txt").write_text(line(SQUARE))
+        if name != "c":
+            (tmp_path / side / "labels" / f"{name}.txt").write_text(line(SQUARE))
         with (tmp_path / f"{side}.txt").open("a") as file:
             file.write(f"{'./' * (name == 'a')}{side}/images/{name}.jpg\n")
     places = {"folders": ["../train/images", "../valid/images", "test/images"], "lists": ["train.txt", "./valid.txt", "test.txt"]}  # fmt: skip
     names = dict(zip(("train", "val", "test"), places[sides], strict=True)) | {"names": ["person"]}
-    (tmp_path / "data.yaml").write_text(json.dumps(names))
+    (tmp_path / "data.yaml").write_text(json.dumps(names)[:-1] + ", date: 2023-01-05}")
     opened = yolo(str(tmp_path))
+    assert not opened["val"][0][1].any() and opened["train"][1][1].any()
     assert {side: [Path(name).stem for name in one.names] for side, one in opened.items()} == {
         "train": ["a", "b"], "val": ["c"], "test": ["d"]}  # fmt: skip
     assert [Path(name).stem for name in yolo(None, None, str(tmp_path))["test"].names] == ["d"]
@@ -392,6 +394,13 @@ def test_photographs_and_records_without_each_other(tmp_path):
         (tmp_path / source.__name__).mkdir()
         with pytest.raises(ValueError, match=r"data.root: .* holds no photograph|meta.json does not exist"):
             source(str(tmp_path / source.__name__))
+
+
+def test_a_record_may_begin_with_the_mark_of_an_editor(tmp_path):
+    root = labelled(tmp_path, [shape(SQUARE)])
+    (file,) = root.glob("*.json")
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    np.testing.assert_array_equal(classes(labelme(str(root))), filled(SQUARE))
 
 
 def test_a_changed_record_and_other_labels_are_prepared_anew(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -147,13 +148,38 @@ def test_an_instances_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     assert changed[1][1][2, 8] == 1
 
 
-def test_an_index_that_is_damaged_is_made_anew(tmp_path):
+def shortened(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def of_another_type(file: Path) -> None:
+    np.save(file, np.zeros(3, np.int16))
+
+
+def of_another_length(file: Path) -> None:
+    np.save(file, np.load(file)[:0])
+
+
+def a_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def a_link(file: Path) -> None:
+    file.rename(file.with_suffix(".moved"))
+    file.symlink_to(file.with_suffix(".moved"))
+
+
+@pytest.mark.parametrize("part", ["names", "photographs", "shapes", "numbers"])
+@pytest.mark.parametrize("damage", [shortened, of_another_type, of_another_length, a_pipe, a_link])
+def test_an_index_that_is_damaged_is_made_anew(tmp_path, part, damage):
     root, cache_dir = write(tmp_path, [annotation(0, [BOX])]), tmp_path / "cache"
     first = coco(root=str(root), cache_dir=str(cache_dir))["train"]
-    for file in cache_dir.glob("instances_*.npy"):
-        file.write_bytes(file.read_bytes()[:-1])
+    (file,) = cache_dir.glob(f"instances_*_{part}.npy")
+    damage(file)
     again = coco(root=str(root), cache_dir=str(cache_dir))["train"]
     assert again.keys.tolist() == first.keys.tolist() and again[0][1].any()
+    assert not file.is_symlink() and np.load(file).dtype.kind != "i"
 
 
 def test_only_photographs_whose_annotations_change_are_prepared_anew(tmp_path):
@@ -228,6 +254,7 @@ def test_what_is_wrong_with_a_shape_is_told_beside_all_others(tmp_path, segmenta
 
 def test_what_is_wrong_with_images_is_listed(tmp_path):
     images = [
+        {"id": 40, "file_name": "x" * 1_000_000, "height": 30, "width": 40},
         {"id": 0, "file_name": "000.png", "height": 30, "width": 40},
         {"id": 0, "file_name": "001.png", "height": 30, "width": 40},
         *(
@@ -243,10 +270,11 @@ def test_what_is_wrong_with_images_is_listed(tmp_path):
         7,
     ]
     told = refused(write(tmp_path, [annotation(0, [BOX]), annotation(99, [BOX])], images=images))
-    assert "8 problems" in told and "000.png" not in told and "001.png, or its id 0, twice" in told
+    assert "9 problems" in told and len(told) < 10_000
+    assert "000.png" not in told and "001.png, or its id 0, twice" in told
     assert f"{tmp_path}/images/gone.png does not exist" in told
     assert told.count("which lies outside of the folder of its photographs") == 3
-    assert "image 6 needs an id, a file_name, a width and a height" in told and "image 8 needs" in told
+    assert "image 7 needs an id, a file_name, a width and a height" in told and "image 9 needs" in told
     assert "002.png is 300x300, its photograph 40x30: another aspect ratio" in told
 
 

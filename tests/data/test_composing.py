@@ -162,6 +162,8 @@ def test_a_source_that_never_trains_gives_people(root, tmp_path):
     [
         ("augment.compose.p=2", r"augment.compose.p=2: give a number from 0 to 1"),
         ("augment.compose.height=[1,0.1]", r"augment.compose.height=.*: give the smallest and the largest"),
+        ("augment.compose.height=[a,b]", r"augment.compose.height=.*: give the smallest and the largest"),
+        ("augment.compose=5", r"augment.compose=5: give its keys, which are p, "),
         ("+augment.compose.size=3", r"augment.compose.size is no key: there are p, "),
         ("augment.compose.least=9", r"augment.compose.least=9 is more than augment.compose.most=8"),
     ],

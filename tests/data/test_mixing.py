@@ -166,6 +166,8 @@ def test_the_problems_of_all_sources_are_told_by_their_own_keys(places):
     told = str(error.value)
     assert "data.sources.one: 2 problems\n  data.sources.one.root: data.root/x/images does not exist" in told
     assert "data.sources.two.test_split=0 takes 0 and data.sources.two.val_split=99 takes 8" in told
+    with pytest.raises(ValueError, match="data.sources.one: it has no photographs: give one of data.sources.one.root"):
+        mixed(places, "data.sources.one.root=null")
     with pytest.raises(ValueError, match="data.sources.one.wieght: there is no such key, did you mean weight?"):
         mixed(places, "+data.sources.one.wieght=2")
     with pytest.raises(ValueError, match="data.rot: there is no such key, did you mean root?"):

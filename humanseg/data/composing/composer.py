@@ -24,7 +24,9 @@ STREAM = 0xC0305E  # composing draws from a stream of its own, so that samples w
 CLOSE = 0.5  # of the photograph's height: people of at least so much are in focus, and what is behind them may be not
 
 HEIGHTS = Rule(
-    lambda value: isinstance(value, list) and len(value) == 2 and min(value) >= 0.05 and value[0] <= value[1] <= 3,
+    lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(map(number(0.05, 3).holds, value)) and value[0] <= value[1]
+    ),
     "the smallest and the largest share of a photograph's height, from 0.05 to 3, as [0.1,1.2]",
 )
 RULES = {
@@ -60,6 +62,8 @@ class ComposeConfig:
         Raises:
             ValueError: a key that is not one of these, or values of another kind or out of range (all listed).
         """
+        if not isinstance(node, dict):
+            raise ValueError(f"{where}={node}: give its keys, which are {', '.join(RULES)}, or null")
         if unknown := [name for name in node if name not in RULES]:
             raise ValueError(f"{where}.{unknown[0]} is no key: there are {', '.join(RULES)}")
         rules = {f"{where}.{name}": rule for name, rule in RULES.items()}

@@ -1,5 +1,6 @@
 """``data=coco``: photographs with an instances file of COCO's, or of a tool that writes such files."""
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -128,7 +129,7 @@ def _opened(
     file, folders = _places(root, *paths)
     index, problems = open_index(str(file), chosen, cache_dir)
     names = _names(index)
-    folder = str(next((one for one in folders if names and (one / names[0]).exists()), folders[0]))
+    folder = str(next((one for one in folders if names and os.path.exists(one / names[0])), folders[0]))
     images = [
         f"{folder}/{name}" if name.isascii() else listing.spelled(name, folder) or f"{folder}/{name}" for name in names
     ]

@@ -60,6 +60,9 @@ class Index(NamedTuple):
     numbers: np.ndarray
 
 
+KINDS = Index(np.dtype(np.uint8), PHOTOGRAPH, SHAPE, np.dtype(np.float64))  # of its arrays
+
+
 def open_index(path: str, chosen: Chosen, cache_dir: str | None) -> tuple[Index, list[str]]:
     """The index of an instances file, and what is wrong with entries of the file, in one sentence each.
 
@@ -78,8 +81,8 @@ def open_index(path: str, chosen: Chosen, cache_dir: str | None) -> tuple[Index,
     state = f"{os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}\0{chosen}\0{VERSION}"
     key = blake2b(state.encode(errors="surrogateescape"), digest_size=16).hexdigest()
     files = [Path(cache_dir, f"instances_{key}_{part}.npy") for part in Index._fields]
-    with contextlib.suppress(OSError, ValueError, EOFError):  # none is there, or it is damaged
-        return Index(*(np.load(file, mmap_mode="r") for file in files)), []
+    if stored := _stored(files):
+        return stored, []
     index, problems = _read(path, chosen)
     if not problems:
         with writable(Path(cache_dir)):
@@ -87,6 +90,25 @@ def open_index(path: str, chosen: Chosen, cache_dir: str | None) -> tuple[Index,
                 with replacing(file) as temporary, temporary.open("wb") as opened:
                     np.save(opened, part, allow_pickle=False)
     return index, problems
+
+
+def _stored(files: Sequence[Path]) -> Index | None:
+    """An index that lies in the cache; None where there is none, or what is there is something else."""
+    if not all(file.is_file() and not file.is_symlink() for file in files):
+        return None
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        index = Index(*(np.lib.format.open_memmap(file, mode="r") for file in files))
+        return index if _fit_together(index) else None
+
+
+def _fit_together(index: Index) -> bool:
+    """Whether arrays may be those of an index: of its types, and as long as they say of each other."""
+    if any(part.ndim != 1 or part.dtype != kind for part, kind in zip(index, KINDS, strict=True)):
+        return False
+    names, photographs, shapes, numbers = index
+    named = np.count_nonzero(names == 0) + 1 if len(names) else 0
+    lies = (shapes["start"] < 0) | (shapes["end"] < shapes["start"]) | (shapes["end"] > len(numbers))
+    return named == len(photographs) and max(photographs["end"][-1:], default=0) == len(shapes) and not lies.any()
 
 
 def _read(path: str, chosen: Chosen) -> tuple[Index, list[str]]:
