@@ -17,7 +17,7 @@ from humanseg.data.splits.split import SplitConfig, split
 
 log = logging.getLogger(__name__)
 
-NAME = re.compile(r"[A-Za-z_]\w*(?:-\w+)*", re.ASCII)  # of a source: it stands in names of metrics and files
+NAME = re.compile(r"[A-Za-z]\w*(?:-\w+)*", re.ASCII)  # of a source: it stands in names of metrics and files
 SPLIT = tuple(field.name for field in fields(SplitConfig))
 OWN = ("weight", "only", *SPLIT)  # what a source of a mix may have beside the keys of its format
 
@@ -73,7 +73,7 @@ def _as_list(value: object) -> list:
 def _names(roots: Sequence) -> list[str]:
     """A name for each folder: its own, numbered where several have the same one."""
     stems = [Path(str(root)).name or "root" for root in roots]
-    stems = [stem if NAME.fullmatch(stem) else "_" + re.sub(r"\W", "_", stem, flags=re.ASCII) for stem in stems]
+    stems = [stem if NAME.fullmatch(stem) else "root_" + re.sub(r"\W", "_", stem, flags=re.ASCII) for stem in stems]
     return [stem if stems.count(stem) == 1 else f"{stem}_{number}" for number, stem in enumerate(stems)]
 
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 # SLURM and submitit warn with SIGUSR1 or SIGUSR2 before they pre-empt. The codes are a shell's for SIGINT and SIGTERM.
@@ -64,11 +64,27 @@ def leave_to_main(*_: object) -> None:
 
 
 @contextmanager
-def _answered_by(handler: Callable) -> Iterator[None]:
+def limited(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a context that takes longer. Outside of the main thread it may take any time."""
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    with _answered_by(stop, (signal.SIGALRM,)):
+        if threading.current_thread() is threading.main_thread():
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def _answered_by(handler: Callable, numbers: Iterable[int] = tuple(EXIT_CODES)) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread alone
         yield
         return
-    before = {number: signal.signal(number, handler) for number in EXIT_CODES}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

@@ -130,6 +130,13 @@ def test_a_person_on_a_crowd_wins_and_small_annotations_are_ignored(tmp_path, ca
     assert [Path(name).name for name in dropped.names] == ["000.png", "001.png"]
 
 
+@pytest.mark.parametrize("category", [1, "1", "person"])
+def test_ids_may_be_written_in_several_ways(tmp_path, category):
+    drawn = [annotation("0", [BOX], category_id=1.0, iscrowd="0"), annotation(1.0, [BOX], category_id="1")]
+    source = coco(root=str(write(tmp_path, drawn)), categories=category)["train"]
+    assert [classes.max() for _, classes in source] == [1, 1, 0]
+
+
 def test_an_instances_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
     root, cache_dir = (
         write(tmp_path, [annotation(0, [BOX]), annotation(1, rle(region(3, 3, 9, 9)))]),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from humanseg.data import mix
+from humanseg.data.splits import groups
 from humanseg.data.splits.groups import names_below
 from humanseg.data.splits.split import SplitConfig, split
 
@@ -101,6 +102,12 @@ def test_a_copy_that_comes_later_takes_nothing_out_of_the_training_samples():
     before = sides(Source(names, list(range(100))), **rules)
     after = sides(Source([*names, *(f"copy {name}" for name in names)], [*range(100), *range(100)]), **rules)
     assert {*before["train"]} < {*after["train"]} and {*after["val"]} & {*names} < {*before["val"]}
+
+
+def test_an_expression_that_would_take_years_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(groups, "PATIENCE", 0.1)
+    with pytest.raises(ValueError, match=r"data.group_by=\(a\+\)\+\$ takes more than 0.1 s to look at 1 names"):
+        sides(Source([f"{'a' * 60}!.jpg"]), val_split=1, group_by="(a+)+$")
 
 
 @pytest.mark.parametrize("group_by", ["folder", r"film(\d+)/"])

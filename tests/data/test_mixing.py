@@ -129,8 +129,8 @@ def test_folders_in_a_list_are_a_mix_by_their_names(places):
         "val_split": 0.1,
     }
     nodes = mix.nodes(config)
-    assert [*nodes] == ["images_0", "images_1", "_7", "c"]
-    assert nodes["_7"] | {"root": "7", "val_root": None, "val_split": 0} == nodes["_7"]
+    assert [*nodes] == ["images_0", "images_1", "root_7", "c"]
+    assert nodes["root_7"] | {"root": "7", "val_root": None, "val_split": 0} == nodes["root_7"]
     assert nodes["c"] | {"root": "c", "only": "val", "val_root": None} == nodes["c"]
 
 
@@ -143,7 +143,7 @@ TOGETHER = {"_target_": "humanseg.data.mix.together"}
     [
         (TOGETHER | {"sources": {}}, "data=mix has no source: name some, as"),
         (TOGETHER | {"sources": LEAF}, "data.sources: a source has a name, as coco in"),
-        (TOGETHER | {"sources": {"a b": LEAF, "1": LEAF}}, "'a b' is no name of a source: .*\n.*'1' is no name"),
+        (TOGETHER | {"sources": {"a b": LEAF, "_1": LEAF}}, "'a b' is no name of a source: .*\n.*'_1' is no name"),
         (TOGETHER | {"sources": {"a": {"weight": 1}, "b": 3}}, r"sources.a is no source: .*\n.*sources.b is no source"),
         (TOGETHER | {"sources": {"a": LEAF | {"sources": {}}}}, "data.sources.a is no source"),
         (TOGETHER | {"sources": {"a": LEAF | {"weight": 0}}}, "the weights of all sources .* are 0"),

@@ -18,7 +18,7 @@ from humanseg.data.formats import figures
 from humanseg.runs.atomic import replacing
 from humanseg.runs.reading import read_bytes
 
-VERSION = 1  # of the arrays; a new version reads files anew
+VERSION = 2  # of the arrays; a new version reads files anew
 MOST_BYTES = 2**32  # of a file; COCO's own have an eighth of it
 MOST_NESTED = 5 * 10**7  # objects and lists in it: each takes 50 bytes of memory and more
 MOST_SIDE = 10**6  # pixels
@@ -105,10 +105,10 @@ def _fit_together(index: Index) -> bool:
     """Whether arrays may be those of an index: of its types, and as long as they say of each other."""
     if any(part.ndim != 1 or part.dtype != kind for part, kind in zip(index, KINDS, strict=True)):
         return False
-    names, photographs, shapes, numbers = index
-    named = np.count_nonzero(names == 0) + 1 if len(names) else 0
-    lies = (shapes["start"] < 0) | (shapes["end"] < shapes["start"]) | (shapes["end"] > len(numbers))
-    return named == len(photographs) and max(photographs["end"][-1:], default=0) == len(shapes) and not lies.any()
+    named = np.count_nonzero(index.names == 0) + 1 if len(index.names) else 0
+    start, end, last = index.shapes["start"], index.shapes["end"], max(index.photographs["end"][-1:], default=0)
+    sound = (start >= 0) & (start <= end) & (end <= len(index.numbers))
+    return named == len(index.photographs) and last == len(index.shapes) and bool(sound.all())
 
 
 def _read(path: str, chosen: Chosen) -> tuple[Index, list[str]]:
@@ -117,12 +117,11 @@ def _read(path: str, chosen: Chosen) -> tuple[Index, list[str]]:
     places, names, sizes, problems = _photographs(path, images)
     shapes = _Shapes(path, chosen.min_area)
     for number, annotation in enumerate(annotations):
-        if not isinstance(annotation, dict) or not _is_id(annotation.get("category_id")):
+        category = _ident(annotation.get("category_id")) if isinstance(annotation, dict) else None
+        if category is None:
             problems.append(f"{path}: annotation {number} has no category_id")
-        elif annotation["category_id"] in wanted and _is_id(annotation.get("image_id")):
-            place = places.get(annotation["image_id"])
-            if place is not None:  # people leave out images, and their annotations stay
-                shapes.add(annotation, place, names[place])
+        elif category in wanted and (image := _ident(annotation.get("image_id"))) in places:
+            shapes.add(annotation, places[image], names[places[image]])  # of images that people left out some stay
     return _index(names, sizes, shapes, chosen.empty), problems + shapes.problems
 
 
@@ -137,10 +136,8 @@ def _sections(path: str) -> tuple[list, list, list]:
         if data.count(b"[") + data.count(b"{") > MOST_NESTED:
             raise ValueError(f"it holds more than {MOST_NESTED} objects and lists")
         found = json.loads(data)
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} can't be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from error
     sections = [found.get(name) for name in ("images", "annotations", "categories")] if isinstance(found, dict) else []
     annotations = sections[1] if sections else found
     entries = (one for one in annotations if isinstance(one, dict)) if isinstance(annotations, list) else ()
@@ -151,17 +148,18 @@ def _sections(path: str) -> tuple[list, list, list]:
     return tuple(sections)
 
 
-def _ids(path: str, categories: list, asked: Sequence[str | int]) -> set[str | int]:
+def _ids(path: str, categories: list, asked: Sequence[str | int]) -> set[str]:
     """The ids of categories that are asked for by name or id.
 
     Raises:
         ValueError: some are not there; the sentence has those that are.
     """
-    known = [one for one in categories if isinstance(one, dict) and _is_id(one.get("id"))]
-    ids = {one["id"] for one in known if one["id"] in asked or one.get("name") in asked}
-    there = {value for one in known for value in (one["id"], one.get("name")) if _is_id(value)}
-    if missing := [str(one) for one in asked if one not in there]:
-        named = figures.listed([f"{one.get('name')} ({one['id']})" for one in known])
+    texts = {*map(str, asked)}
+    known = [(_ident(one.get("id")), str(one.get("name"))) for one in categories if isinstance(one, dict)]
+    known = [one for one in known if one[0]]
+    ids = {ident for ident, name in known if {ident, name} & texts}
+    if missing := sorted(texts.difference(*known)):
+        named = figures.listed([f"{name} ({ident})" for ident, name in known])
         raise ValueError(f"data.categories: {path} has no {', '.join(missing)}; it has {named}")
     return ids
 
@@ -171,8 +169,8 @@ def _photographs(path: str, images: list) -> tuple[dict, list[str], list[tuple[i
     places, names, sizes, problems, seen = {}, [], [], [], set()
     for number, image in enumerate(images):
         image = image if isinstance(image, dict) else {}
-        ident, name, size = image.get("id"), image.get("file_name"), (image.get("width"), image.get("height"))
-        if not (_is_id(ident) and isinstance(name, str) and name and all(map(_is_side, size))):
+        ident, name, size = _ident(image.get("id")), image.get("file_name"), (image.get("width"), image.get("height"))
+        if not (ident and isinstance(name, str) and name and all(map(_is_side, size))):
             problems.append(f"{path}: image {number} needs an id, a file_name, a width and a height")
             continue
         name = name.replace("\\", "/")  # Windows' own
@@ -202,7 +200,7 @@ class _Shapes:
         ident, start, count = annotation.get("id"), len(self.numbers), len(self.shapes)
         ident = ident if type(ident) is int and abs(ident) < 2**62 else -1
         try:
-            ignored = bool(annotation.get("iscrowd")) or self._is_small(annotation)
+            ignored = annotation.get("iscrowd") not in (None, 0, "0") or self._is_small(annotation)
             drawn = annotation.get("segmentation")
             for runs in [drawn] if isinstance(drawn, dict) else _polygons(drawn):
                 begun = len(self.numbers)
@@ -286,8 +284,10 @@ def _index(names: list[str], sizes: list[tuple[int, int]], found: _Shapes, empty
     return Index(np.frombuffer(listed.encode(errors="surrogateescape"), np.uint8), photographs, shapes, numbers)
 
 
-def _is_id(value: Any) -> bool:
-    return type(value) in (int, str)
+def _ident(value: Any) -> str | None:
+    """An id as a text, as tools write 7, 7.0 and "7"; None for what is none."""
+    value = int(value) if type(value) is float and value.is_integer() else value
+    return str(value) if type(value) in (int, str) else None
 
 
 def _is_side(value: Any) -> bool:

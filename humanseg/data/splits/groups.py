@@ -11,10 +11,12 @@ from hashlib import blake2b
 import numpy as np
 
 from humanseg.data.listing import in_one_form
+from humanseg.processes.signals import limited
 
 log = logging.getLogger(__name__)
 
 EXAMPLE = r"data.group_by='(.*)_\d+'"
+PATIENCE = 60  # seconds: an expression as (a+)+$ would take years on some names
 NONE = 0  # the mark of a sample without a group
 
 
@@ -105,7 +107,7 @@ def labels(source: object, names: list[str], group_by: str | None) -> list[str]:
         group_by: ``folder``, or a regular expression whose group is sought in the name; None: the source's own `groups`.
 
     Raises:
-        ValueError: the expression is none, has not one group, or fits no name.
+        ValueError: the expression is none, has not one group, fits no name, or takes too long.
     """
     if group_by is None:
         return ["" if one is None else str(one) for one in source.groups]
@@ -119,7 +121,13 @@ def labels(source: object, names: list[str], group_by: str | None) -> list[str]:
         raise ValueError(
             f"data.group_by={group_by}: give folder, or a regular expression with one group in parentheses, as {EXAMPLE}"
         )
-    found = [(match[1] or "") if (match := pattern.search(name)) else "" for name in names]
+    try:
+        with limited(PATIENCE):
+            found = [(match[1] or "") if (match := pattern.search(name)) else "" for name in names]
+    except TimeoutError as error:
+        raise ValueError(
+            f"data.group_by={group_by} takes more than {PATIENCE} s to look at {len(names)} names: give a simpler expression"
+        ) from error
     if names and not any(found):
         raise ValueError(f"data.group_by={group_by} fits none of the names, as {names[0]}")
     return found
