@@ -59,8 +59,7 @@ def _pad(cell: str, width: int) -> str:
 def listed(head: str, items: list[str], most: int) -> Lines:
     """The first items below a heading, and how many there are more. Of a longer item the beginning is shown."""
     more = [f"  ... and {len(items) - most} more"] * (len(items) > most)
-    told = (item if len(item) <= LONGEST else f"{item[:LONGEST]}..." for item in items[:most])
-    return lines([head, *(f"  {item}" for item in told), *more])
+    return lines([head, *(f"  {cut(item, LONGEST)}" for item in items[:most]), *more])
 
 
 def cut(value: object, length: int) -> str:
