@@ -121,7 +121,8 @@ def _read(path: str, chosen: Chosen) -> tuple[Index, list[str]]:
         if category is None:
             problems.append(f"{path}: annotation {number} has no category_id")
         elif category in wanted and (image := _ident(annotation.get("image_id"))) in places:
-            shapes.add(annotation, places[image], names[places[image]])  # of images that people left out some stay
+            # People leave out images, and the annotations stay.
+            shapes.add(annotation, places[image], names[places[image]])
     return _index(names, sizes, shapes, chosen.empty), problems + shapes.problems
 
 
