@@ -7,8 +7,10 @@ Test, predict and export all take this path: letterbox, network, undo the letter
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from humanseg import build, checkpoint
 from humanseg.compute import Compute
 from humanseg.data.transforms import letterbox, unletterbox, without_letterbox
 from humanseg.inference import engines
-from humanseg.inference.edges import enlarged_rows, refined, refined_rows
+from humanseg.inference.edges import enlarged_rows, refined
 from humanseg.inference.engines import Engine
 from humanseg.media.photograph import Given, as_photograph
 from humanseg.metrics import person_probability
@@ -121,24 +123,26 @@ class Predictor:
         """Logits CxSxS of a photograph's square and the photograph, uint8 HxWx3 -> float32 HxW in [0, 1]."""
         size = image.shape[:2]
         if self.refine:
-            coarse = person_probability(without_letterbox(logits, *size)[None])[0].cpu()
-            return refined(np.ascontiguousarray(coarse), image, logits.shape[-1])
+            return cv2.resize(self._refined(logits, image), size[::-1])
         return person_probability(unletterbox(logits, *size)[None])[0].cpu().numpy()
 
     @torch.inference_mode()
     def probability_rows(self, logits: Tensor, image: np.ndarray) -> Callable[[slice], np.ndarray]:
         """As `probability`, for some rows of a large photograph at a time."""
         height, width = image.shape[:2]
-        inner = without_letterbox(logits, height, width)
         if self.refine:
-            coarse = person_probability(inner[None])[0].cpu().numpy()
-            return refined_rows(np.ascontiguousarray(coarse), image, logits.shape[-1])
+            return partial(enlarged_rows, self._refined(logits, image), height, width)
+        inner = without_letterbox(logits, height, width)
 
         def values(rows: slice) -> np.ndarray:
             planes = [enlarged_rows(plane.numpy(), height, width, rows) for plane in inner.cpu()]
             return person_probability(torch.from_numpy(np.stack(planes))[None])[0].numpy()
 
         return values
+
+    def _refined(self, logits: Tensor, image: np.ndarray) -> np.ndarray:
+        coarse = person_probability(without_letterbox(logits, *image.shape[:2])[None])[0].cpu()
+        return refined(np.ascontiguousarray(coarse), image, logits.shape[-1])
 
     @torch.inference_mode()
     def logits(self, images: list[np.ndarray]) -> list[Tensor]:
