@@ -150,11 +150,10 @@ class Predictor:
         found = self.on_squares(self.squares(images))
         return [unletterbox(one, *image.shape[:2]) for one, image in zip(found, images, strict=True)]
 
-    def squares(self, images: list[np.ndarray]) -> Tensor:
-        """uint8 HxWx3 photographs of any sizes -> the squares that the network sees, uint8 NxSxSx3."""
-        squares = [
-            letterbox(image, np.zeros(image.shape[:2], np.uint8), self.size, self.pad_value)[0] for image in images
-        ]
+    def squares(self, images: list[np.ndarray], size: int | None = None) -> Tensor:
+        """uint8 HxWx3 photographs of any sizes -> the squares that the network sees, uint8 NxSxSx3; S is `size`."""
+        size = size or self.size
+        squares = [letterbox(image, np.zeros(image.shape[:2], np.uint8), size, self.pad_value)[0] for image in images]
         return torch.from_numpy(np.stack(squares))
 
     @torch.inference_mode()

@@ -65,7 +65,7 @@ class Studio:
     def prepare(self, picture: Picture) -> Picture:
         """Give a picture the square that the network gets."""
         seen = picture.image if picture.alpha is None else hidden(picture.image, picture.alpha)
-        picture.square = self.predictor.squares([seen])[0]
+        picture.square = self.predictor.squares([seen], max(map(self._side, self.scales)))[0]
         return picture
 
     def infer(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
@@ -80,19 +80,24 @@ class Studio:
             yield from group
 
     def logits(self, squares: Tensor) -> Tensor:
-        """uint8 NxSxSx3 -> float32 NxCxSxS on the CPU: the mean over the views that `tta` asks for."""
+        """uint8 NxSxSx3 -> float32 NxCxSxS on the CPU: the mean over the views that `tta` asks for.
+
+        S is the side of the largest view. At a smaller one's size the mean would lose what the largest shows.
+        """
         views = [self._view(squares, scale, flip) for scale in self.scales for flip in {False, self.flip}]
         return torch.stack(views).mean(0)
 
     def _view(self, squares: Tensor, scale: float, flip: bool) -> Tensor:
-        size = squares.shape[1]
-        side = max(round(size * scale / STRIDE), 1) * STRIDE
+        size, side = squares.shape[1], self._side(scale)
         seen = squares.flip(2) if flip else squares
         if side != size:
             seen = _resized(seen.permute(0, 3, 1, 2).float(), side).round().byte().permute(0, 2, 3, 1).contiguous()
         logits = self.predictor.on_squares(seen).float().cpu()
         logits = _resized(logits, size) if side != size else logits
         return logits.flip(3) if flip else logits
+
+    def _side(self, scale: float) -> int:
+        return self.predictor.size if scale == 1 else max(round(self.predictor.size * scale / STRIDE), 1) * STRIDE
 
     def say_speed(self, count: int, what: str) -> None:
         """Pictures a second, what each stage took of one (the stages overlap), and how busy the cores were."""
