@@ -16,9 +16,7 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import torch
 
 from humanseg import build, checkpoint, metrics
-from humanseg.data.transforms import without_letterbox
-from humanseg.inference.edges import refined
-from humanseg.metrics import Counts, person_probability
+from humanseg.metrics import Counts
 from humanseg.predictor import Predictor
 from humanseg.runs import find
 
@@ -32,9 +30,8 @@ def main(ckpt: str) -> None:
         image, mask = data[index]
         folder = Path(data.name(index)).parts[-3]
         logits = predictor.on_squares(predictor.squares([image]))[0]
-        coarse = person_probability(without_letterbox(logits, *mask.shape)[None])[0].contiguous().numpy()
         began = time.perf_counter()
-        fine = torch.from_numpy(refined(coarse, image, predictor.size))
+        fine = torch.from_numpy(predictor.probability(logits, image))
         took += time.perf_counter() - began
         truth = torch.from_numpy(mask)[None]
         counts[folder, "plain"].add(predictor.logits([image])[0][None], truth, boundary=True)

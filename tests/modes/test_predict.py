@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import torch
 from conftest import film
 
 from humanseg.compositing import studio
+from humanseg.compositing.flow import Clock
 from humanseg.data import colour
 from humanseg.data.transforms import unletterbox
 from humanseg.inference.temporal import Smoother
@@ -168,6 +170,17 @@ def test_mirrored_and_scaled_views_are_averaged(predict, trained_once, people, t
     expected = person_probability(unletterbox(mean[0], *image.shape[:2])[None])[0].numpy()
     assert np.abs(expected - flipped).max() < 1e-4
     assert np.abs(plain - flipped).max() > 1e-3 and np.abs(scaled - flipped).max() > 1e-3
+
+
+def test_a_view_at_a_larger_scale_sees_the_photographs_own_detail(trained_once, people):
+    predictor = Predictor(trained_once, precision="fp32", backend="torch")
+    image = cv2.cvtColor(cv2.imread(str(people / "images" / "003.png")), cv2.COLOR_BGR2RGB)
+    drawing = studio.Studio(predictor, None, [1.0, 2.0], False, 1, Clock())
+    picture = drawing.prepare(studio.Picture(image))
+    large = predictor.squares([image], 2 * predictor.size)
+    assert torch.equal(picture.square, large[0])
+    found, own = drawing.logits(large), predictor.on_squares(large)
+    assert found.shape == own.shape and torch.equal(replace(drawing, scales=[2.0]).logits(large), own)
 
 
 def test_a_video_keeps_its_length_size_and_rate(predict, tmp_path):
