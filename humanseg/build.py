@@ -75,7 +75,7 @@ def model_of(payload: dict, config: dict, path: Path) -> nn.Module:
         ValueError: no such encoder, or the weights don't fit.
     """
     config = recorded.without_encoder_weights(config)
-    if config["_target_"].startswith(SMP):  # a class of your own knows its own encoders
+    if config["_target_"].startswith((SMP, "humanseg.")):  # a class of your own knows its own encoders
         encoders.refuse_foreign(config.get("encoder_name"))
     with contextlib.suppress(RuntimeError, NotImplementedError), torch.device("meta"):  # segformer reads a value there
         checkpoint.refuse_mismatch(model(config), payload, path)
@@ -157,7 +157,7 @@ def state(network: nn.Module, compute: Compute, config: dict, total: int) -> loo
 def parallel(network: nn.Module, compute: Compute, size: int) -> nn.Module:
     """The network, on its device already, as several processes train it together on squares of `size` pixels."""
     square = torch.zeros(1, size, size, 3, dtype=torch.uint8)
-    return distributed.parallel(network, lambda: compute(network, square))
+    return distributed.parallel(network, lambda: sum(output.sum() for output in compute.outputs(network, square)))
 
 
 def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:

@@ -1,5 +1,6 @@
 """Where and how a network runs: its device, precision and memory format, and the forward pass from uint8 to logits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,15 +26,33 @@ class Compute:
         self.on_device = torch.tensor(self.mean, device=self.device), torch.tensor(self.std, device=self.device)
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
-        """uint8 NxHxWx3 on any device -> float32 logits NxCxHxW on this one."""
+        """uint8 NxHxWx3 on any device -> float32 logits NxCxHxW on this one; of several outputs the first."""
+        return self.outputs(model, images)[0]
+
+    def outputs(self, model: nn.Module, images: Tensor) -> list[Tensor]:
+        """As for a call, all outputs of the network in float32. Those after the first are for training alone."""
         images = images.to(self.device, non_blocking=True)
         inputs = to_input(images, *self.on_device, self.channels_last)
         with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
-            return model(inputs).float()
+            return [output.float() for output in as_list(model(inputs))]
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model to the device in the memory format."""
         return model.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
+
+
+def as_list(found: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """What a network returned, logits or a list or tuple of them, as a list.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    outputs = list(found) if isinstance(found, list | tuple) else [found]
+    if not outputs or not all(isinstance(output, Tensor) for output in outputs):
+        raise ValueError(
+            f"the network returns a {type(found).__name__}: it must be logits NxCxHxW, or a list of logits"
+        )
+    return outputs
 
 
 def to_input(images: Tensor, mean: Tensor | list[float], std: Tensor | list[float], channels_last: bool) -> Tensor:

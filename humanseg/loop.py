@@ -33,6 +33,7 @@ class Settings:
     monitor: str | None = None
     monitor_mode: str = "max"
     early_stop: int = 0
+    output_weights: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,13 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Se
 
     for left in reversed(range(settings.accumulate)):
         images, target = tally.wait_for(batches)
+        images = images.to(setup.compute.device, non_blocking=True)
         target = target.to(setup.compute.device, non_blocking=True).long()
         with distributed.no_sync(model, wanted=left > 0):
-            logits = forward(model, images, setup)
-            loss, terms = total_loss(setup.loss, logits, target)
+            outputs = forward(model, images, setup)
+            loss, terms = total_loss(setup.loss, outputs, target, images, settings.output_weights)
             scaler.scale(loss / settings.accumulate).backward()
-        tally.add(logits.detach(), target, terms)
+        tally.add(outputs[0].detach(), target, terms)
 
     for optimizer in state.optimizers.values():
         scaler.unscale_(optimizer)
@@ -189,14 +191,14 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Se
     tally.add_norm(norm)
 
 
-def forward(model: nn.Module, images: Tensor, setup: Setup) -> Tensor:
-    """Logits of a training batch, float32 NxCxHxW.
+def forward(model: nn.Module, images: Tensor, setup: Setup) -> list[Tensor]:
+    """The network's outputs for a training batch, float32; the first is logits NxCxHxW.
 
     Raises:
         ValueError: batch norm has nothing to normalise with.
     """
     try:
-        return setup.compute(model, images)
+        return setup.compute.outputs(model, images)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -1,8 +1,12 @@
 """Losses that torch and SMP do not have as this suite needs them.
 
-Each is called with float32 logits NxCxHxW and int64 class ids NxHxW, of which 255 is ignored. It returns a scalar;
-`WeightedSum` returns a dict of its weighted terms.
+Each is called with float32 logits NxCxHxW and int64 class ids NxHxW, of which 255 is ignored. One whose `forward` has an
+argument `images` also gets the batch's photographs there, uint8 NxHxWx3. It returns a scalar; `WeightedSum` returns a dict
+of its weighted terms.
 """
+
+import inspect
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,34 +19,50 @@ from humanseg.metrics import person_probability
 class BinaryCrossEntropy(nn.Module):
     """Binary cross-entropy over the valid pixels (SMP's soft BCE divides by the ignored ones too).
 
+    Args:
+        pos_weight: multiplies the term of the person's pixels, as torch's does; above 0. None: 1.
+
     Raises:
-        ValueError: for more than one class.
+        ValueError: for more than one class, or another `pos_weight`.
     """
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, pos_weight: float | None = None):
         super().__init__()
+        if pos_weight is not None and not _is_weight(pos_weight):
+            raise ValueError(f"loss.pos_weight={pos_weight}: give one number above 0, the person's weight, or null")
+        self.register_buffer("pos_weight", None if pos_weight is None else torch.tensor(float(pos_weight)))
         if classes != 1:
             raise ValueError(f"loss=bce is for model.classes=1, not {classes}: use loss=ce, or ce_dice for bce_dice")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         valid = target != IGNORE
-        each = F.binary_cross_entropy_with_logits(logits[:, 0], (target == 1).to(logits.dtype), reduction="none")
+        person = (target == 1).to(logits.dtype)
+        each = F.binary_cross_entropy_with_logits(logits[:, 0], person, reduction="none", pos_weight=self.pos_weight)
         return (each * valid).sum() / valid.sum().clamp(min=1)
 
 
 class CrossEntropy(nn.CrossEntropyLoss):
     """torch's cross-entropy over the valid pixels.
 
+    Args:
+        weight: of each class, above 0; the mean is over the pixels' weights. None: all count the same.
+
     Raises:
-        ValueError: for a single class.
+        ValueError: for a single class, or weights that are not those of the classes.
     """
 
-    def __init__(self, classes: int):
-        super().__init__(ignore_index=IGNORE)
+    def __init__(self, classes: int, weight: list[float] | None = None):
         if classes < 2:
             raise ValueError(
                 f"loss=ce is for model.classes of 2 and more, not {classes}: use loss=bce, or bce_dice for ce_dice"
             )
+        listed = weight if isinstance(weight, list) else [weight]
+        if weight is not None and (len(listed) != classes or not all(map(_is_weight, listed))):
+            raise ValueError(
+                f"loss.weight={weight}: model.classes={classes} has the classes 0 to {classes - 1}; give a number above 0 "
+                "for each of them, or null"
+            )
+        super().__init__(None if weight is None else torch.tensor(listed, dtype=torch.float32), ignore_index=IGNORE)
 
 
 class Overlap(nn.Module):
@@ -80,30 +100,112 @@ class WeightedSum(nn.Module):
         self.terms = nn.ModuleDict(terms)
         self.weights = weights
 
-    def forward(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return {name: self.weights[name] * term(logits, target) for name, term in self.terms.items()}
+    def forward(self, logits: Tensor, target: Tensor, images: Tensor | None = None) -> dict[str, Tensor]:
+        return {
+            name: self.weights[name] * applied(term, logits, target, images=images) for name, term in self.terms.items()
+        }
 
 
-def total_loss(loss: nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss to minimise, and what is logged: the loss as `loss`, and each term of a weighted sum as `loss_NAME`."""
-    value = loss(logits, target)
-    if not isinstance(value, dict):
-        return value, {"loss": value}
-    total = sum(value.values())
-    return total, {"loss": total, **{f"loss_{name}": term for name, term in value.items()}}
+def applied(loss: nn.Module, logits: Tensor, target: Tensor, **given: Tensor | None) -> Tensor | dict[str, Tensor]:
+    """A loss of logits and target, and of those of `given` that its signature names."""
+    asked = _arguments(loss)
+    return loss(logits, target, **{name: value for name, value in given.items() if name in asked})
+
+
+def total_loss(
+    loss: nn.Module,
+    outputs: Sequence[Tensor],
+    target: Tensor,
+    images: Tensor | None = None,
+    weights: Sequence[float] | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss to minimise: the weighted sum over the network's outputs.
+
+    Args:
+        outputs: float32 logits. The first are NxCxHxW. Further ones are NxCxhxw, which are resized to HxW (deep
+            supervision), or NxK, which say what is in a photograph (SMP's `aux_params`), see `presence_loss`.
+        target: int64 NxHxW. images: uint8 NxHxWx3, for a loss that asks for them.
+        weights: of the outputs; None: each counts half of the one before it, as in nnU-Net (Isensee et al. 2021).
+
+    Returns:
+        The loss, and what is logged: the loss as `loss`, each term of a weighted sum for the first output as `loss_NAME`, and
+        the weighted part of each of several outputs as `loss_output1` and so on.
+
+    Raises:
+        ValueError: there are not as many weights as outputs, or an output has another shape.
+    """
+    if weights is None:
+        weights = [0.5**place for place in range(len(outputs))]
+    if len(weights) != len(outputs):
+        raise ValueError(
+            f"trainer.output_weights={list(weights)}: the network has {len(outputs)} outputs; give a weight for each, or null"
+        )
+    value = applied(loss, outputs[0], target, images=images)
+    terms = {f"loss_{name}": term for name, term in value.items()} if isinstance(value, dict) else {}
+    values = [value]
+    for place, output in enumerate(outputs[1:], 2):
+        if output.ndim == 2:
+            values.append(presence_loss(output, target, outputs[0].shape[1]))
+        elif output.ndim == 4 and output.shape[1] == outputs[0].shape[1]:
+            resized = F.interpolate(output, target.shape[1:], mode="bilinear")
+            values.append(applied(loss, resized, target, images=images))
+        else:
+            raise ValueError(
+                f"output {place} of the network has the shape {tuple(output.shape)}: it must be logits as the first, "
+                f"Nx{outputs[0].shape[1]}xHxW, or NxK of a classification head"
+            )
+    parts = [weight * _summed(value) for weight, value in zip(weights, values, strict=True)]
+    total = sum(parts)
+    if len(parts) > 1:
+        terms |= {f"loss_output{place}": part for place, part in enumerate(parts, 1)}
+    return total, {"loss": total, **terms}
+
+
+def presence_loss(logits: Tensor, target: Tensor, classes: int) -> Tensor:
+    """Binary cross-entropy of what is in each photograph: the person for logits Nx1, each class for logits NxC.
+
+    Raises:
+        ValueError: another number of logits.
+    """
+    if logits.shape[1] not in (1, classes):
+        raise ValueError(
+            f"model.aux_params.classes={logits.shape[1]}: give 1, for the person"
+            + (f", or {classes}, for each of model.classes" if classes > 1 else "")
+        )
+    asked = [1] if logits.shape[1] == 1 else range(classes)
+    present = torch.stack([(target == one).flatten(1).any(1) for one in asked], 1)
+    return F.binary_cross_entropy_with_logits(logits, present.to(logits.dtype))
+
+
+def _summed(value: Tensor | dict[str, Tensor]) -> Tensor:
+    return sum(value.values()) if isinstance(value, dict) else value
+
+
+def _arguments(loss: nn.Module) -> dict[str, inspect.Parameter]:
+    """What a loss is called with beside logits and target."""
+    return dict(list(inspect.signature(loss.forward).parameters.items())[2:])
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def check(loss: nn.Module, classes: int) -> None:
     """Try a loss on a small batch.
 
     Raises:
-        ValueError: the loss doesn't fit `classes`, or gives no finite scalar.
+        ValueError: the loss asks for what there is not, doesn't fit `classes`, or gives no finite scalar.
     """
+    nameless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [name for name, one in _arguments(loss).items() if one.default is one.empty and one.kind not in nameless]
+    if unknown := [name for name in needed if name != "images"]:
+        raise ValueError(f"the loss asks for {', '.join(unknown)}: beside logits and target there is images")
     logits = torch.linspace(-1, 1, 2 * classes * 64).view(2, classes, 8, 8).requires_grad_()
     target = torch.arange(128).view(2, 8, 8) % max(classes, 2)
     target[:, 0] = IGNORE
+    images = torch.arange(384).view(2, 8, 8, 3).remainder(256).to(torch.uint8)
     try:
-        value = loss(logits, target)
+        value = applied(loss, logits, target, images=images)
         terms = list(value.values()) if isinstance(value, dict) else [value]
         sum(terms).backward()
     except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:

@@ -128,7 +128,7 @@ class Scores:
 
 @torch.inference_mode()
 def evaluate(
-    outputs: dict[str, Iterable[tuple[Tensor, Tensor]]],
+    outputs: dict[str, Iterable[tuple[Tensor, ...]]],
     metrics: dict[str, Callable[[Counts], float]],
     loss: nn.Module | None = None,
     each: Callable[[str, Counts], None] = lambda source, counts: None,
@@ -138,7 +138,7 @@ def evaluate(
     Of several processes each evaluates every world_size-th pair, and all of them get the result.
 
     Args:
-        outputs: the pairs of each source by its name.
+        outputs: the pairs of each source by its name. Photographs uint8 NxHxWx3 may stand behind them, for the loss.
         loss: the means of its terms over the samples join the metrics.
         each: called with the source and the counts of each pair alone.
 
@@ -162,14 +162,14 @@ def evaluate(
 
 
 def _add_up(
-    pairs: Iterable[tuple[Tensor, Tensor]],
+    pairs: Iterable[tuple[Tensor, ...]],
     metrics: Container[str],
     loss: nn.Module | None,
     each: Callable[[Counts], None],
 ) -> Scores:
     """The scores of one source, from all processes."""
     sums, counts, ious = defaultdict(float), None, []
-    for logits, target in pairs:
+    for logits, target, *images in pairs:
         if logits.isnan().any():
             raise ValueError(f"the network's output is not a number, its weights are of no use: {STEADIER} in training")
         here = Counts.zeros(logits.shape[1], logits.device)
@@ -177,7 +177,7 @@ def _add_up(
         counts = here if counts is None else counts + here
         each(here)
         if loss is not None:
-            for name, term in total_loss(loss, logits, target.long())[1].items():
+            for name, term in total_loss(loss, [logits], target.long(), *images)[1].items():
                 sums[name] += term * len(logits)
     ious = torch.cat(distributed.all_gather_in_turns([one.cpu() for one in ious]))
     return Scores(*_of_all_processes(counts, sums), ious)
@@ -196,8 +196,9 @@ def _of_all_processes(counts: Counts | None, sums: dict[str, Tensor]) -> tuple[C
 
 
 @torch.inference_mode()
-def network_outputs(model: nn.Module, batches: Iterable, compute: Compute) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits and target of batches at the network's size."""
+def network_outputs(model: nn.Module, batches: Iterable, compute: Compute) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Logits, target and photographs of batches at the network's size."""
     model.eval()
     for images, target in batches:
-        yield compute(model, images), target.to(compute.device, non_blocking=True)
+        images, target = (one.to(compute.device, non_blocking=True) for one in (images, target))
+        yield compute(model, images), target, images

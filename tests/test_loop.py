@@ -202,10 +202,51 @@ class Steep(nn.Module):
         return logits.mean() * 1e6
 
 
+class Several(nn.Conv2d):
+    """A network whose second output is of half the size, and wrong."""
+
+    def forward(self, images):
+        logits = super().forward(images)
+        return (logits, -logits[:, :, ::2, ::2])
+
+
+class SeesThem(BinaryCrossEntropy):
+    """A loss that asks for the photographs: the person's pixels are the bright ones."""
+
+    def forward(self, logits, target, images):
+        assert torch.equal(images[..., 0] > 100, target == 1) and images.dtype == torch.uint8
+        return super().forward(logits, target)
+
+
+def test_of_several_outputs_validation_has_the_first_and_the_loss_gets_the_photographs():
+    def trained(network, **settings) -> loop.State:
+        given = state()
+        torch.manual_seed(0)
+        given.model = network(3, 1, 1)
+        given.optimizers = {"model": torch.optim.SGD(given.model.parameters(), lr=0.5)}
+        return fit(given, loss=SeesThem(1), **settings)
+
+    one, first, both = trained(nn.Conv2d), trained(Several, output_weights=[1, 0]), trained(Several)
+    assert torch.equal(one.model.weight, first.model.weight) and not torch.equal(one.model.weight, both.model.weight)
+    for name in ("train/loss", "train/iou", "val/loss", "val/iou"):
+        assert one.history[-1][name] == first.history[-1][name], name
+    assert both.history[-1]["train/loss"] == pytest.approx(
+        both.history[-1]["train/loss_output1"] + both.history[-1]["train/loss_output2"]
+    )
+    assert "train/loss_output1" not in one.history[-1]
+
+
 def test_an_output_that_is_no_number_is_one_sentence():
     outputs = [(torch.full((1, 1, 4, 4), math.nan), torch.zeros(1, 4, 4, dtype=torch.uint8))]
     with pytest.raises(ValueError, match="the network's output is not a number"):
         tally.evaluate({"": outputs}, metrics.find(["iou"]))
+
+
+def test_a_network_that_returns_no_logits_is_one_sentence():
+    given = state()
+    given.model.register_forward_hook(lambda module, inputs, output: {"out": output})
+    with pytest.raises(ValueError, match="the network returns a dict: it must be logits NxCxHxW, or a list of logits"):
+        fit(given)
 
 
 def test_one_photograph_under_batch_norm_after_global_pooling_is_one_sentence():

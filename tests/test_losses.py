@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import ROOT, composed
 
-from humanseg import build
+from humanseg import build, losses
 
 LOSSES = sorted(file.stem for file in (ROOT / "conf" / "loss").glob("*.yaml"))
 FITTING = [
@@ -100,3 +100,94 @@ def test_a_loss_that_does_not_fit_the_classes_says_which_does(name, classes, hin
 def test_weights_must_name_the_terms():
     with pytest.raises(ValueError, match="name the same"):
         build.loss(composed("loss=bce_dice", "+loss.weights.other=1")["loss"], 1)
+
+
+def test_the_weight_of_the_person_is_torchs():
+    logits, target = picture(1)
+    valid = target != 255
+    weighted = build.loss(composed("loss=bce", "loss.pos_weight=3")["loss"], 1)
+    expected = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0))(logits[:, 0][valid], target[valid].float())
+    torch.testing.assert_close(weighted(logits, target), expected)
+
+
+def test_weights_of_classes_are_torchs():
+    logits, target = picture(3)
+    weighted = build.loss(composed("loss=ce", "loss.weight=[1,2,0.5]", "model.classes=3")["loss"], 3)
+    expected = torch.nn.CrossEntropyLoss(torch.tensor([1, 2, 0.5]), ignore_index=255)(logits, target)
+    torch.testing.assert_close(weighted(logits, target), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "classes", "sentence"),
+    [
+        (
+            "ce",
+            "loss.weight=[1,2,3]",
+            2,
+            r"loss.weight=\[1, 2, 3\]: model.classes=2 has the classes 0 to 1; give a number",
+        ),
+        ("ce_dice", "loss.terms.ce.weight=[1,0]", 2, r"loss.weight=\[1, 0\]: .* above 0"),
+        ("bce", "loss.pos_weight=[1,2]", 1, r"loss.pos_weight=\[1, 2\]: give one number above 0"),
+        ("bce", "loss.pos_weight=-1", 1, "loss.pos_weight=-1: give one number above 0"),
+    ],
+)
+def test_weights_that_no_class_has_are_one_sentence(name, typed, classes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build.loss(composed(f"loss={name}", typed, f"model.classes={classes}")["loss"], classes)
+
+
+def test_the_loss_of_several_outputs_is_their_weighted_sum():
+    loss, (logits, target) = loss_of("bce_dice", 1), picture(1)
+    half = logits[:, :, ::2, ::2] - 1
+    value, terms = losses.total_loss(loss, [logits, half], target, weights=[2, 0.3])
+    large = torch.nn.functional.interpolate(half, (16, 16), mode="bilinear")
+    torch.testing.assert_close(value, 2 * total(loss, logits, target) + 0.3 * total(loss, large, target))
+    torch.testing.assert_close(terms["loss_output2"], 0.3 * total(loss, large, target))
+    assert list(terms) == ["loss", "loss_bce", "loss_dice", "loss_output1", "loss_output2"]
+    halved, _ = losses.total_loss(loss, [logits] * 3, target)
+    torch.testing.assert_close(halved, 1.75 * total(loss, logits, target))
+
+
+def test_a_classification_head_learns_what_is_in_the_photograph():
+    (logits, target), labels = picture(1), torch.tensor([[2.0], [-1.0]])
+    target[1] = torch.where(target[1] == 1, 255, target[1])  # nobody is known to be there
+    value, terms = losses.total_loss(loss_of("dice", 1), [logits, labels], target, weights=[0, 1])
+    torch.testing.assert_close(value, torch.nn.functional.softplus(-labels.abs()).mean())
+    many = losses.presence_loss(torch.tensor([[5.0, 5, -5], [5.0, -5, -5]]), target, 3)
+    assert many < 0.01 < losses.presence_loss(torch.tensor([[5.0, -5, -5], [5.0, -5, -5]]), target, 3)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "weights", "sentence"),
+    [
+        ([(2, 1, 16, 16)] * 2, [1.0], r"trainer.output_weights=\[1.0\]: the network has 2 outputs"),
+        ([(2, 1, 16, 16), (2, 8, 4, 4)], None, r"output 2 of the network has the shape \(2, 8, 4, 4\)"),
+        ([(2, 1, 16, 16), (2, 4)], None, "model.aux_params.classes=4: give 1, for the person"),
+    ],
+)
+def test_outputs_that_do_not_fit_are_one_sentence(outputs, weights, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        losses.total_loss(loss_of("dice", 1), [torch.zeros(shape) for shape in outputs], picture(1)[1], None, weights)
+
+
+class Seeing(torch.nn.Module):
+    def forward(self, logits, target, images):
+        return logits.mean() + images.float().mean()
+
+
+def test_a_loss_that_asks_for_the_photographs_gets_them_in_a_sum_too():
+    logits, target = picture(1)
+    images = torch.full((2, 16, 16, 3), 7, dtype=torch.uint8)
+    both = losses.WeightedSum({"seeing": Seeing(), "dice": loss_of("dice", 1)}, {"seeing": 2.0, "dice": 1.0})
+    losses.check(both, 1)
+    _, terms = losses.total_loss(both, [logits], target, images)
+    torch.testing.assert_close(terms["loss_seeing"], 2 * (logits.mean() + 7))
+
+
+def test_a_loss_that_asks_for_what_there_is_not_is_one_sentence():
+    class Depth(torch.nn.Module):
+        def forward(self, logits, target, depth):
+            return logits.mean()
+
+    with pytest.raises(ValueError, match="the loss asks for depth: beside logits and target there is images"):
+        losses.check(Depth(), 1)

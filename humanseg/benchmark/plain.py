@@ -15,7 +15,9 @@ from albumentations.pytorch import ToTensorV2
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from humanseg.compute import as_list
 from humanseg.data.transforms import IGNORE, MARGIN
+from humanseg.losses import total_loss
 from humanseg.processes.hardware import finish
 
 
@@ -30,7 +32,7 @@ class Photographs(Dataset):
     """
 
     def __init__(self, paths: list[tuple], augment: Callable | None, size: int, mean: list[float], std: list[float]):
-        self.paths = paths
+        self.paths, self.size = paths, size
         square = A.PadIfNeeded(size, size, border_mode=cv2.BORDER_CONSTANT, fill=0, fill_mask=IGNORE)
         self.shrink = A.Compose([A.LongestMaxSize(round(MARGIN * size), interpolation=cv2.INTER_AREA)])
         self.augment = augment or A.Compose([])
@@ -76,6 +78,9 @@ class Script:
         device: torch.device,
     ):  # fmt: skip
         self.network, self.loss, self.device, self.batch_size = network.to(device), loss, device, batch_size
+        size = photographs.size
+        # A loss that asks for the photographs gets black ones: its time is the same.
+        self.pictures = torch.zeros(batch_size, size, size, 3, dtype=torch.uint8, device=device)
         self.batches = endless(photographs, batch_size, workers)
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9)
@@ -90,8 +95,7 @@ class Script:
             images, masks = next(self.batches)
             images, masks = images.to(self.device), masks.to(self.device)
             self.optimizer.zero_grad()
-            value = self.loss(self.network(images), masks)
-            value = sum(value.values()) if isinstance(value, dict) else value
+            value, _ = total_loss(self.loss, as_list(self.network(images)), masks, self.pictures)
             value.backward()
             self.optimizer.step()
             running += value.item()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from humanseg.compute import Compute
 from humanseg.data.transforms import IGNORE, unletterbox
 from humanseg.inference import engines, exported, known
-from humanseg.inference.convert import EndToEnd, Half, OnSquares, to_onnx, to_openvino
+from humanseg.inference.convert import EndToEnd, FirstOutput, Half, OnSquares, to_onnx, to_openvino
 from humanseg.metrics import person_probability
 from humanseg.predictor import Predictor
 from humanseg.runs import atomic
@@ -57,7 +57,7 @@ class Recipe:
         halved = self.precision == "fp16" and self.format == "onnx"
         network = Half(copy.deepcopy(self.network)) if halved else self.network
         if not self.end_to_end:
-            return network.eval()
+            return FirstOutput(network).eval()
         return EndToEnd(OnSquares(network, self.mean, self.std), self.image_size, self.pad_value, stages).eval()
 
     def example(self, height: int, width: int) -> Tensor:
@@ -104,7 +104,7 @@ def _runs_at(recipe: Recipe, model: Any, height: int, width: int) -> bool:
     """Whether a model gives the network's output at another size and for a batch of one image."""
     image = torch.rand(recipe.example(height, width)[:1].shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        expected = recipe.network(image).numpy()
+        expected = FirstOutput(recipe.network)(image).numpy()
     try:
         (found,) = _run(recipe, model)(image.numpy())
     except Exception:  # a runtime's own error: the size was a constant after all

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from humanseg.compute import to_input
+from humanseg.compute import as_list, to_input
 from humanseg.inference.packages import require
 from humanseg.metrics import person_probability
 
@@ -18,12 +18,23 @@ if TYPE_CHECKING:
     import openvino
 
 
+class FirstOutput(nn.Module):
+    """A network without its outputs after the first, which are for training alone."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return as_list(self.network(image))[0]
+
+
 class OnSquares(nn.Module):
     """A network with the normalisation before it: uint8 NxHxWx3 -> float32 logits NxCxHxW."""
 
     def __init__(self, network: nn.Module, mean: list[float], std: list[float]):
         super().__init__()
-        self.network = network
+        self.network = FirstOutput(network)
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
 
@@ -36,7 +47,7 @@ class Half(nn.Module):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.network = network.half()
+        self.network = FirstOutput(network.half())
 
     def forward(self, image: Tensor) -> Tensor:
         return self.network(image.half()).float()

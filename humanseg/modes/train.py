@@ -117,6 +117,7 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
         steps=trainer["steps_per_epoch"] or one_pass,
         monitor=monitor,
         monitor_mode=monitor_mode(monitor, trainer["monitor_mode"]),
+        output_weights=trainer.get("output_weights"),  # an older checkpoint's config has none
         **{key: trainer[key] for key in keys},
     )
 

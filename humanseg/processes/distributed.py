@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from humanseg.processes import hardware
+from humanseg.processes import hardware, torch_private
 
 TIMEOUT = timedelta(hours=2)  # until a process that does not answer is given up: another one may still fill its cache
 DELAY = 2  # seconds by which the error of a lost connection is held back
@@ -213,7 +213,7 @@ def parallel(network: nn.Module, forward: Callable[[], Tensor]) -> nn.Module:
     """A network whose backward pass averages its gradients over the processes; the network and its keys stay the same.
 
     Args:
-        forward: returns the network's output for some input. Parameters that do not take part in it are expected to
+        forward: returns the network's output, or the sum of its outputs, for some input. Parameters that do not take part in it are expected to
             get no gradient in training either.
     """
     if world_size() == 1:
@@ -227,7 +227,10 @@ def parallel(network: nn.Module, forward: Callable[[], Tensor]) -> nn.Module:
 
 def _is_used_partly(network: nn.Module, forward: Callable[[], Tensor]) -> bool:
     """Whether some parameters get no gradient. PSPNet's decoder, for instance, uses the encoder's first stages alone."""
-    network.eval()  # so that the statistics of batch norm stay
+    network.train()  # some of its outputs may be for training alone
+    for module in network.modules():
+        if isinstance(module, torch_private.NORMS):
+            module.eval()  # so that the statistics of batch norm stay
     forward().sum().backward()
     unused = any(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
     network.zero_grad(set_to_none=True)

@@ -22,9 +22,10 @@ RECIPES = {
         "scheduler.curve.factor=0.5", "trainer.early_stop=3", "trainer.epochs=7", "augment=classic",
         "trainer.save_minutes=0.002",
     ],
-    "adam, cosine, bf16, an epoch in steps, epochs alone": [
+    "adam, cosine, bf16, an epoch in steps, epochs alone, several outputs": [
         "data.num_workers=1", "optimizer=adamw", "scheduler=cosine", "trainer.precision=bf16", "loss=bce_dice",
         "trainer.steps_per_epoch=3", "trainer.epochs=4", "trainer.save_minutes=null", "trainer.val_every=2",
+        "model=unet_mbv2_deep", "loss.terms.bce.pos_weight=2",
     ],
 }  # fmt: skip
 

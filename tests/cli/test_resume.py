@@ -98,6 +98,7 @@ def test_rates_typed_beside_it_win(run):
     [
         (["model.encoder_name=resnet18", "seed=5"], ["model.encoder_name (mobilenet_v2 -> resnet18)", "seed (0 -> 5)"]),
         (["data.image_size=64", "trainer.accumulate=2"], ["data.image_size (32 -> 64)", "trainer.accumulate (1 -> 2)"]),
+        (["trainer.output_weights=[1,2]"], ["trainer.output_weights (None -> [1, 2])"]),
         (["optimizer=adam"], ["optimizer._target_ (torch.optim.SGD -> torch.optim.Adam)", "ckpt=PATH"]),
         (["experiment=debug"], ["experiment= can't be typed beside resume="]),
         (["mode=test"], ["mode=test: resume= goes on with"]),

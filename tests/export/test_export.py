@@ -1,5 +1,6 @@
 """``mode=export`` and the backends: what runs elsewhere finds the same people."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -230,6 +231,17 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match=r"model.xml can't be written, perhaps because the disk is full"):
         writing.export(conv(False), {}, tmp_path / "model.xml", [])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_of_several_outputs_a_file_has_the_first(format):
+    class Two(torch.nn.Conv2d):
+        def forward(self, image):
+            return super().forward(image), super().forward(image).mean((2, 3))
+
+    recipe = dataclasses.replace(conv(False), network=Two(3, 1, 3, padding=1), format=format)
+    model, free = writing.convert(recipe)
+    assert free and len(model.graph.output if format == "onnx" else model.outputs) == 1
 
 
 @pytest.mark.slow

@@ -16,8 +16,10 @@ from killing import CONTEXT, start
 
 from humanseg import build, checkpoint, metrics, tally
 from humanseg.compositing.results import Results
+from humanseg.compute import Compute
 from humanseg.metrics import Counts
 from humanseg.modes import PRELOAD
+from humanseg.networks import DeepUnet
 from humanseg.processes import distributed, elastic
 from humanseg.tally import Tally
 
@@ -217,6 +219,25 @@ def gradients() -> list:
 
 def test_gradients_are_averaged_where_a_network_uses_a_part_of_itself():
     assert elastic.launch(gradients, (), PLAN) == [[[1.5, 1.5]], None]
+
+
+def of_deep_outputs() -> tuple[bool, list]:
+    """Whether all parameters are known to be used, with the statistics of batch norm as they were; a gradient."""
+    torch.manual_seed(0)
+    shape = {"encoder_name": "resnet18", "encoder_weights": None, "encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+    network = DeepUnet(2, **shape)
+    before = [buffer.clone() for buffer in network.buffers()]
+    together = build.parallel(network, Compute(torch.device("cpu"), "fp32", False, [0.5] * 3, [0.2] * 3), 32)
+    same = all(map(torch.equal, before, network.buffers()))
+    for _ in range(2):
+        network.zero_grad()
+        outputs = together.train()(torch.full((2, 3, 32, 32), 1.0 + distributed.rank()))
+        sum(output.sum() for output in outputs).backward()
+    return same and not together.find_unused_parameters, network.deep_heads[1][0].bias.grad.tolist()
+
+
+def test_several_processes_train_several_outputs():
+    assert elastic.launch(of_deep_outputs, (), PLAN) == (True, [2 * 8 * 8])
 
 
 class Fails(torch.nn.Module):
