@@ -14,7 +14,7 @@ from humanseg.config_rules import KEYS, flat, key, of_machine, refuse_other_run,
         ("optimizer.lr", "free"), ("optimizer._target_", "fixed"), ("optimizer.parts.encoder.lr", "free"),
         ("optimizer.parts.encoder._target_", "fixed"), ("optimizer.parts.head.decay_norms_and_biases", "fixed"),
         ("augment.transforms", "free"), ("callbacks.previews.every", "free"), ("metrics", "free"),
-        ("trainer.epochs", "free"), ("trainer.accumulate", "fixed"), ("trainer.threads", "machine"),
+        ("trainer.epochs", "free"), ("trainer.accumulate", "fixed"), ("loss.terms.bce.pos_weight", "fixed"), ("trainer.threads", "machine"),
         ("sweep.gpus", "machine"), ("hydra/launcher", "machine"), ("hydra.launcher.n_jobs", "machine"),
     ],
 )  # fmt: skip

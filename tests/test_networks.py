@@ -1,12 +1,15 @@
 """Deep supervision: the network that predicts is SMP's own."""
 
+from pathlib import Path
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 
+from humanseg import build
 from humanseg.networks import DeepUnet
 
-SHAPE = {"encoder_name": "resnet18", "encoder_weights": None, "encoder_depth": 4, "decoder_channels": [16, 8, 8, 4]}
+SHAPE = {"encoder_name": "resnet18", "encoder_weights": None, "decoder_channels": [16, 8, 8, 8, 4]}
 
 
 def test_it_is_smps_unet_with_heads_that_train():
@@ -25,7 +28,13 @@ def test_it_is_smps_unet_with_heads_that_train():
     assert all(parameter.grad is not None for parameter in deep.parameters())
 
 
-@pytest.mark.parametrize("count", [0, 4])
+@pytest.mark.parametrize("count", [0, 5])
 def test_heads_that_the_decoder_has_no_stages_for_are_one_sentence(count):
-    with pytest.raises(ValueError, match=f"model.deep_outputs={count}: the decoder has 4 stages"):
+    with pytest.raises(ValueError, match=f"model.deep_outputs={count}: the decoder has 5 stages"):
         DeepUnet(count, **SHAPE)
+
+
+def test_a_checkpoint_chooses_its_encoder_of_the_libraries_own():
+    config = {"_target_": "humanseg.networks.DeepUnet", "deep_outputs": 2, "encoder_name": "tu-none"}
+    with pytest.raises(ValueError, match="model.encoder_name=tu-none: no encoder of segmentation-models-pytorch"):
+        build.model_of({}, config, Path("last.pt"))

@@ -213,8 +213,8 @@ def parallel(network: nn.Module, forward: Callable[[], Tensor]) -> nn.Module:
     """A network whose backward pass averages its gradients over the processes; the network and its keys stay the same.
 
     Args:
-        forward: returns the network's output, or the sum of its outputs, for some input. Parameters that do not take part in it are expected to
-            get no gradient in training either.
+        forward: returns the network's output, or the sum of its outputs, for some input. Parameters that do not take
+            part in it are expected to get no gradient in training either.
     """
     if world_size() == 1:
         return network

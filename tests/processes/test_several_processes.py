@@ -224,7 +224,7 @@ def test_gradients_are_averaged_where_a_network_uses_a_part_of_itself():
 def of_deep_outputs() -> tuple[bool, list]:
     """Whether all parameters are known to be used, with the statistics of batch norm as they were; a gradient."""
     torch.manual_seed(0)
-    shape = {"encoder_name": "resnet18", "encoder_weights": None, "encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+    shape = {"encoder_name": "resnet18", "encoder_weights": None, "decoder_channels": [8] * 5}
     network = DeepUnet(2, **shape)
     before = [buffer.clone() for buffer in network.buffers()]
     together = build.parallel(network, Compute(torch.device("cpu"), "fp32", False, [0.5] * 3, [0.2] * 3), 32)
