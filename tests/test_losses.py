@@ -1,12 +1,15 @@
 """Every loss of conf/loss: padding counts nowhere, pictures without people teach too, better is less."""
 
 import math
+from functools import cache
 
 import pytest
 import torch
 from conftest import ROOT, composed
 
 from humanseg import build, losses
+from humanseg.connectivity import Connectivity
+from humanseg.cross_entropies import EdgeSmoothed, EdgeWeighted, SymmetricCrossEntropy, nearby, one_hot
 
 LOSSES = sorted(file.stem for file in (ROOT / "conf" / "loss").glob("*.yaml"))
 FITTING = [
@@ -17,6 +20,7 @@ FITTING = [
 ]
 
 
+@cache
 def loss_of(name: str, classes: int) -> torch.nn.Module:
     return build.loss(composed(f"loss={name}", f"model.classes={classes}")["loss"], classes)
 
@@ -72,8 +76,122 @@ def test_a_batch_without_people_gives_a_finite_gradient_towards_background(name,
 @pytest.mark.parametrize(("name", "classes"), FITTING)
 def test_better_is_less(name, classes):
     loss, (_, target) = loss_of(name, classes), picture(classes)
-    values = [total(loss, towards(target, classes, certainty), target).item() for certainty in (-4, 0.5, 2, 8)]
+    certainties = (-4, 0.5, 1) if name == "edge_smoothed" else (-4, 0.5, 2, 8)  # smoothed labels are never certain
+    values = [total(loss, towards(target, classes, certainty), target).item() for certainty in certainties]
     assert values == sorted(values, reverse=True) and all(map(math.isfinite, values))
+
+
+@pytest.mark.parametrize(("name", "classes"), FITTING)
+def test_certain_answers_of_a_network_in_bf16_give_finite_gradients(name, classes):
+    loss, (logits, target) = loss_of(name, classes), picture(classes)
+    coarse = (1000 * logits).bfloat16().requires_grad_()
+    value = total(loss, coarse.float(), target)
+    value.backward()
+    assert value.isfinite() and coarse.grad.isfinite().all()
+
+
+def test_one_channel_is_the_second_of_two_with_zeros_beside_it():
+    logits, target = picture(1)
+    for loss in (EdgeWeighted(2, 5), EdgeSmoothed(2, 0.5), SymmetricCrossEntropy(1, 1), Connectivity()):
+        two = torch.cat([torch.zeros_like(logits), logits], 1)
+        torch.testing.assert_close(loss(logits, target), loss(two, target))
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_cross_entropies_without_their_own_part_are_torchs(classes):
+    logits, target = picture(classes)
+    expected = loss_of("bce" if classes == 1 else "ce", classes)(logits, target)
+    for loss in (EdgeWeighted(2, 0), EdgeSmoothed(2, 0), SymmetricCrossEntropy(1, 0)):
+        torch.testing.assert_close(loss(logits, target), expected)
+
+
+def test_a_neighbourhood_counts_valid_pixels_alone_and_ends_at_the_frame():
+    target = torch.tensor([[[1, 0, 0, 0], [1, 0, 255, 0], [1, 0, 0, 0]]])
+    person = nearby(one_hot(target, 1), 1)[0, 1]
+    torch.testing.assert_close(person[1], torch.tensor([3 / 6, 3 / 8, 0, 0]))
+    torch.testing.assert_close(person[0, :2], torch.tensor([2 / 4, 2 / 5]))
+
+
+def test_near_an_outline_pixels_weigh_more_by_the_other_class_share():
+    logits, target = torch.zeros(1, 1, 5, 8), torch.zeros(1, 5, 8, dtype=torch.long)
+    target[..., 4:] = 1  # a straight outline
+    at = [torch.zeros_like(logits).index_fill_(3, torch.tensor([column]), 1.0) for column in range(4)]
+    loss = EdgeWeighted(1, 6)
+    extra = [(loss(logits + one, target) - loss(logits, target)).item() for one in at]
+    torch.testing.assert_close(torch.tensor(extra) / extra[0], torch.tensor([1.0, 1, 1, 1 + 6 / 3]))
+
+
+def test_smoothed_labels_are_the_most_likely_answer_near_an_outline_and_certain_elsewhere():
+    target = torch.zeros(1, 5, 8, dtype=torch.long)
+    target[..., 4:] = 1
+    soft = torch.tensor([0, 0, 0, 0.5 / 3, 1 - 0.5 / 3, 1, 1, 1]).expand(1, 1, 5, 8)
+    logits = torch.logit(soft, 1e-6).requires_grad_()
+    EdgeSmoothed(1, 0.5)(logits, target).backward()
+    assert logits.grad.abs().max() < 1e-6
+
+
+def test_symmetric_cross_entropy_is_both_cross_entropies_with_minus_4_for_the_logarithm_of_0():
+    logits = torch.logit(torch.tensor([0.9, 0.2])).view(1, 1, 1, 2)
+    target = torch.tensor([[[1, 1]]])
+    expected = 2 * -(math.log(0.9) + math.log(0.2)) / 2 + 3 * 4 * (0.1 + 0.8) / 2
+    assert math.isclose(SymmetricCrossEntropy(2, 3)(logits, target).item(), expected, rel_tol=1e-5)
+
+
+def certain(rows: list[str]) -> torch.Tensor:
+    """Logits of an answer that is certain of a person where there is a #."""
+    return torch.tensor([[[[60.0 if one == "#" else -60.0 for one in row] for row in rows]]])
+
+
+def test_connectivity_is_the_papers_for_certain_answers():
+    mask = ["##..###.", "##..###.", "........"]
+    target = (certain(mask)[:, 0] > 0).long()
+    cases = {
+        0: mask,  # right
+        1 - (1 + (2 / 6 + 2 / 6) / 2) / 2: ["##..#.#.", "##..#.#.", "........"],  # one of two in two pieces
+        1 - (1 + 1) / 3: ["##..###.", "##..###.", "........", ".......#"],  # a speck besides, which touches nobody
+        1 - (1 + 0) / 2: ["##......", "##......", "........"],  # one of two missed
+        1 - (4 / 14 + 6 / 14) / 2: ["#######.", "#######.", "........"],  # both in one
+    }
+    for expected, answer in cases.items():
+        padded = torch.nn.functional.pad(target, (0, 0, 0, len(answer) - 3))
+        assert math.isclose(Connectivity()(certain(answer), padded).item(), expected, abs_tol=1e-6), answer
+
+
+def test_connectivity_pulls_at_people_who_are_missed_and_at_specks():
+    target = torch.zeros(1, 6, 6, dtype=torch.long)
+    target[:, :2, :2] = target[:, 4:, 4:] = 1
+    logits = torch.full((1, 1, 6, 6), -2.0)
+    logits[..., :2, :2] = 2  # one is found, the other one is missed
+    logits[..., 0, 5] = 2  # a speck
+    logits.requires_grad_()
+    Connectivity()(logits, target).backward()
+    slope = logits.grad[0, 0]
+    assert (slope[:2, :2] < 0).all() and (slope[4:, 4:] < 0).all() and slope[0, 5] > 0
+
+
+def test_connectivity_is_the_mean_over_photographs():
+    logits, target = picture(1)
+    alone = [Connectivity()(logits[one : one + 1], target[one : one + 1]) for one in range(2)]
+    torch.testing.assert_close(Connectivity()(logits, target), sum(alone) / 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["loss=edge_weighted", "loss.reach=0"], "loss: reach=0: give a whole number from 1 to 1024"),
+        (["loss=edge_smoothed", "loss.strength=0.7"], "loss: strength=0.7: give a number from 0 to 0.5"),
+        (["loss=symmetric", "loss.beta=-1"], "loss: beta=-1: give a number of at least 0"),
+    ],
+)
+def test_a_value_that_is_out_of_range_is_refused(overrides, told):
+    with pytest.raises(ValueError, match=told):
+        build.loss(composed(*overrides)["loss"], 1)
+
+
+def test_a_term_is_added_to_a_sum_by_its_name():
+    more = ["+loss@loss.terms.connectivity=connectivity", "+loss.weights.connectivity=0.1"]
+    value = build.loss(composed("loss=bce_dice", *more)["loss"], 1)(*picture(1))
+    assert list(value) == ["bce", "dice", "connectivity"]
 
 
 def test_bce_is_torchs_over_the_valid_pixels():

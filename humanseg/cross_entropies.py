@@ -1,0 +1,125 @@
+"""Cross-entropies that weigh pixels or change labels, as outlines and coarse masks ask for."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from humanseg.data.transforms import IGNORE, PERSON
+from humanseg.value_rules import Rule, number, whole
+
+REACH, FACTOR, HALF = whole(1, 1024), number(0), number(0, 0.5)
+
+
+class EdgeWeighted(nn.Module):
+    """Cross-entropy in which pixels near an outline weigh more, as in F3Net (Wei et al. 2020).
+
+    A pixel weighs 1 + `amount` times the share of its neighbourhood that has another class.
+
+    Args:
+        reach: how far the neighbourhood reaches to each side, pixels. amount: 0 is plain cross-entropy.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    def __init__(self, reach: int, amount: float):
+        super().__init__()
+        _refuse_unfit(reach=(reach, REACH), amount=(amount, FACTOR))
+        self.reach, self.amount = reach, amount
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        own = one_hot(target, logits.shape[1])
+        others = 1 - (own * nearby(own, self.reach)).sum(1)
+        weight = own.sum(1) * (1 + self.amount * others)
+        each = -(own * log_probabilities(logits)).sum(1)
+        return (weight * each).sum() / weight.sum().clamp(min=1)
+
+
+class EdgeSmoothed(nn.Module):
+    """Cross-entropy against labels that are smoothed near outlines only, as by Islam and Glocker (2021).
+
+    A pixel's label is mixed with the shares that the classes have of its neighbourhood. Away from outlines it stays.
+
+    Args:
+        reach: how far the neighbourhood reaches to each side, pixels.
+        strength: the neighbourhood's part; up to 0.5, so that a pixel's own class keeps half at least.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    def __init__(self, reach: int, strength: float):
+        super().__init__()
+        _refuse_unfit(reach=(reach, REACH), strength=(strength, HALF))
+        self.reach, self.strength = reach, strength
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        own = one_hot(target, logits.shape[1])
+        valid = own.sum(1)
+        label = torch.lerp(own, nearby(own, self.reach), self.strength)
+        each = -(label * log_probabilities(logits)).sum(1)
+        return (each * valid).sum() / valid.sum().clamp(min=1)
+
+
+class SymmetricCrossEntropy(nn.Module):
+    """`alpha` times cross-entropy and `beta` times reverse cross-entropy (Wang et al. 2019) over the valid pixels.
+
+    The reverse term takes the label for the answer. It puts -4 in the place of log(0), as the paper does, and so is four
+    times the probability that the wrong classes get. A wrong label costs no more than that.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    def __init__(self, alpha: float, beta: float):
+        super().__init__()
+        _refuse_unfit(alpha=(alpha, FACTOR), beta=(beta, FACTOR))
+        self.alpha, self.beta = alpha, beta
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        own = one_hot(target, logits.shape[1])
+        valid, right = own.sum(1), (own * log_probabilities(logits)).sum(1)
+        each = -self.alpha * right + self.beta * 4 * (1 - right.exp())
+        return (each * valid).sum() / valid.sum().clamp(min=1)
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Logits NxCxHxW -> the logarithm of each class' probability, NxKxHxW; one channel stands for two classes."""
+    if logits.shape[1] == 1:
+        return torch.cat([F.logsigmoid(-logits), F.logsigmoid(logits)], 1)
+    return logits.log_softmax(1)
+
+
+def one_hot(target: Tensor, channels: int) -> Tensor:
+    """Class ids NxHxW -> float32 NxKxHxW, 1 in the plane of a pixel's class; ignored pixels are 0 in all planes.
+
+    Args:
+        channels: of the logits. With one channel all classes but the person's are background.
+    """
+    labels = torch.where(target == IGNORE, IGNORE, (target == PERSON).long()) if channels == 1 else target
+    classes = torch.arange(max(channels, 2), device=target.device)
+    return (labels[:, None] == classes[:, None, None]).float()
+
+
+def nearby(planes: Tensor, reach: int) -> Tensor:
+    """The share that each plane of `one_hot` has of the valid pixels in a square of 2 `reach` + 1 pixels' side.
+
+    The sums are a product with a band matrix on each side. On a CPU that takes less time than pooling, for any reach.
+    """
+    bands = []
+    for side in planes.shape[2:]:
+        place = torch.arange(side, device=planes.device)
+        bands.append(((place[:, None] - place).abs() <= reach).float())
+    sums = bands[0] @ planes @ bands[1]
+    return sums / sums.sum(1, keepdim=True).clamp(min=1)
+
+
+def _refuse_unfit(**values: tuple[object, Rule]) -> None:
+    """Hold each value against its rule.
+
+    Raises:
+        ValueError: one does not hold.
+    """
+    for name, (value, rule) in values.items():
+        if not rule.holds(value):
+            raise ValueError(f"{name}={value}: give {rule.words}")
