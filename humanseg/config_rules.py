@@ -102,6 +102,7 @@ KEYS = {
     "data.sources": Key(SOURCES, optional=True),
     "data.sources.*.weight": Key(WEIGHT, optional=True),
     "data.sources.*.only": Key(or_null(one_of("train", "val", "test")), optional=True),
+    "data.sources.*.band": Key(or_null(whole(1, 32)), optional=True),
     "data.weights": Key(or_null(WEIGHTS), optional=True),
     "data.samples": Key(whole(1, 10**6), optional=True),
     "data.longest": Key(whole(64, 4096), optional=True),

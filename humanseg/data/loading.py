@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from humanseg.data.cache import Prepared, Shrunk, prepare_cache
 from humanseg.data.composing.composer import ComposeConfig, Composer
+from humanseg.data.outlines import banded
 from humanseg.data.splits.parts import Part, Split
 from humanseg.data.transforms import MARGIN, letterbox
 from humanseg.processes import torch_private
@@ -132,9 +133,10 @@ class Data:
         """A split, or one part of it, as the network gets it."""
         split = Split([part]) if part else self.splits[name]
         prepared = Split([replace(one, source=self._prepare(one.source, name)) for one in split.parts])
+        shown = banded(prepared) if name == "train" else prepared
         if augment and self.compose and self.compose.p and not self._composer:
-            self._composer = Composer.of_training(self.compose, prepared)
-        return Samples(split, prepared, self.config, self.seed, augment, self._composer if augment else None)
+            self._composer = Composer.of_training(self.compose, shown, prepared)
+        return Samples(split, shown, self.config, self.seed, augment, self._composer if augment else None)
 
     def _prepare(self, source: object, name: str) -> "Shrunk | Prepared":
         """A source's samples with the margin; the first call fills the cache with all that training will ask for."""

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[A-Za-z]\w*(?:-\w+)*", re.ASCII)  # of a source: it stands in names of metrics and files
 SPLIT = tuple(field.name for field in fields(SplitConfig))
-OWN = ("weight", "only", *SPLIT)  # what a source of a mix may have beside the keys of its format
+OWN = ("weight", "only", "band", *SPLIT)  # what a source of a mix may have beside the keys of its format
 
 
 def nodes(config: dict) -> dict[str, dict]:
@@ -179,7 +179,8 @@ def divided(name: str, nodes: dict[str, dict], opened: dict[str, dict]) -> dict[
         told = f"with data.only={node['only']} it" if node.get("only") else "it"
         raise ValueError(f"data: {told} has no photographs" + f": give one of {keys}" * bool(keys))
     parts = split(sources, config, _places(node), beside)
-    return {side: replace(part, name=name, weight=node.get("weight", 1)) for side, part in parts.items()}
+    own = {"name": name, "weight": node.get("weight", 1), "band": node.get("band") or 0}
+    return {side: replace(part, **own) for side, part in parts.items()}
 
 
 def _places(node: dict) -> list[str]:

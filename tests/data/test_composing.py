@@ -13,6 +13,7 @@ from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.composing import composed as crowds
 from humanseg.data.composing.composer import ComposeConfig, Composer, people_and_places
 from humanseg.data.composing.cutouts import cut_out
+from humanseg.data.outlines import without_outlines
 from humanseg.data.splits.parts import Part, Split
 from humanseg.data.transforms import IGNORE
 
@@ -65,6 +66,15 @@ def test_ignored_edges_come_along_and_the_places_own_stay_where_nobody_covers_th
     np.testing.assert_array_equal(labels[free], truth[free])
     band = cv2.dilate((labels == 1).astype(np.uint8), np.ones((3, 3))) - (labels == 1)
     assert (labels == 1).any() and (labels[band > 0] == IGNORE).mean() > 0.9
+
+
+@pytest.mark.parametrize("band", [1, 2, 5, 9])
+def test_the_band_around_a_person_comes_along_whole(band):
+    image, mask = person()
+    mask = without_outlines(mask, band)
+    found = cut_out(image, mask, np.random.default_rng(0), band)
+    pieces, _ = cv2.connectedComponents((found.share > 0).astype(np.uint8))
+    assert pieces == 2 and found.unsure.sum() > 0.95 * (mask == IGNORE).sum()
 
 
 @pytest.mark.parametrize("side", ["bottom", "left", "right", "top"])
@@ -135,6 +145,19 @@ def test_composed_batches_follow_from_their_number_for_any_number_of_workers_wit
     alone = batches(data(root, "data.num_workers=0"), 0, 7)
     assert equal(alone[4:], batches(data(root, "data.num_workers=2", f"out={root.parent}/out"), 4, 7))
     assert not equal(alone[:3], alone[3:6])
+
+
+def test_a_band_leaves_people_and_places_as_they_are_with_and_without_the_cache(root):
+    def found(cache: bool, *more: str):
+        lists = ["data=mix", "+data@data.sources.any=folder", f"data.sources.any.root={root}", "data.image_size=64"]
+        cfg = composed(*lists, "augment=composed", f"out={root.parent}/out", f"data.cache={cache}", *more)
+        return build.data(cfg["data"] | {"batch_size": 4, "val_split": 0}, cfg["augment"], 1, cfg["seed"])
+
+    made = [found(False, "+data.sources.any.band=9"), found(True, "+data.sources.any.band=9"), found(True)]
+    first, second, bare = (batches(one, 0, 4) for one in made)
+    assert equal(first, second) and not equal(first, bare)
+    drawn = [(one._composer.people.tolist(), one._composer.places.tolist()) for one in made]
+    assert drawn[0] == drawn[1] == drawn[2] and len(drawn[0][1]) == 4
 
 
 def test_samples_that_are_not_composed_keep_their_bits(root):

@@ -11,6 +11,7 @@ from conftest import composed, write_people
 from humanseg import build
 from humanseg.data import mix
 from humanseg.data.loading import BatchNumbers
+from humanseg.data.outlines import without_outlines
 from humanseg.data.splits.parts import Part, Split
 from humanseg.processes.distributed import Share
 
@@ -172,3 +173,23 @@ def test_the_problems_of_all_sources_are_told_by_their_own_keys(places):
         mixed(places, "+data.sources.one.wieght=2")
     with pytest.raises(ValueError, match="data.rot: there is no such key, did you mean root?"):
         data("data=folder", "+data.rot=2")
+
+
+def test_a_band_around_outlines_is_ignored_and_what_is_ignored_has_no_outline():
+    mask = np.zeros((7, 9), np.uint8)
+    mask[:, 4:] = 1
+    mask[5:, :] = 255
+    found = without_outlines(mask, 1)
+    assert (found[:5, 3:5] == 255).all() and (found[5:] == 255).all()
+    assert (found[:5, :3] == 0).all() and (found[:5, 5:] == 1).all()
+
+
+def test_a_band_is_of_its_source_and_of_training_alone(places):
+    bare, wide = (mixed(places, *more, val_split="train") for more in ([], ["+data.sources.two.band=2"]))
+    for position in range(len(bare.splits["train"])):
+        (image, mask), (_, other) = (one.samples("train")[position] for one in (bare, wide))
+        banded = bare.splits["train"].source_of(position) == "two"
+        assert ((other == 255) & (mask != 255)).any() == banded
+        assert torch.equal(other[other != 255], mask[other != 255])
+    for ours, theirs in zip(bare.eval_batches("val"), wide.eval_batches("val"), strict=True):
+        assert torch.equal(ours[1], theirs[1])

@@ -91,19 +91,26 @@ class Composer:
     Args:
         photographs: [position] -> uint8 HxWx3 RGB, uint8 HxW class ids.
         people, places: the positions of photographs with people, and of those without.
+        band: pixels to each side of outlines that are ignored at most.
     """
 
-    def __init__(self, config: ComposeConfig, photographs: Split, people: np.ndarray, places: np.ndarray):
+    def __init__(
+        self, config: ComposeConfig, photographs: Split, people: np.ndarray, places: np.ndarray, band: int = 0
+    ):
         self.config, self.photographs, self.people, self.places = config, photographs, people, places
+        self.band = band
 
     @classmethod
-    def of_training(cls, config: ComposeConfig, photographs: Split) -> "Composer":
+    def of_training(cls, config: ComposeConfig, photographs: Split, whole: Split) -> "Composer":
         """With people and places of the training photographs.
+
+        Args:
+            whole: the same with all of their masks. A band of ignored pixels may hide a small person.
 
         Raises:
             ValueError: none of them shows people.
         """
-        people, places = people_and_places(photographs, config.floor)
+        people, places = people_and_places(whole, config.floor)
         if not len(people):
             raise ValueError(
                 f"augment.compose: no training photograph shows people on {config.floor} of its area "
@@ -111,7 +118,7 @@ class Composer:
             )
         log.info("compose    %g of the samples, with people of %d photographs, and %d places without people",
                  config.p, len(people), len(places))  # fmt: skip
-        return cls(config, photographs, people, places)
+        return cls(config, photographs, people, places, max(part.band for part in photographs.parts))
 
     def sample(
         self, image: np.ndarray, mask: np.ndarray, number: int, seed: list[int]
@@ -128,12 +135,12 @@ class Composer:
         """The photograph with more people on it, or its person among others at a place without people; with the mask."""
         config, own, placed = self.config, None, []
         if len(self.places) and (mask == PERSON).any() and rng.random() < config.moved:
-            own = cut_out(image, mask, rng)
+            own = cut_out(image, mask, rng, self.band)
             image, mask = self.photographs[int(rng.choice(self.places))]
         count = int(math.exp(rng.uniform(math.log(config.least), math.log(config.most + 1))))
         ground = Ground.drawn(mask.shape, count, config.height, rng)
         for _ in range(TRIES * count):
-            person = own or cut_out(*self.photographs[int(rng.choice(self.people))], rng)
+            person = own or cut_out(*self.photographs[int(rng.choice(self.people))], rng, self.band)
             own = None
             if person and (one := ground.place(person, rng)):
                 placed.append(one)

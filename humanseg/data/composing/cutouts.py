@@ -44,11 +44,11 @@ class Cutout:
         return cv2.boundingRect(cv2.threshold(self.share, HALF - 1, 1, cv2.THRESH_BINARY)[1])
 
 
-def cut_out(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Cutout | None:
+def cut_out(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, band: int = 0) -> Cutout | None:
     """One of the people of a photograph; those that touch are one. None where all are specks.
 
     Args:
-        image: uint8 HxWx3 RGB. mask: uint8 HxW of class ids.
+        image: uint8 HxWx3 RGB. mask: uint8 HxW of class ids. band: as of `Composer`.
     """
     people = (mask == PERSON).view(np.uint8)
     outlines, _ = cv2.findContours(people, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)  # five times as fast as components
@@ -62,13 +62,14 @@ def cut_out(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Cu
     outline = large[int(rng.integers(len(large)))]
     left, top, width, height = cv2.boundingRect(outline)
     unit = max(mask.shape) / DRAWN_AT
-    margin = round((BAND + 1) * unit)
+    edge = max(BAND, 2 * band / unit)
+    margin = round((edge + 1) * unit)
     above, before = max(top - margin, 0), max(left - margin, 0)
     around = np.s_[above : top + height + margin, before : left + width + margin]
     person = np.zeros_like(people[around])
     cv2.drawContours(person, [outline], 0, 1, cv2.FILLED, offset=(-before, -above))
     person &= people[around]
-    unsure = _unsure_edge(person, mask[around], unit)
+    unsure = _unsure_edge(person, mask[around], _square(edge * unit))
     whole = person if unsure is None else person | unsure
     share = cv2.erode(whole, _square(OFF * unit)) * np.uint8(255)
     if unsure is not None:
@@ -85,12 +86,15 @@ def light(image: np.ndarray) -> tuple[float, np.ndarray]:
     return brightness, (mean + 1) / (brightness + 1)
 
 
-def _unsure_edge(person: np.ndarray, mask: np.ndarray, unit: float) -> np.ndarray | None:
-    """Ignored pixels between the person and what is not this person, uint8 0 or 1; wide ignored regions are no edge."""
+def _unsure_edge(person: np.ndarray, mask: np.ndarray, reach: np.ndarray) -> np.ndarray | None:
+    """Ignored pixels between the person and what is not this person, uint8 0 or 1; wide ignored regions are no edge.
+
+    Args:
+        reach: the kernel that both lie in.
+    """
     ignored = (mask == IGNORE).view(np.uint8)
     if not ignored.any():
         return None
-    reach = _square(BAND * unit)
     unsure = ignored & cv2.dilate(person, reach) & cv2.dilate((ignored | person) ^ 1, reach)
     return unsure if unsure.any() else None
 

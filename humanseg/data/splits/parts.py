@@ -22,12 +22,14 @@ class Part:
             change.
         name: the source's name among several.
         weight: how often a pass has each sample: 3 is three times, 0.5 in every other pass.
+        band: pixels to each side of an outline that training ignores, at the prepared size.
     """
 
     source: object
     indices: array
     name: str = ""
     weight: float = 1
+    band: int = 0
 
     def __len__(self) -> int:
         return len(self.indices)
