@@ -11,7 +11,7 @@ REACH, FACTOR, HALF = whole(1, 1024), number(0), number(0, 0.5)
 
 
 class EdgeWeighted(nn.Module):
-    """Cross-entropy in which pixels near an outline weigh more, as in F3Net (Wei et al. 2020).
+    """Cross-entropy in which pixels near an outline weigh more (Wei et al. 2020, F3Net).
 
     A pixel weighs 1 + `amount` times the share of its neighbourhood that has another class.
 
@@ -36,7 +36,7 @@ class EdgeWeighted(nn.Module):
 
 
 class EdgeSmoothed(nn.Module):
-    """Cross-entropy against labels that are smoothed near outlines only, as by Islam and Glocker (2021).
+    """Cross-entropy against labels that are smoothed near outlines only (after Islam and Glocker 2021).
 
     A pixel's label is mixed with the shares that the classes have of its neighbourhood. Away from outlines it stays.
 
