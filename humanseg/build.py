@@ -142,7 +142,8 @@ def state(network: nn.Module, compute: Compute, config: dict, total: int) -> loo
         config: a run's; its optimizer, scheduler and trainer are used.
 
     Raises:
-        ValueError: the optimizer's parts don't fit, or batch norm is to be synchronised elsewhere than on GPUs.
+        ValueError: the optimizer's parts don't fit, batch norm is to be synchronised elsewhere than on GPUs, or there is no
+            encoder to freeze.
     """
     network, trainer = compute.place(network), config["trainer"]
     if trainer["sync_batchnorm"]:
@@ -151,13 +152,19 @@ def state(network: nn.Module, compute: Compute, config: dict, total: int) -> loo
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
     chosen = optimizers(config["optimizer"], network)
+    if trainer["freeze_encoder"]:
+        encoders.group_apart(network, chosen.values())
     return loop.State(network, average(network, trainer["ema"]), chosen, schedule(config["scheduler"], total), scaler)
 
 
-def parallel(network: nn.Module, compute: Compute, size: int) -> nn.Module:
-    """The network, on its device already, as several processes train it together on squares of `size` pixels."""
+def parallel(network: nn.Module, compute: Compute, size: int, partly: bool = False) -> nn.Module:
+    """The network, on its device already, as several processes train it together on squares of `size` pixels.
+
+    `partly`: a part of it is frozen for a while."""
     square = torch.zeros(1, size, size, 3, dtype=torch.uint8)
-    return distributed.parallel(network, lambda: sum(output.sum() for output in compute.outputs(network, square)))
+    return distributed.parallel(
+        network, lambda: sum(output.sum() for output in compute.outputs(network, square)), partly
+    )
 
 
 def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:

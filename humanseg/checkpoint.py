@@ -102,6 +102,7 @@ def pack(state: State, config: dict, **facts: Any) -> dict[str, Any]:
         "model": state.model.state_dict(),
         "ema": state.ema.module.state_dict() if state.ema else None,
         "ema_updates": int(state.ema.n_averaged) if state.ema else 0,
+        "averaged": state.averaged,
         "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
         "schedule": state.schedule.state_dict(),
         "scaler": state.scaler.state_dict(),

@@ -21,6 +21,7 @@ from humanseg.value_rules import (
     GROUP,
     MISPLACED,
     NAMES,
+    PLENTY,
     SIZE,
     SMALL,
     SOURCES,
@@ -164,6 +165,9 @@ KEYS = {
     "trainer.output_weights": Key(or_null(WEIGHTS)),
     "trainer.grad_clip": Key(or_null(number(0)), "free"),
     "trainer.ema": Key(number(0, 0.999999), "free"),
+    **dict.fromkeys(
+        ("trainer.freeze_encoder", "trainer.average_last", "trainer.reestimate_batchnorm"), Key(whole(0, PLENTY))
+    ),
     "trainer.val_every": Key(whole(1), "free"),
     "trainer.monitor": Key(or_null(WORD)),
     "trainer.monitor_mode": Key(one_of("auto", "max", "min")),

@@ -17,6 +17,6 @@ def best_epoch(history: list[dict[str, float]], monitor: str | None, mode: str) 
 
 def stops_early(history: list[dict[str, float]], monitor: str | None, mode: str, patience: int) -> bool:
     """Whether `patience` validations have passed since the best; a patience of 0 never ends."""
-    judged = [log for log in history if monitor in log]
+    judged = [log for log in history if monitor in log and "averaged" not in log]
     best = best_epoch(judged, monitor, mode)
     return bool(patience and best) and len(judged) - 1 - judged.index(best) >= patience

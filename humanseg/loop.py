@@ -34,6 +34,9 @@ class Settings:
     monitor_mode: str = "max"
     early_stop: int = 0
     output_weights: list[float] | None = None
+    freeze_encoder: int = 0
+    average_last: int = 0
+    reestimate_batchnorm: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class State:
     step: int = 0  # optimizer steps that are finished
     history: list[dict[str, float]] = field(default_factory=list)  # a log for each finished epoch
     tally: Tally | None = None  # the running sums of an unfinished epoch
+    averaged: int = 0  # how many epochs' weights `ema` is the mean of; 0: it is the moving average
 
     @property
     def evaluated(self) -> nn.Module:
@@ -139,6 +143,8 @@ def train_epoch(
     """One epoch of optimizer steps, or what is left of it; returns its log."""
     settings, compute = setup.settings, setup.compute
     (state.parallel or state.model).train()
+    if settings.freeze_encoder:
+        set_frozen(state, state.epoch < settings.freeze_encoder)
     state.tally = tally = state.tally or Tally(compute.device)
     done = tally.batches // settings.accumulate
     bar = tqdm(total=settings.steps, desc=f"epoch {state.epoch + 1}", initial=done, leave=False,
@@ -178,17 +184,32 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Se
             scaler.scale(loss / settings.accumulate).backward()
         tally.add(outputs[0].detach(), target, terms)
 
-    for optimizer in state.optimizers.values():
+    stepped = [optimizer for optimizer in state.optimizers.values() if has_gradients(optimizer)]
+    for optimizer in stepped:
         scaler.unscale_(optimizer)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     norm = nn.utils.clip_grad_norm_(parameters, settings.grad_clip or math.inf)
-    for optimizer in state.optimizers.values():
+    for optimizer in stepped:
         scaler.step(optimizer)
     scaler.update()
     if state.ema:
         state.ema.update_parameters(state.model)
     state.step += 1
     tally.add_norm(norm)
+
+
+def set_frozen(state: State, frozen: bool) -> None:
+    """Keep the encoder as it is, with its statistics of batch norm, or let it train what its optimizers hold."""
+    groups = [group for optimizer in state.optimizers.values() for group in optimizer.param_groups]
+    held = {id(parameter) for group in groups for parameter in group["params"]}
+    for parameter in state.model.encoder.parameters():
+        parameter.requires_grad_(not frozen and id(parameter) in held)
+    state.model.encoder.train(not frozen)
+
+
+def has_gradients(optimizer: Optimizer) -> bool:
+    """Whether an optimizer has something to step; while the encoder is frozen, its own has not."""
+    return any(one.grad is not None for group in optimizer.param_groups for one in group["params"])
 
 
 def forward(model: nn.Module, images: Tensor, setup: Setup) -> list[Tensor]:

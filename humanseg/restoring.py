@@ -47,7 +47,7 @@ def _refuse_other_kinds(payload: dict[str, Any]) -> None:
     if len(payload["history"]) < payload["epoch"]:
         raise ValueError("its history lacks epochs")
     for values in payload["history"]:
-        if lacking := LOGGED - values.keys():
+        if lacking := ({"epoch", "step"} if "averaged" in values else LOGGED) - values.keys():
             raise ValueError(f"its history lacks {min(lacking)}")
         if others := [name for name, value in values.items() if not isinstance(value, int | float)]:
             raise ValueError(f"its history has a {others[0]} that is no number")

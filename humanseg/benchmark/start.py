@@ -102,7 +102,7 @@ def _trained(run: Path) -> list[float]:
     """Seconds of training and validation of each epoch."""
     with (run / "metrics.csv").open() as file:
         logs = list(csv.DictReader(file))
-    return [float(log["time/train_seconds"]) + float(log["time/validation_seconds"] or 0) for log in logs]
+    return [float(log["time/train_seconds"] or 0) + float(log["time/validation_seconds"] or 0) for log in logs]
 
 
 def _started(arguments: list[str]) -> subprocess.Popen:

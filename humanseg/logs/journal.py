@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import yaml
 
-from humanseg import terminal
+from humanseg import averaging, checkpoint, terminal
 from humanseg.checkpoint import Checkpoints
 from humanseg.data.loading import Data, Samples
 from humanseg.history import best_epoch
@@ -153,12 +153,38 @@ class Journal:
             self._write_picture("best_and_worst", best_and_worst(record, self.setup.data.samples("val")), state.step)
         log_epoch(self.writer, values)
         stays = [f"epoch_{state.epoch:04d}.pt"] * bool(every and state.epoch % every == 0)
+        if window := self.setup.settings.average_last:
+            stays.append(averaging.recent(self.checkpoints.folder, state.epoch).name)
         self.checkpoints.save(state, ["best.pt"] * (best is values) + stays)
+        averaging.drop_recent(self.checkpoints.folder, state.epoch - window)
         with self._going_on():
             self._write_tables(state)
         log.info("%s", epoch_line(values, self.setup.settings.epochs, best is values))
         if self._failed and self.cfg["callbacks"].get("strict"):
             raise ValueError("\n".join(f"callbacks.{name} failed: {told}" for name, told in self._failed.items()))
+
+    @rank_zero_only
+    def keep_averaged(self, state: State, averaged: State, record: Record) -> None:
+        """Write what the averaged weights leave: their values, and best.pt where they are better.
+
+        Raises:
+            ValueError: a checkpoint can't be written.
+        """
+        values, settings = state.history[-1], self.setup.settings
+        better = self._best(state) is values
+        if better and record.ious is not None:
+            self._write_picture("best_and_worst", best_and_worst(record, self.setup.data.samples("val")), state.step)
+        log_epoch(
+            self.writer,
+            {f"averaged/{name}": value for name, value in values.items() if "/" in name} | {"step": state.step},
+        )
+        if better:
+            path = self.checkpoints.folder / "best.pt"
+            checkpoint.save(path, checkpoint.pack(averaged, **self.checkpoints.facts))
+        self.checkpoints.save(state)
+        with self._going_on():
+            self._write_tables(state)
+        log.info("%s", lines.averaged_line(values, settings.monitor, better))
 
     def _best(self, state: State) -> dict[str, float] | None:
         return best_epoch(state.history, self.setup.settings.monitor, self.setup.settings.monitor_mode)
@@ -185,7 +211,8 @@ class Journal:
         self.run.update(status="completed", best=best, speed=_speed(state.history), saving_seconds=saving)
         parts = ("val", "test") if any(name.startswith("val/") for name in best) else ("train", "test")
         shown = [f"{name} {best[name]:.4f}" for name in whole if name.startswith(parts) and "loss" not in name]
-        log.info("best       epoch %d: %s", best["epoch"], ", ".join(shown))
+        mean = f", average of {best['averaged']}" if "averaged" in best else ""
+        log.info("best       epoch %d%s: %s", best["epoch"], mean, ", ".join(shown))
         if table := lines.by_source(best, decides):
             log.info("%s", terminal.lines(table))
         log.info("next       %s mode=test ckpt=%s", command(), shlex.quote(str(self.job.folder)))
@@ -224,6 +251,7 @@ def best_and_worst(record: Record, samples: Samples) -> np.ndarray:
 
 def _speed(history: list[dict[str, float]]) -> dict[str, float]:
     """Means over the epochs after the first, which warms up; over the first where it is the only one."""
-    counted = history[1:] or history
+    trained = [log for log in history if "averaged" not in log]
+    counted = trained[1:] or trained
     names = ("time/images_per_second", "time/data_wait_share")
     return {name.removeprefix("time/"): sum(log[name] for log in counted) / len(counted) for name in names}

@@ -32,6 +32,13 @@ def epoch_line(values: dict[str, float], epochs: int, best: bool) -> str:
     return "  ".join(parts) + ("  *" if best else "")
 
 
+def averaged_line(values: dict[str, float], monitor: str | None, best: bool) -> str:
+    """The averaged weights in one line."""
+    shown = dict.fromkeys(filter(None, [monitor, "val/loss", "val/iou", "val/mean_iou", "val/boundary_iou"]))
+    told = "".join(f"  {name} {values[name]:.4f}" for name in shown if name in values)
+    return f"average    of {values['averaged']} epochs{told}{'  *' * best}"
+
+
 def by_source(values: dict[str, float], decides: str) -> list[str]:
     """A table of the main metrics with a row a source, their mean and all samples; empty where there is one source.
 

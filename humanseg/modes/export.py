@@ -94,7 +94,8 @@ def _photographs(cfg: dict, most: int) -> tuple[Iterable, str]:
 
 def _facts(payload: dict, cfg: dict, path: Path) -> dict:
     """What the file says of itself beside how it is used."""
-    last = payload["history"][-1] if payload["history"] else {}
+    averaged = payload.get("averaged", 0)
+    last = next((log for log in reversed(payload["history"]) if log.get("averaged", 0) == averaged), {})
     return {
         "classes": class_names(cfg["model"]["classes"]),
         "architecture": payload["architecture"].rpartition(".")[2],

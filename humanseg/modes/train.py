@@ -6,7 +6,7 @@ import random
 
 import torch
 
-from humanseg import build, checkpoint, evaluation, finetune, loop, metrics, terminal
+from humanseg import averaging, build, checkpoint, evaluation, finetune, loop, metrics, terminal
 from humanseg.checkpoint import Checkpoints, SafePoint
 from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data import pictures
@@ -16,6 +16,7 @@ from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
+from humanseg.processes.torch_private import BATCH_NORM
 from humanseg.restoring import restore
 from humanseg.runs import conf, provenance, recorded
 from humanseg.runs.job import Job
@@ -44,7 +45,8 @@ def run(config: dict, job: Job) -> float:
     checkpoints = Checkpoints(job.folder / "checkpoints", cfg["trainer"]["save_minutes"], facts)
     journal = Journal(job, facts, setup, checkpoints, build.callbacks(cfg["callbacks"]))
     journal.open(state, resumed=bool(saved))
-    state.parallel = build.parallel(state.model, setup.compute, setup.data.config.image_size)
+    frozen = bool(setup.settings.freeze_encoder)
+    state.parallel = build.parallel(state.model, setup.compute, setup.data.config.image_size, frozen)
     if cfg["trainer"]["compile"]:
         state.model.compile()
     distributed.seed_rank(cfg["seed"], state.step)
@@ -52,6 +54,7 @@ def run(config: dict, job: Job) -> float:
     with signals.noted(speaks=distributed.is_main()) as asked:
         safe_point = SafePoint(checkpoints, setup, cfg["seed"], asked)
         loop.fit(state, setup, loop.Hooks(safe_point, journal.react, journal.keep))
+        averaging.finish(state, setup, checkpoints.folder, safe_point, journal.keep_averaged)
 
     best = best_epoch(state.history, setup.settings.monitor, setup.settings.monitor_mode)
     if cfg["trainer"]["test"]:
@@ -102,8 +105,13 @@ def _setup(cfg: dict) -> loop.Setup:
 
 
 def _settings(cfg: dict, data: Data) -> loop.Settings:
-    """The loop's settings; refuses a monitor that nothing will log."""
+    """The loop's settings; refuses a monitor that nothing will log, and an average of more epochs than there are."""
     trainer = cfg["trainer"]
+    if trainer["average_last"] > trainer["epochs"]:
+        raise ValueError(
+            f"trainer.average_last={trainer['average_last']}: there are {trainer['epochs']} epochs (trainer.epochs); "
+            f"give at most {trainer['epochs']}"
+        )
     one_pass = max(data.batches_per_pass() // trainer["accumulate"], 1)
     monitor, known = trainer["monitor"], _known_values(cfg, data)
     if monitor and known and monitor not in known:
@@ -113,6 +121,7 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
         log.info("no validation samples (data.val_split=0): best.pt is the last checkpoint")
         monitor = monitor if monitor and monitor.startswith("train/") else None
     keys = ("epochs", "accumulate", "grad_clip", "val_every", "early_stop")
+    keys += ("freeze_encoder", "average_last", "reestimate_batchnorm")
     return loop.Settings(
         steps=trainer["steps_per_epoch"] or one_pass,
         monitor=monitor,
@@ -165,6 +174,9 @@ def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None, before: f
         network = build.model(cfg["model"])
     if before:
         finetune.load_weights(network, before)
+    batches = cfg["trainer"]["reestimate_batchnorm"]
+    if batches and not any(isinstance(one, BATCH_NORM) for one in network.modules()):
+        raise ValueError(f"trainer.reestimate_batchnorm={batches}: {type(network).__name__} has no batch norm; give 0")
     return build.state(network, setup.compute, cfg, setup.settings.epochs * setup.settings.steps)
 
 
