@@ -17,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from humanseg import checkpoint, encoders, loop, losses, schedules, terminal
+from humanseg import checkpoint, encoders, freezing, loop, losses, schedules, terminal
 from humanseg.compute import Compute, choose_precision
 from humanseg.data import mix
 from humanseg.data.composing import composer
@@ -153,18 +153,14 @@ def state(network: nn.Module, compute: Compute, config: dict, total: int) -> loo
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.precision == "fp16")
     chosen = optimizers(config["optimizer"], network)
     if trainer["freeze_encoder"]:
-        encoders.group_apart(network, chosen.values())
+        freezing.group_apart(network, chosen.values())
     return loop.State(network, average(network, trainer["ema"]), chosen, schedule(config["scheduler"], total), scaler)
 
 
-def parallel(network: nn.Module, compute: Compute, size: int, partly: bool = False) -> nn.Module:
-    """The network, on its device already, as several processes train it together on squares of `size` pixels.
-
-    `partly`: a part of it is frozen for a while."""
+def parallel(network: nn.Module, compute: Compute, size: int) -> nn.Module:
+    """The network, on its device already, as several processes train it together on squares of `size` pixels."""
     square = torch.zeros(1, size, size, 3, dtype=torch.uint8)
-    return distributed.parallel(
-        network, lambda: sum(output.sum() for output in compute.outputs(network, square)), partly
-    )
+    return distributed.parallel(network, lambda: sum(output.sum() for output in compute.outputs(network, square)))
 
 
 def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:

@@ -166,7 +166,8 @@ KEYS = {
     "trainer.grad_clip": Key(or_null(number(0)), "free"),
     "trainer.ema": Key(number(0, 0.999999), "free"),
     **dict.fromkeys(
-        ("trainer.freeze_encoder", "trainer.average_last", "trainer.reestimate_batchnorm"), Key(whole(0, PLENTY))
+        ("trainer.freeze_encoder", "trainer.average_last", "trainer.reestimate_batchnorm"),
+        Key(or_null(whole(1, PLENTY))),
     ),
     "trainer.val_every": Key(whole(1), "free"),
     "trainer.monitor": Key(or_null(WORD)),

@@ -1,10 +1,8 @@
-"""The encoders of the libraries, their weights from a file, and how one is frozen."""
+"""The encoders of the libraries, and their weights from a file."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from torch import nn
-from torch.optim import Optimizer
 
 from humanseg import checkpoint
 
@@ -44,26 +42,3 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
     if differences := checkpoint.mismatch(expected, given):
         raise ValueError(f"model.encoder_weights={path} does not fit the encoder: {checkpoint.describe(differences)}")
     encoder.load_state_dict(given)
-
-
-def group_apart(network: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-    """Give the encoder's parameters groups of their own, before the first step of an encoder that is frozen at first.
-
-    torch's fused SGD steps a group only where all of its parameters have a momentum, or none has.
-
-    Raises:
-        ValueError: the network has no encoder.
-    """
-    if not isinstance(getattr(network, "encoder", None), nn.Module):
-        parts = ", ".join(name for name, _ in network.named_children())
-        raise ValueError(
-            f"trainer.freeze_encoder: {type(network).__name__} has no encoder, its parts are {parts}; give 0"
-        )
-    own = {id(parameter) for parameter in network.encoder.parameters()}
-    for optimizer in optimizers:
-        halves = [
-            group | {"params": [one for one in group["params"] if (id(one) in own) == inside]}
-            for group in optimizer.param_groups
-            for inside in (False, True)
-        ]
-        optimizer.param_groups[:] = [group for group in halves if group["params"]]

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from humanseg import freezing
 from humanseg.compute import Compute
 from humanseg.data.loading import Data
 from humanseg.history import stops_early
@@ -34,9 +35,9 @@ class Settings:
     monitor_mode: str = "max"
     early_stop: int = 0
     output_weights: list[float] | None = None
-    freeze_encoder: int = 0
-    average_last: int = 0
-    reestimate_batchnorm: int = 0
+    freeze_encoder: int | None = None
+    average_last: int | None = None
+    reestimate_batchnorm: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Setup:
     loss: nn.Module
     metrics: dict[str, Callable[[Counts], float]]  # by name
     settings: Settings
+    parallel: Callable[[nn.Module], nn.Module] = lambda network: network  # as several processes train it together
 
 
 @dataclass
@@ -142,9 +144,7 @@ def train_epoch(
 ) -> dict[str, float]:
     """One epoch of optimizer steps, or what is left of it; returns its log."""
     settings, compute = setup.settings, setup.compute
-    (state.parallel or state.model).train()
-    if settings.freeze_encoder:
-        set_frozen(state, state.epoch < settings.freeze_encoder)
+    begin_training(state, setup)
     state.tally = tally = state.tally or Tally(compute.device)
     done = tally.batches // settings.accumulate
     bar = tqdm(total=settings.steps, desc=f"epoch {state.epoch + 1}", initial=done, leave=False,
@@ -184,7 +184,7 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Se
             scaler.scale(loss / settings.accumulate).backward()
         tally.add(outputs[0].detach(), target, terms)
 
-    stepped = [optimizer for optimizer in state.optimizers.values() if has_gradients(optimizer)]
+    stepped = [optimizer for optimizer in state.optimizers.values() if freezing.has_gradients(optimizer)]
     for optimizer in stepped:
         scaler.unscale_(optimizer)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -198,18 +198,15 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Se
     tally.add_norm(norm)
 
 
-def set_frozen(state: State, frozen: bool) -> None:
-    """Keep the encoder as it is, with its statistics of batch norm, or let it train what its optimizers hold."""
-    groups = [group for optimizer in state.optimizers.values() for group in optimizer.param_groups]
-    held = {id(parameter) for group in groups for parameter in group["params"]}
-    for parameter in state.model.encoder.parameters():
-        parameter.requires_grad_(not frozen and id(parameter) in held)
-    state.model.encoder.train(not frozen)
-
-
-def has_gradients(optimizer: Optimizer) -> bool:
-    """Whether an optimizer has something to step; while the encoder is frozen, its own has not."""
-    return any(one.grad is not None for group in optimizer.param_groups for one in group["params"])
+def begin_training(state: State, setup: Setup) -> None:
+    """Bring the network into training mode. A frozen encoder stays as it is, with its statistics of batch norm."""
+    epochs = setup.settings.freeze_encoder or 0
+    frozen = state.epoch < epochs
+    if epochs and freezing.change(state.model.encoder, state.optimizers.values(), frozen):
+        state.parallel = setup.parallel(state.model)  # several processes exchange other gradients now
+    (state.parallel or state.model).train()
+    if frozen:
+        state.model.encoder.eval()
 
 
 def forward(model: nn.Module, images: Tensor, setup: Setup) -> list[Tensor]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from humanseg import loop, metrics, tally
+from humanseg import freezing, loop, metrics, tally
 from humanseg.compute import Compute
 from humanseg.data.loading import Data, LoaderConfig
 from humanseg.data.mix import together
@@ -46,10 +46,10 @@ def state(schedule=None, ema: float = 0.0, lr: float = 0.5, norm: bool = False) 
     return loop.State(network, average(network, ema), {"model": optimizer}, schedule or Schedule(6, constant), scaler)
 
 
-def fit(given: loop.State, found=None, react=None, compute=COMPUTE, loss=None, **settings) -> loop.State:
+def fit(given: loop.State, found=None, react=None, compute=COMPUTE, loss=None, hooks=None, **settings) -> loop.State:
     counted, loss = metrics.find(["iou", "boundary_iou"]), loss or BinaryCrossEntropy(1)
     setup = loop.Setup(found or data(), compute, loss, counted, loop.Settings(**SETTINGS | settings))
-    loop.fit(given, setup, loop.Hooks(on_epoch=react) if react else loop.Hooks())
+    loop.fit(given, setup, hooks or (loop.Hooks(on_epoch=react) if react else loop.Hooks()))
     return given
 
 
@@ -124,6 +124,64 @@ def test_one_schedule_scales_each_optimizers_rate():
     for log, step in zip(given.history, (2, 5), strict=True):
         assert log["lr/first"] == pytest.approx(0.1 * (1 - step / 6) ** 0.9)
         assert log["lr/second"] == pytest.approx(0.01 * (1 - step / 6) ** 0.9)
+
+
+class Parts(nn.Module):
+    """A network with an encoder, of which the first layer is never trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.decoder = nn.Conv2d(4, 1, 1)
+        self.encoder[0].bias.requires_grad_(False)
+
+    def forward(self, images):
+        return self.decoder(self.encoder(images))
+
+
+def thawing(kind: type, together: bool, **settings) -> loop.State:
+    """Parts with one optimizer, or one for each part."""
+    given, network = state(), torch.manual_seed(0) and Parts()
+    parts = {"model": network} if together else {"encoder": network.encoder, "decoder": network.decoder}
+    trained = {name: [one for one in part.parameters() if one.requires_grad] for name, part in parts.items()}
+    optimizers = {name: kind(parameters, lr=0.1, **settings) for name, parameters in trained.items()}
+    freezing.group_apart(network, optimizers.values())
+    return dataclasses.replace(given, model=network, optimizers=optimizers)
+
+
+@pytest.mark.parametrize(
+    ("precision", "together", "kind", "settings"),
+    [
+        ("fp32", True, torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+        ("fp16", False, torch.optim.SGD, {"momentum": 0.9}),
+        ("fp32", True, torch.optim.AdamW, {}),
+    ],
+    ids=["sgd", "two optimizers with loss scaling", "adamw"],
+)
+def test_a_frozen_encoder_stays_as_it_is_and_thaws_after_its_epochs(precision, together, kind, settings):
+    given, seen = thawing(kind, together, fused=True, **settings), []
+    given.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, enabled=precision == "fp16")
+    begun = copy.deepcopy(given.model.state_dict())
+
+    def look(now: loop.State) -> None:
+        if now.model.training:  # after a step, not in a validation
+            seen.append({key for key, value in now.model.state_dict().items() if not torch.equal(value, begun[key])})
+
+    compute = dataclasses.replace(COMPUTE, precision=precision)
+    fit(given, compute=compute, hooks=loop.Hooks(after_step=look), epochs=3, freeze_encoder=2)
+    decoder = {"decoder.weight", "decoder.bias"}
+    assert seen[:6] == 6 * [decoder] and seen[6:] == 3 * [begun.keys() - {"encoder.0.bias"}]
+
+
+def test_a_thawed_encoder_steps_as_one_that_begins():
+    given = thawing(torch.optim.AdamW, True, weight_decay=0.1)
+    frozen, setting = given.model.encoder[0].weight, {"freeze_encoder": 1, "steps": 2}
+    before = frozen.detach().clone()
+    fit(given, epochs=1, **setting)
+    assert torch.equal(frozen, before) and frozen not in given.optimizers["model"].state
+    fit(given, epochs=2, **setting)
+    assert given.optimizers["model"].state[frozen]["step"] == 2
+    assert given.optimizers["model"].state[given.model.decoder.weight]["step"] == 4
 
 
 def scripted(values: list[float]):

@@ -156,7 +156,8 @@ class Journal:
         if window := self.setup.settings.average_last:
             stays.append(averaging.recent(self.checkpoints.folder, state.epoch).name)
         self.checkpoints.save(state, ["best.pt"] * (best is values) + stays)
-        averaging.drop_recent(self.checkpoints.folder, state.epoch - window)
+        if window:
+            averaging.drop_recent(self.checkpoints.folder, state.epoch - window)
         with self._going_on():
             self._write_tables(state)
         log.info("%s", epoch_line(values, self.setup.settings.epochs, best is values))

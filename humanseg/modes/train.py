@@ -16,7 +16,6 @@ from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
-from humanseg.processes.torch_private import BATCH_NORM
 from humanseg.restoring import restore
 from humanseg.runs import conf, provenance, recorded
 from humanseg.runs.job import Job
@@ -45,8 +44,7 @@ def run(config: dict, job: Job) -> float:
     checkpoints = Checkpoints(job.folder / "checkpoints", cfg["trainer"]["save_minutes"], facts)
     journal = Journal(job, facts, setup, checkpoints, build.callbacks(cfg["callbacks"]))
     journal.open(state, resumed=bool(saved))
-    frozen = bool(setup.settings.freeze_encoder)
-    state.parallel = build.parallel(state.model, setup.compute, setup.data.config.image_size, frozen)
+    state.parallel = setup.parallel(state.model)
     if cfg["trainer"]["compile"]:
         state.model.compile()
     distributed.seed_rank(cfg["seed"], state.step)
@@ -101,13 +99,16 @@ def _setup(cfg: dict) -> loop.Setup:
     functions = metrics.find(cfg["metrics"])
     loss = build.loss(cfg["loss"], classes).to(compute.device)
     data = build.data(cfg["data"], cfg["augment"], classes, cfg["seed"])
-    return loop.Setup(data, compute, loss, functions, _settings(cfg, data))
+    size = data.config.image_size
+    return loop.Setup(
+        data, compute, loss, functions, _settings(cfg, data), lambda network: build.parallel(network, compute, size)
+    )
 
 
 def _settings(cfg: dict, data: Data) -> loop.Settings:
     """The loop's settings; refuses a monitor that nothing will log, and an average of more epochs than there are."""
     trainer = cfg["trainer"]
-    if trainer["average_last"] > trainer["epochs"]:
+    if (trainer["average_last"] or 0) > trainer["epochs"]:
         raise ValueError(
             f"trainer.average_last={trainer['average_last']}: there are {trainer['epochs']} epochs (trainer.epochs); "
             f"give at most {trainer['epochs']}"
@@ -167,7 +168,11 @@ def _known_values(cfg: dict, data: Data) -> set[str]:
 
 
 def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None, before: finetune.Origin | None) -> loop.State:
-    """A network and all that trains it; a fresh one has the encoder's weights, or those of `ckpt`."""
+    """A network and all that trains it; a fresh one has the encoder's weights, or those of `ckpt`.
+
+    Raises:
+        ValueError: there is no batch norm to estimate, or what `build` raises.
+    """
     if saved:
         network = build.model_of(saved, cfg["model"], job.folder / "checkpoints" / "last.pt")
     else:
@@ -175,8 +180,10 @@ def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None, before: f
     if before:
         finetune.load_weights(network, before)
     batches = cfg["trainer"]["reestimate_batchnorm"]
-    if batches and not any(isinstance(one, BATCH_NORM) for one in network.modules()):
-        raise ValueError(f"trainer.reestimate_batchnorm={batches}: {type(network).__name__} has no batch norm; give 0")
+    if batches and not any(name.endswith("running_mean") for name, _ in network.named_buffers()):
+        raise ValueError(
+            f"trainer.reestimate_batchnorm={batches}: {type(network).__name__} has no batch norm; give null"
+        )
     return build.state(network, setup.compute, cfg, setup.settings.epochs * setup.settings.steps)
 
 

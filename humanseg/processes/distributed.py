@@ -209,17 +209,16 @@ def seed_rank(seed: int, step: int) -> None:
         torch.manual_seed(hash((seed, rank(), step)))
 
 
-def parallel(network: nn.Module, forward: Callable[[], Tensor], partly: bool = False) -> nn.Module:
+def parallel(network: nn.Module, forward: Callable[[], Tensor]) -> nn.Module:
     """A network whose backward pass averages its gradients over the processes; the network and its keys stay the same.
 
     Args:
         forward: returns the network's output, or the sum of its outputs, for some input. Parameters that do not take
             part in it are expected to get no gradient in training either.
-        partly: whether some of the others get none for a while.
     """
     if world_size() == 1:
         return network
-    partly = partly or _is_used_partly(network, forward)
+    partly = _is_used_partly(network, forward)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch 2.11 has not its newer name
         return DistributedDataParallel(
             network, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=partly

@@ -8,7 +8,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 
-BATCH_NORM = nn.modules.batchnorm._BatchNorm  # the base of all batch norms, as swa_utils.update_bn looks for it
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # the base of all batch and instance norms
 
 

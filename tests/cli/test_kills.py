@@ -15,11 +15,13 @@ BASE = [item for item in TINY if "num_workers" not in item and "steps_per_epoch"
 RECIPES = {
     "workers, accumulation, average, onecycle": [
         "data.num_workers=2", "trainer.accumulate=2", "trainer.ema=0.9", "augment=portrait", "trainer.epochs=3",
-        "trainer.save_minutes=0", "trainer.save_every=2",
+        "trainer.save_minutes=0", "trainer.save_every=2", "trainer.average_last=2", "trainer.reestimate_batchnorm=3",
+        "trainer.monitor=null",
     ],
     "two optimizers, plateau, early stop": [
         "data.num_workers=0", "optimizer=encoder_decoder", "scheduler=plateau", "scheduler.curve.patience=0",
         "scheduler.curve.factor=0.5", "trainer.early_stop=3", "trainer.epochs=7", "augment=classic",
+        "trainer.freeze_encoder=2",
         "trainer.save_minutes=0.002",
     ],
     "adam, cosine, bf16, an epoch in steps, epochs alone, several outputs": [
@@ -127,6 +129,11 @@ PHASES = [  # in the order in which a run comes through them
     "os:replace",
     "humanseg.runs.summary:Run.write_metrics",
     "humanseg.logs.journal:epoch_line",
+    "humanseg.averaging:mean",
+    "humanseg.averaging:update_bn",
+    "humanseg.averaging:validate",
+    "humanseg.checkpoint:pack",
+    "humanseg.logs.lines:averaged_line",
     "humanseg.logs.journal:log_hparams",
     "humanseg.logs.journal:Journal.close",
 ]

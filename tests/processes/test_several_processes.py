@@ -79,6 +79,9 @@ def same_training(one: Path, other: Path) -> None:
     assert a["step"] == b["step"] > 1
     torch.testing.assert_close(trained(a), trained(b), rtol=1e-4, atol=1e-6)
     for row, twin in zip(a["history"], b["history"], strict=True):
+        if "averaged" in row:
+            assert row["averaged"] == twin["averaged"] == 2
+            continue
         for name in ("train/loss", "train/iou", "grad_norm", "lr"):
             assert row[name] == pytest.approx(twin[name], rel=1e-4)
 
@@ -97,6 +100,7 @@ def test_two_processes_train_as_one_that_accumulates_their_parts(by_two, by_one)
 
 def test_processes_accumulate_too(runs):
     gentle = ["trainer.steps_per_epoch=1", "optimizer.lr=0.001", "trainer.grad_clip=1"]  # rounding stays rounding
+    gentle += ["trainer.freeze_encoder=1", "trainer.average_last=2", "trainer.reestimate_batchnorm=2"]
     two = runs("two_twice", TWO, "data.batch_size=8", "trainer.accumulate=2", *gentle)
     same_training(two, runs("four_times", "data.batch_size=4", "trainer.accumulate=4", *gentle))
 
