@@ -188,7 +188,8 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
     groups, samples, history = is_config(payload["config"]), payload.get("samples", {}), payload.get("history", [])
     epochs = isinstance(history, list) and all(isinstance(log, dict) for log in [samples, *history])
     told = all(isinstance(payload.get(name, {}), dict) for name in ("versions", "machine"))
-    told = told and isinstance(payload["ema"], dict | None) and type(payload.get("reading", 1)) is int
+    told = told and isinstance(payload["ema"], dict | None)
+    told = told and all(type(payload.get(name, 0)) is int for name in ("reading", "averaged"))
     if not (groups and epochs and told and type(payload["epoch"]) is int and isinstance(payload["architecture"], str)):
         raise ValueError(
             f"{path} is no checkpoint of humanseg: its config, history, samples, facts or epoch is none of a run"

@@ -36,7 +36,8 @@ def averaged_line(values: dict[str, float], monitor: str | None, best: bool) -> 
     """The averaged weights in one line."""
     shown = dict.fromkeys(filter(None, [monitor, "val/loss", "val/iou", "val/mean_iou", "val/boundary_iou"]))
     told = "".join(f"  {name} {values[name]:.4f}" for name in shown if name in values)
-    return f"average    of {values['averaged']} epochs{told}{'  *' * best}"
+    several = "s" * (values["averaged"] > 1)
+    return f"average    of {values['averaged']} epoch{several}{told}{'  *' * best}"
 
 
 def by_source(values: dict[str, float], decides: str) -> list[str]:
