@@ -123,6 +123,7 @@ def as_planned(config: DictConfig, folder: Path, number: int, overrides: list[st
         return config
     terminal.say(f"job {number} keeps what was planned: {_told(differ)}")
     before = {name: value for name, value in plans[number].config.items() if name not in PLACES}
+    before["trainer"] = now["trainer"] | before["trainer"]  # an older version had fewer keys
     return OmegaConf.create(recorded.with_overrides(now | before, plans[number].choices, now, overrides))
 
 
