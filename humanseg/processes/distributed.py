@@ -231,7 +231,9 @@ def _is_used_partly(network: nn.Module, forward: Callable[[], Tensor]) -> bool:
     for module in network.modules():
         if isinstance(module, torch_private.NORMS):
             module.eval()  # so that the statistics of batch norm stay
-    forward().sum().backward()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):  # what dropout draws here is forgotten
+        forward().sum().backward()
     unused = any(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
     network.zero_grad(set_to_none=True)
     return unused

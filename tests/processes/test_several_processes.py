@@ -226,13 +226,13 @@ def test_gradients_are_averaged_where_a_network_uses_a_part_of_itself():
 
 
 def of_deep_outputs() -> tuple[bool, list]:
-    """Whether all parameters are known to be used, with the statistics of batch norm as they were; a gradient."""
+    """Whether all parameters are known to be used, with statistics and random numbers as they were; a gradient."""
     torch.manual_seed(0)
     shape = {"encoder_name": "resnet18", "encoder_weights": None, "decoder_channels": [8] * 5}
-    network = DeepUnet(2, **shape)
-    before = [buffer.clone() for buffer in network.buffers()]
+    network = DeepUnet(2, **shape, aux_params={"classes": 1, "dropout": 0.5})
+    before = [torch.get_rng_state(), *(buffer.clone() for buffer in network.buffers())]
     together = build.parallel(network, Compute(torch.device("cpu"), "fp32", False, [0.5] * 3, [0.2] * 3), 32)
-    same = all(map(torch.equal, before, network.buffers()))
+    same = all(map(torch.equal, before, [torch.get_rng_state(), *network.buffers()]))
     for _ in range(2):
         network.zero_grad()
         outputs = together.train()(torch.full((2, 3, 32, 32), 1.0 + distributed.rank()))
