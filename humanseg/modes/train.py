@@ -122,12 +122,11 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
         log.info("no validation samples (data.val_split=0): best.pt is the last checkpoint")
         monitor = monitor if monitor and monitor.startswith("train/") else None
     keys = ("epochs", "accumulate", "grad_clip", "val_every", "early_stop")
-    keys += ("freeze_encoder", "average_last", "reestimate_batchnorm")
+    keys += ("output_weights", "freeze_encoder", "average_last", "reestimate_batchnorm")
     return loop.Settings(
         steps=trainer["steps_per_epoch"] or one_pass,
         monitor=monitor,
         monitor_mode=monitor_mode(monitor, trainer["monitor_mode"]),
-        output_weights=trainer.get("output_weights"),  # an older checkpoint's config has none
         **{key: trainer[key] for key in keys},
     )
 
