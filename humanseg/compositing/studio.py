@@ -18,6 +18,7 @@ from humanseg.compositing.flow import Clock
 from humanseg.compositing.results import Results
 from humanseg.compositing.rows import Rows
 from humanseg.data.colour import hidden, strips
+from humanseg.data.deep import LARGE
 from humanseg.media.images import Photograph
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed
@@ -26,7 +27,6 @@ from humanseg.processes.hardware import cores, give_memory_back
 log = logging.getLogger(__name__)
 
 SHOWN = 20  # files that failed, in the closing sentence
-LARGE = 50_000_000  # pixels from which a picture is drawn in strips
 STRIDE = 32  # the side of a square that a network takes is a multiple of this
 
 
@@ -116,7 +116,7 @@ class Studio:
             return self.drawings(picture.image, values, picture.behind, picture.alpha)
 
     def drawn(self, picture: Picture) -> Iterator[tuple[str, np.ndarray]]:
-        """As `draw`; of a large picture one drawing after the other, in strips. It has no image afterwards."""
+        """As `draw`; of a picture of more than LARGE pixels one drawing after the other, in strips. It has no image afterwards."""
         if picture.image.size <= 3 * LARGE:
             yield from self.draw(picture).items()
             return

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from humanseg.data.colour import to_uint8
-from humanseg.data.opening import opencv_values, with_image
-from humanseg.data.pictures import Size, has_16_bits, turn_of
+from humanseg.data.deep import has_16_bits, opencv_values
+from humanseg.data.opening import with_image
+from humanseg.data.pictures import Size, turn_of
 from humanseg.data.transforms import IGNORE
 
 Rule = str | int | list[int]

@@ -15,15 +15,13 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from threading import Condition
-from types import MappingProxyType
 from typing import BinaryIO, TypeVar
 
 import cv2
-import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401  register
 
-from humanseg.data.colour import strips, to_uint8
-from humanseg.data.kinds import kind_not_read, refuse_deep_grey_with_alpha, tiff_not_read
+from humanseg.data.deep import BITS, HEIGHT, ORIENTATION, WIDTH, by_strips
+from humanseg.data.kinds import kind_not_read
 from humanseg.processes.hardware import cores
 
 ALL_HEIC = {".heic", ".heif", ".hif"}
@@ -55,8 +53,7 @@ NO_TEXT = ("transparency", "interlace", "gamma", "chromaticity", "srgb", "icc_pr
 TRANSPARENCY = {0: {2}, 2: {6}, 3: range(1, 257)}  # lengths of tRNS by the type of colours
 JPEG, START_OF_SCAN, ADOBE, APPLICATION = b"\xff\xd8", 0xDA, 0xEE, {*range(0xE0, 0xF0), 0xFE}  # with comments
 END_OF_JPEG, OTHER_PIXELS = b"\xff\xd9", b"\x55" * 64
-BITS, PHOTOMETRIC, ORIENTATION, PLANES = 0x0102, 0x0106, 0x0112, 0x011C
-WHITE_IS_ZERO, SEPARATE = 0, 2
+PLANES, SEPARATE = 0x011C, 2  # of a TIFF
 TIFFS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
 Image.MAX_IMAGE_PIXELS = None  # `MOST_PIXELS` decides
@@ -191,11 +188,10 @@ def _opened(file: BinaryIO) -> Image.Image:
     file.seek(table.next)
     table.load(file)
     _refuse_deep_planes(table)
-    width, height = int(table.get(256, 0)), int(table.get(257, 0))
+    width, height = int(table.get(WIDTH, 0)), int(table.get(HEIGHT, 0))
     _refuse_too_many(width, height)
     with budget.take(width * height):
-        file.seek(0)
-        return by_opencv(file.read(), table)
+        return by_strips(file, table)
 
 
 def _refuse_deep_planes(table: Mapping) -> None:
@@ -208,44 +204,6 @@ def _is_turned_by_a_fraction(table: Mapping) -> bool:
     """Whether Pillow would follow an orientation that is no integer."""
     value = table.get(ORIENTATION)
     return type(value) is not int and value in range(2, 9)
-
-
-def positive(values: np.ndarray, table: Mapping) -> np.ndarray:
-    """The grey of a TIFF by its table: where 0 stands for white it is turned round. Decoders do so for 8 bits alone."""
-    if table.get(PHOTOMETRIC) == WHITE_IS_ZERO and values.dtype.kind == "u" and values.itemsize > 1:
-        return np.iinfo(values.dtype).max - values
-    return values
-
-
-def by_opencv(data: bytes, table: Mapping = MappingProxyType({})) -> Image.Image:
-    """A PNG or TIFF of 16 or more bits as an 8-bit image: Pillow keeps the upper 8 bits of such colours.
-
-    Args:
-        table: of a TIFF.
-    """
-    refuse_deep_grey_with_alpha(table)
-    values = opencv_values(data, table)
-    del data  # of a large photograph it takes as much again
-    if values.ndim == 2 or values.shape[2] < 3:
-        return Image.fromarray(to_uint8(positive(values if values.ndim == 2 else values[..., 0], table)))
-    colours = to_uint8(values[..., :3])
-    alpha = to_uint8(values[..., 3:]) if values.shape[2] == 4 else None
-    del values
-    for part in strips(*colours.shape[:2]):
-        colours[part] = colours[part][..., ::-1]  # BGR -> RGB
-    return Image.fromarray(colours if alpha is None else np.dstack([colours, alpha]))
-
-
-def opencv_values(data: bytes, table: Mapping = MappingProxyType({})) -> np.ndarray:
-    """HxW or HxWxC as a PNG or TIFF has them, BGR; `table` is of a TIFF.
-
-    Raises:
-        ValueError: OpenCV can't read it.
-    """
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise ValueError(f"it is damaged{tiff_not_read(table)}")
-    return values
 
 
 def _without_metadata(file: BinaryIO) -> bytes | None:

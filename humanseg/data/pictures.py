@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from humanseg.data.colour import has_other_colours, hidden, in_srgb, levels, strips, white_of
-from humanseg.data.opening import BITS, ORIENTATION, by_opencv, positive, with_image
+from humanseg.data.deep import BITS, LARGE, ORIENTATION, has_16_bits, in_8_bits, positive, still_webp
+from humanseg.data.opening import with_image
 from humanseg.data.profiles import profile_of
 from humanseg.data.transforms import resize_image, shrunk_size
 
@@ -120,36 +121,22 @@ def reads_otherwise(path: Path | str) -> bool:
     return with_image(path, work) or read_photograph(path).alpha is not None
 
 
-def has_16_bits(image: Image.Image) -> bool:
-    """Whether an image has 16 bits for each of several colours, of which Pillow keeps 8.
-
-    OpenCV would take a fourth channel for alpha that Pillow knows to be none, or to be multiplied into the colours.
-    """
-    if image.format not in ("PNG", "TIFF") or image.mode not in ("RGB", "RGBA", "LA"):
-        return False
-    tiles = str(image.tile)
-    return ";16" in tiles and "X;16" not in tiles and "a;16" not in tiles
-
-
 def _decoded(image: Image.Image, file: BinaryIO, deep: bool) -> Read:
-    """An image upright and in sRGB; `deep`: what `has_16_bits` said of it."""
-    image.load()
+    """An image upright and in sRGB; `deep`: what `has_16_bits` said of it.
+
+    Pillow holds a WebP four times.
+    """
+    large_webp = image.format == "WEBP" and image.width * image.height > LARGE and not image.is_animated
+    if not large_webp:
+        image.load()
     turn, info = turn_of(image), {"icc_profile": profile_of(image, file)}
     image.info |= info
-    if deep:
-        image = by_opencv(_content(image, file))
+    if deep or large_webp:
+        image = in_8_bits(image, file) if deep else still_webp(file)
         image.info = info
     elif image.mode[0] in "IF":
         image = _grey(image)
     return _upright(image, turn)
-
-
-def _content(image: Image.Image, file: BinaryIO) -> bytes:
-    """What the file of an image holds; the image gives its pixels back, though callers hold the object."""
-    file.seek(0)
-    data = file.read()
-    image.close()
-    return data
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -3,7 +3,6 @@
 Photographs are read in `data.pictures`. Videos are in `video_reader` and `video_writer`, cameras in `camera`.
 """
 
-import io
 import logging
 import os
 import re
@@ -21,8 +20,9 @@ from PIL import Image, features
 
 from humanseg.data import listing
 from humanseg.data.colour import hidden, strips
-from humanseg.data.opening import SUFFIXES, passed_over
-from humanseg.runs.atomic import write_bytes
+from humanseg.data.deep import LARGE
+from humanseg.data.opening import MOST_PIXELS, SUFFIXES, passed_over
+from humanseg.runs.atomic import replacing, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ BY_PILLOW = {".tif": "TIFF", ".tiff": "TIFF"} | ({".avif": "AVIF"} if features.c
 WRITTEN = {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".bmp", *BY_PILLOW}
 WITH_ALPHA = {".png", ".webp", *BY_PILLOW}
 WITH_16_BITS = {".png", ".tif", ".tiff"}
+LONGEST = {".webp": 16383, ".avif": 65536, **dict.fromkeys((".jpg", ".jpeg", ".jpe"), 65500)}  # pixels of a side
+GREEDY = {".webp", ".avif"}  # their encoders take some 30 bytes a pixel
+ROOM = 2**20  # bytes that a full disk does not have
 
 LOSSLESS = 101  # OpenCV writes WebP without loss from this quality on
 QUALITY = {".jpg": (cv2.IMWRITE_JPEG_QUALITY, 95), ".jpeg": (cv2.IMWRITE_JPEG_QUALITY, 95)}
@@ -185,27 +188,45 @@ def write_image(path: Path | str, array: np.ndarray, keep: bool = True) -> None:
         keep: leave the array as it is. Otherwise its channels change places in it, which spares memory.
 
     Raises:
-        ValueError: the suffix is unknown, or the file can't be written.
+        ValueError: the suffix is unknown, the picture is too large for it, or the file can't be written.
     """
     path = Path(path)
-    data = _encoded(path, array, keep)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
-    except OSError as error:
-        raise ValueError(f"{path} can't be written: {error.strerror or error}") from error
-
-
-def _encoded(path: Path, array: np.ndarray, keep: bool) -> memoryview:
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
         raise ValueError(f"{path} can't be written: an image's name ends in {', '.join(sorted(WRITTEN))}")
     if array.dtype == np.uint16 and suffix not in WITH_16_BITS:
         raise ValueError(f"{path} can't be written: 16 bits need a .png or .tif")
+    refuse_size(path, *array.shape[:2])
     if array.ndim == 3 and array.shape[2] == 4 and suffix not in WITH_ALPHA:
         array, keep = hidden(array[..., :3], array[..., 3]), False
-    if suffix in BY_PILLOW:  # OpenCV's TIFF doesn't say that its fourth channel is alpha
-        return _by_pillow(path, array, BY_PILLOW[suffix])
+    data = None if suffix in BY_PILLOW else _encoded(path, array, keep)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if data is None:  # OpenCV's TIFF doesn't say that its fourth channel is alpha
+            _save_by_pillow(path, array, BY_PILLOW[suffix])
+        else:
+            write_bytes(path, data)
+    except OSError as error:
+        raise ValueError(f"{path} can't be written: {error.strerror or error}") from error
+
+
+def refuse_size(path: Path, height: int, width: int) -> None:
+    """Refuse a picture that is too large for the format of its name, or for that format's encoder.
+
+    Raises:
+        ValueError: it is.
+    """
+    suffix = path.suffix.lower()
+    side, pixels = LONGEST.get(suffix, MOST_PIXELS), LARGE if suffix in GREEDY else MOST_PIXELS
+    if max(height, width) > side or height * width > pixels:
+        limits = f"at most {pixels // 10**6} million pixels" + f" and {side} a side" * (suffix in LONGEST)
+        raise ValueError(
+            f"{path} can't be written: {width}x{height} pixels, and a {suffix} has {limits}: give .png or .tif"
+        )
+
+
+def _encoded(path: Path, array: np.ndarray, keep: bool) -> memoryview:
+    suffix = path.suffix.lower()
     if array.ndim == 3:
         target = np.empty_like(array) if keep else array
         for part in strips(*array.shape[:2]):
@@ -214,18 +235,24 @@ def _encoded(path: Path, array: np.ndarray, keep: bool) -> memoryview:
     quality = {**QUALITY, ".webp": (cv2.IMWRITE_WEBP_QUALITY, LOSSLESS if array.ndim == 2 else 90)}
     try:
         written, data = cv2.imencode(suffix, array, quality.get(suffix, ()))  # PNG's own defaults are the fastest
-    except cv2.error as error:  # for example a WebP of more than 16383 pixels a side
+    except cv2.error as error:
         raise ValueError(f"{path} can't be written: {array.shape[1]}x{array.shape[0]} pixels: {error.err}") from error
     if not written:
         raise ValueError(f"{path} can't be written: {array.shape[1]}x{array.shape[0]} pixels are too many for {suffix}")
     return data.data
 
 
-def _by_pillow(path: Path, array: np.ndarray, format: str) -> memoryview:
+def _save_by_pillow(path: Path, array: np.ndarray, format: str) -> None:
+    """Straight into the file: in memory libtiff would hold it twice.
+
+    Raises:
+        OSError: it can't be written.
+    """
     how = {"compression": "tiff_lzw"} if format == "TIFF" else {"quality": 100 if array.ndim == 2 else 90}
-    data = io.BytesIO()
-    try:
-        Image.fromarray(array).save(data, format, **how)
-    except (OSError, ValueError) as error:  # for example an AVIF of more than 65536 pixels a side
-        raise ValueError(f"{path} can't be written: {array.shape[1]}x{array.shape[0]} pixels: {error}") from error
-    return data.getbuffer()
+    with replacing(path) as temporary:
+        try:
+            Image.fromarray(array).save(temporary, format, **how)
+        except OSError:  # libtiff gives no reason; where the disk is full, the system does
+            with temporary.open("ab") as file:
+                file.write(bytes(ROOM))
+            raise

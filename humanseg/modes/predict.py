@@ -15,8 +15,9 @@ from humanseg.compositing import films, targets
 from humanseg.compositing.drawings import NAMES, Drawings, backdrops, color
 from humanseg.compositing.flow import Clock, ahead, in_order, in_parts
 from humanseg.compositing.results import Results, fingerprint
-from humanseg.compositing.studio import LARGE, Picture, Studio, one_thread_each, refuse_failed
+from humanseg.compositing.studio import Picture, Studio, one_thread_each, refuse_failed
 from humanseg.config_rules import refuse_wrong_values
+from humanseg.data.deep import LARGE
 from humanseg.data.opening import IN_FLIGHT, pixels_of
 from humanseg.data.pictures import read_photograph
 from humanseg.inference.temporal import Smoother
@@ -166,6 +167,8 @@ def _load(studio: Studio, picture: Picture) -> Picture:
         with studio.clock("decode"):
             picture.fingerprint = fingerprint(picture.source.path)  # before it is read, so never of a newer one
             picture.image, picture.alpha, note = read_photograph(picture.source.path)
+            for path in picture.targets.values():
+                images.refuse_size(path, *picture.image.shape[:2])
             studio.prepare(picture)
         if note:
             log.info("note       %s", note)
