@@ -20,7 +20,7 @@ from typing import BinaryIO, TypeVar
 import cv2
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401  register
 
-from humanseg.data.deep import BITS, HEIGHT, ORIENTATION, WIDTH, by_strips
+from humanseg.data.deep import BITS, HEIGHT, LARGE, ORIENTATION, WIDTH, by_strips, has_16_bits
 from humanseg.data.kinds import kind_not_read
 from humanseg.processes.hardware import cores
 
@@ -174,7 +174,7 @@ def _opened(file: BinaryIO) -> Image.Image:
     file.seek(0)
     try:
         image = Image.open(file, formats=DECODERS)
-        if image.format != "TIFF" or not _is_turned_by_a_fraction(image.tag_v2):
+        if image.format != "TIFF" or not _is_turned_otherwise(image):
             return image
     except UnidentifiedImageError:
         if kind := kind_not_read(file):
@@ -200,10 +200,11 @@ def _refuse_deep_planes(table: Mapping) -> None:
         raise ValueError(f"its colours of {max(bits)} bits lie in separate planes: save them pixel by pixel")
 
 
-def _is_turned_by_a_fraction(table: Mapping) -> bool:
-    """Whether Pillow would follow an orientation that is no integer."""
-    value = table.get(ORIENTATION)
-    return type(value) is not int and value in range(2, 9)
+def _is_turned_otherwise(image: Image.Image) -> bool:
+    """Whether Pillow would turn a TIFF by an orientation that is no integer, or a large one of 16 bits as a whole."""
+    value = image.tag_v2.get(ORIENTATION)
+    deep = image.width * image.height > LARGE and has_16_bits(image)
+    return value in range(2, 9) and (deep or type(value) is not int)
 
 
 def _without_metadata(file: BinaryIO) -> bytes | None:

@@ -11,6 +11,7 @@ from humanseg.data.deep import BITS, LARGE, ORIENTATION, has_16_bits, in_8_bits,
 from humanseg.data.opening import with_image
 from humanseg.data.profiles import profile_of
 from humanseg.data.transforms import resize_image, shrunk_size
+from humanseg.processes.hardware import give_memory_back
 
 ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # other formats of several pictures, such as MPO, hold one photograph
 TURNS_ITSELF = {"TIFF", "HEIF"}  # the decoder follows the orientation
@@ -126,7 +127,8 @@ def _decoded(image: Image.Image, file: BinaryIO, deep: bool) -> Read:
 
     Pillow holds a WebP four times.
     """
-    large_webp = image.format == "WEBP" and image.width * image.height > LARGE and not image.is_animated
+    large = image.width * image.height > LARGE
+    large_webp = large and image.format == "WEBP" and not image.is_animated
     if not large_webp:
         image.load()
     turn, info = turn_of(image), {"icc_profile": profile_of(image, file)}
@@ -136,6 +138,8 @@ def _decoded(image: Image.Image, file: BinaryIO, deep: bool) -> Read:
         image.info = info
     elif image.mode[0] in "IF":
         image = _grey(image)
+    if large:
+        give_memory_back()  # what decoding took
     return _upright(image, turn)
 
 

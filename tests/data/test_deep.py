@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from humanseg.data import colour, deep, pictures
+from humanseg.data import colour, deep, opening, pictures
 from humanseg.data.colour import to_uint8
-from humanseg.data.pictures import read_photograph
+from humanseg.data.pictures import UPRIGHT, read_photograph
 
 RAW, DEFLATE, PACKBITS = 1, 8, 32773
 SIZE = 37, 50
@@ -94,7 +94,7 @@ def read(path: Path) -> np.ndarray:
 def in_parts(monkeypatch):
     """Large and small are told apart at a few pixels."""
     monkeypatch.setattr(colour, "STRIP", 400)
-    for module in (deep, pictures):
+    for module in (deep, opening, pictures):
         monkeypatch.setattr(module, "LARGE", 1500)
     monkeypatch.setattr(deep, "PIECE", 1200)
 
@@ -119,6 +119,14 @@ def test_a_deep_tiff_is_read_in_parts_as_at_once(tmp_path, in_parts, kind, chann
             path = tiff(tmp_path / "a.tif", image, how, **place)
             np.testing.assert_array_equal(read(path), whole(path), f"{how} {place}")
     np.testing.assert_array_equal(read(tiff(tmp_path / "a.tif", image)), whole(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 7, 8])
+def test_a_deep_tiff_is_turned_in_parts(tmp_path, in_parts, orientation):
+    for kind, channels in (("<f4", 3), ("<u2", 4)):
+        lying = whole(tiff(tmp_path / "a.tif", values(kind, channels), (DEFLATE, 1), side=9))
+        path = tiff(tmp_path / "a.tif", values(kind, channels), (DEFLATE, 1), side=9, _274=orientation)
+        np.testing.assert_array_equal(read(path), np.asarray(Image.fromarray(lying).transpose(UPRIGHT[orientation])))
 
 
 @pytest.mark.parametrize("photometric", [0, 1])

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from humanseg.data.colour import on_white
-from humanseg.media.images import find_photographs, kind, write_image
+from humanseg.media.images import find_photographs, kind, refuse_size, write_image
+from humanseg.runs.atomic import is_of_the_disk
 
 
 def picture(path: Path, size=(8, 6), colour=(200, 30, 30), **how) -> Path:
@@ -159,6 +160,35 @@ def test_what_can_not_be_written_is_one_sentence_and_leaves_nothing(tmp_path, mo
     with pytest.raises(ValueError, match=r"a\.jpg can't be written: No space left"):
         write_image(tmp_path / "a.jpg", image)
     assert os.listdir(tmp_path) == ["a.jpg"] and (tmp_path / "a.jpg").read_bytes() == b"a file, no folder"
+
+
+def test_a_size_that_a_format_does_not_hold_is_one_sentence():
+    for name, height, width in (
+        ("a.webp", 20_000, 5),
+        ("a.jpg", 5, 65_501),
+        ("a.avif", 5, 65_537),
+        ("a.avif", 8000, 8000),
+    ):
+        with pytest.raises(ValueError, match=f"{name} can't be written: {width}x{height} pixels, and .* has at most"):
+            refuse_size(Path(name), height, width)
+    for name, height, width in (("a.webp", 7000, 7000), ("a.tif", 10_000, 20_000), ("a.png", 5, 100_000)):
+        refuse_size(Path(name), height, width)
+
+
+def test_a_tif_on_a_full_disk_says_so(tmp_path, monkeypatch):
+    def unexplained(*_, **__):
+        raise OSError("encoder error -2 when writing image file")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", unexplained)
+    with pytest.raises(ValueError, match=r"a\.tif can't be written: encoder error -2"):
+        write_image(tmp_path / "a.tif", np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(ValueError, match=r"a\.tif can't be written: No space left") as error:
+        write_image(tmp_path / "a.tif", np.zeros((4, 4, 3), np.uint8))
+    assert is_of_the_disk(error.value) and not os.listdir(tmp_path)
 
 
 def test_on_white_mixes_by_alpha():

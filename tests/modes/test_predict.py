@@ -147,6 +147,15 @@ def test_one_unreadable_photograph_does_not_stop_the_others(predict, people):
     assert all(f"{name}.png can't be read" in done.stderr for name in ("005", "007", "itself"))
 
 
+def test_a_result_that_is_too_large_for_its_format_is_refused_before_the_network_runs(
+    predict, people, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(images, "LARGE", 100)
+    monkeypatch.setattr(studio.Studio, "logits", lambda *_: pytest.fail("the network ran"))
+    told = predict(f"input={people}/images/000.png", output=tmp_path / "a.webp", code=1).stderr
+    assert "a.webp can't be written" in told and "give .png or .tif" in told and "Traceback" not in told
+
+
 def test_a_full_disk_ends_it_at_the_first_photograph(predict, people, monkeypatch):
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
