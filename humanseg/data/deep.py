@@ -27,7 +27,7 @@ OF_A_STRIP += (0x0211, 0x0212, 0x0213, 0x0214)
 RAW, WHITE_IS_ZERO, YCBCR = 1, 0, 6
 
 LARGE = 50_000_000  # pixels from which a picture takes at most 12 bytes a pixel
-PIECE = LARGE // 4  # pixels of such a picture that OpenCV decodes at once, in up to 24 bytes each
+PIECE = LARGE // 4  # pixels of such a picture that OpenCV may decode at once, in 24 bytes each
 COLOURS, ALPHA = slice(0, 3), slice(3, 4)
 OTHER_HALF = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
@@ -97,19 +97,14 @@ def by_strips(file: BinaryIO, table: Mapping) -> Image.Image:
         ValueError: OpenCV can't read it, its transparency would be left out, or a strip of it is too large.
     """
     refuse_deep_grey_with_alpha(table)
-    channels = [COLOURS]
-    for _, values in _pieces(file, table):
-        if values.shape[2] == 4:
-            channels = [COLOURS, ALPHA]
-        break
+    count = next(_pieces(file, table))[1].shape[2]
+    channels = (COLOURS, ALPHA) if count == 4 else (COLOURS,)
     whites = [white_of(values[..., channel] for _, values in _pieces(file, table)) for channel in channels]
-    picture = None
+    picture = np.empty((table[HEIGHT], table[WIDTH], count), np.uint8)
     for place, values in _pieces(file, table):
-        if picture is None:
-            picture = np.empty((table[HEIGHT], table[WIDTH], values.shape[2]), np.uint8)
         for channel, white in zip(channels, whites, strict=True):
             picture[place][..., channel] = levels(values[..., channel], white)
-    image = Image.fromarray(picture if picture.shape[2] > 1 else picture[..., 0])
+    image = Image.fromarray(picture if count > 1 else picture[..., 0])
     image.getexif()[ORIENTATION] = table.get(ORIENTATION)
     return image
 
@@ -130,14 +125,16 @@ def _compressed(file: BinaryIO, table: Mapping) -> Iterator[tuple[int, int, int,
     width, height, tiled = table.get(WIDTH, 0), table.get(HEIGHT, 0), TILES in table
     down, across = (TILE_HEIGHT, TILE_WIDTH) if tiled else (ROWS, WIDTH)
     down, across = table.get(down, height), table.get(across, 0)
-    down = down if tiled else min(down, height)
     offsets, sizes = (table.get(tag, ()) for tag in ((TILES, TILE_SIZES) if tiled else (STRIPS, SIZES)))
-    if min(down, across) < 1 or min(len(offsets), len(sizes)) < -(-height // down) * -(-width // across):
+    bits, sides = table.get(BITS, (1,)), (height, width, down, across)
+    whole = all(type(number) is int for number in (*sides, *bits, *offsets, *sizes)) and min(sides) > 0
+    if not whole or min(len(offsets), len(sizes)) < -(-height // down) * -(-width // across):
         raise ValueError(f"it is damaged{tiff_not_read(table)}")
+    down = down if tiled else min(down, height)
     splits = table.get(COMPRESSION, RAW) == RAW and not tiled and table.get(PHOTOMETRIC) != YCBCR
     if not splits and down * across > (PIECE if height * width > LARGE else LARGE):
         raise ValueError(f"{down * across / 1e6:.0f} million of its pixels are compressed as one: save it in strips")
-    a_row = -(-width * sum(table.get(BITS, (1,))) // 8)
+    a_row = -(-width * sum(bits) // 8)
     places = product(range(0, height, down), range(0, width, across))
     for (top, left), offset, size in zip(places, offsets, sizes, strict=False):
         rows = down if tiled else min(down, height - top)
