@@ -7,9 +7,11 @@ less what the same command takes for a small photograph.
 """
 
 import os
+import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -79,6 +81,21 @@ def floats(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32) / 255
 
 
+def la16(path: Path, image: np.ndarray) -> None:
+    """A PNG of grey with alpha in 16 bits, which neither library writes."""
+    values = deep(image[..., 2:]).astype(">u2")
+    height, width, _ = values.shape
+    rows = np.zeros((height, 1 + 4 * width), np.uint8)
+    rows[:, 1:] = values.view(np.uint8).reshape(height, -1)
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+
+
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
 FAST = (cv2.IMWRITE_PNG_COMPRESSION, 1)
@@ -90,7 +107,7 @@ PHOTOGRAPHS = {
     "rgba.png": by_opencv(4, np.asarray, *FAST),
     "rgb16.png": by_opencv(3, deep, *FAST),
     "rgba16.png": by_opencv(4, deep, *FAST),
-    "la16.png": lambda path, image: la16(path, image),
+    "la16.png": la16,
     "rgb.bmp": by_pillow("RGB"),
     "rgb.gif": by_pillow("RGB"),
     "rgb.tif": by_pillow("RGB", compression="tiff_lzw"),
@@ -112,24 +129,6 @@ RESULTS = {
     for draw in ("mask", "matting", "cutout")
     for suffix in (".png", ".jpg", ".bmp", ".tif", ".webp", ".avif")
 }
-
-
-def la16(path: Path, image: np.ndarray) -> None:
-    """A PNG of grey with alpha in 16 bits, which neither library writes."""
-    import struct
-    import zlib
-
-    values = deep(image[..., 2:]).astype(">u2")
-    height, width, _ = values.shape
-    rows = np.zeros((height, 1 + 4 * width), np.uint8)
-    rows[:, 1:] = values.view(np.uint8).reshape(height, -1)
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    head = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
-    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
 def peak(ckpt: str, photograph: Path, folder: Path, draw: str, suffix: str) -> int:
