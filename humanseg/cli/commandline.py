@@ -132,8 +132,6 @@ def _is_added(group: str, choices: dict[str, str]) -> bool:
 def explain(error: Exception, arguments: list[str]) -> str:
     """What was wrong with the command line, with the nearest valid name; nothing for a defect."""
     text = str(error)
-    if match := re.search(hydra_private.MISSING_LAUNCHER, text):
-        return f'the package hydra-{match[1]}-launcher is missing: pip install -e ".[{match[1]}]"'
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1} is no YAML: {error.problem}"
     if isinstance(error, RuntimeError):

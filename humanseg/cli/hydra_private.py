@@ -25,7 +25,6 @@ UNKNOWN_KEY = r"Could not override '([^']+)'"
 KNOWN_KEY = r"Could not append to config. An item is already at '([^']+)'"
 NO_CHOICE = "Config group override must be a string or a list"
 MISSING_CHOICE = r"Could not load '(\w+)/([^']+)'"
-MISSING_LAUNCHER = r"hydra_plugins\.hydra_(\w+)_launcher"
 PLUGINS = "hydra_plugins"  # Hydra takes sweepers from this package alone, and imports them by their names
 RECORDED = f"{PLUGINS}.humanseg.Recorded"
 

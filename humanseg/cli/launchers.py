@@ -7,12 +7,14 @@ and hydra-joblib-launcher 1.2. tests/test_private.py says in one sentence what a
 import itertools
 import os
 import platform
+import re
 import shlex
 import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -25,10 +27,24 @@ from humanseg.runs.conf import PROGRAM
 # Hydra warns that the YAMLs of conf/hydra/launcher replace the plugins' own of the same names, as they are meant to.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
+PACKAGE = r"hydra_plugins\.hydra_(\w+)_launcher"
 REQUEUE = "checkpoint_and_try_requeue"  # the method of submitit that answers the signal of a pre-empted job
 
 _signals: list[int] = []  # those that this process was asked to stop with
 _takes_jobs = False  # whether this process is one of joblib's, which gets one job after another
+
+
+def refuse_missing(launcher: DictConfig) -> None:
+    """
+    Raises:
+        ValueError: the launcher's package is not installed.
+    """
+    if match := re.match(PACKAGE, launcher._target_):
+        try:
+            import_module(match[0])
+        except ModuleNotFoundError as error:
+            needed = f'the package hydra-{match[1]}-launcher is missing: pip install -e ".[{match[1]}]"'
+            raise ValueError(needed) from error
 
 
 def jobs_at_once(hydra: DictConfig, planned: list | None) -> int:

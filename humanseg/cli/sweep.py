@@ -43,6 +43,7 @@ class Runs(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
         given = {kind: OmegaConf.to_container(config.hydra.overrides[kind]) for kind in ("task", "hydra")}
         with _refusals(config.hydra.sweep.dir):
+            launchers.refuse_missing(config.hydra.launcher)
             _claim(config, "sweep")
             refuse_wrong_values({"sweep": OmegaConf.to_container(config.sweep)}, complete=False)
             folder, jobs = Path(config.hydra.sweep.dir), hydra_private.planned_jobs(config)

@@ -171,15 +171,17 @@ def test_a_gpu_that_is_not_there_can_not_be_shared(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["joblib", "submitit_local", "submitit_slurm"])
 @pytest.mark.parametrize("discovered", [True, False])
-def test_a_launcher_whose_package_is_missing_names_the_extra(run, monkeypatch, name, discovered):
+def test_a_launcher_whose_package_is_missing_names_the_extra(run, monkeypatch, tmp_path, name, discovered):
     package = name.split("_")[0]
     for module in [name for name in sys.modules if name.startswith(f"hydra_plugins.hydra_{package}_launcher")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, f"hydra_plugins.hydra_{package}_launcher", None)
+    monkeypatch.setitem(sys.modules, package, None)
     if not discovered:  # Hydra looks for its plugins once a process: in a fresh one it has not seen this one's
         plugins = Plugins.instance()
         seen = {name: one for name, one in plugins.class_name_to_class.items() if package not in name}
         monkeypatch.setattr(plugins, "class_name_to_class", seen)
     told = run("-m", *TINY, f"hydra/launcher={name}", "seed=0,1", code=1).stderr
     assert f'error: the package hydra-{package}-launcher is missing: pip install -e ".[{package}]"' in told
-    assert "Traceback" not in told
+    assert "Traceback" not in told and "raised" not in told
+    assert not list(tmp_path.rglob("sweep.json"))  # no sweep is left that seems to run
