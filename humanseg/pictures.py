@@ -3,6 +3,8 @@
 A photograph is uint8 HxWx3 RGB, a mask holds class ids, uint8 HxW.
 """
 
+from itertools import product
+
 import cv2
 import numpy as np
 
@@ -52,8 +54,10 @@ def titled_row(image: np.ndarray, truth: np.ndarray, found: np.ndarray, side: in
     """As `preview_row`, with a height of `side` pixels and a title."""
     square, labels = letterbox(image, truth, side, pad_value=0)
     row = preview_row(square, labels, letterbox(image, found, side, pad_value=0)[1])
-    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(row, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, width, cv2.LINE_AA)
+    around = [place for place in product((-1, 0, 1), repeat=2) if any(place)]
+    for right, down, colour in [*((*place, (0, 0, 0)) for place in around), (0, 0, (255, 255, 255))]:
+        # An outline of thicker letters would not lie behind them: they are wider in OpenCV 5.
+        cv2.putText(row, title, (6 + right, 18 + down), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
     return row
 
 
