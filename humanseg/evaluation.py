@@ -14,7 +14,7 @@ from humanseg.data.loading import Data
 from humanseg.data.splits.parts import Split
 from humanseg.data.transforms import unletterbox
 from humanseg.metrics import Counts, predictions
-from humanseg.pictures import contact_sheet, png, titled_row
+from humanseg.pictures import contact_sheet, extremes, png, titled_row
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed
 from humanseg.runs.atomic import write_bytes, write_table
@@ -83,10 +83,9 @@ def _write_scores(predictor: Predictor, split: Split, rows: list[dict], folder: 
     width = max(map(len, sources))
     shown = [f"  {rows[index][first]:.4f}  {sources[index]:{width}}{rows[index]['image']}" for index in order[:worst]]
     log.info("worst      by %s\n%s", first, terminal.lines(shown))
-    half = min(SHEET_ROWS, len(order) // 2) or 1
-    pairs = zip(order[:half], order[::-1][:half], strict=True)
     titles = [f"{source}{first} {row[first]:.3f}" for source, row in zip(sources, rows, strict=True)]
-    tiles = [_tile(predictor, *split[index], titles[index]) for pair in pairs for index in pair]
+    chosen = extremes([row[first] for row in rows], SHEET_ROWS)
+    tiles = [_tile(predictor, *split[index], titles[index]) for index in chosen]
     write_bytes(folder / "contact_sheet.png", png(contact_sheet(tiles, 2)))
 
 

@@ -61,6 +61,18 @@ def titled_row(image: np.ndarray, truth: np.ndarray, found: np.ndarray, side: in
     return row
 
 
+def extremes(scores: list[float], most: int) -> list[int]:
+    """The samples with the best scores and those with the worst, in turn: at most `most` of each.
+
+    A score of exactly 1 is nearly always a photograph of nobody. Such a sample is the last to be chosen as one of the best.
+    """
+    count = min(most, len(scores) // 2) or 1
+    worst = sorted(range(len(scores)), key=scores.__getitem__)[:count]
+    others = set(range(len(scores))) - set(worst) or worst
+    best = sorted(others, key=lambda index: (scores[index] == 1, -scores[index]))[:count]
+    return [index for pair in zip(best, worst, strict=True) for index in pair]
+
+
 def contact_sheet(tiles: list[np.ndarray], columns: int) -> np.ndarray:
     """Tiles of one size, uint8 HxWx3, in rows of `columns`; the last row is filled with black."""
     tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % columns)

@@ -1,9 +1,9 @@
-"""Pictures of samples: what is written on them can be read."""
+"""Pictures of samples: which are shown, and what is written on them can be read."""
 
 import cv2
 import numpy as np
 
-from humanseg.pictures import titled_row
+from humanseg.pictures import extremes, titled_row
 
 
 def test_a_title_has_an_outline_that_lies_close_around_its_letters():
@@ -16,3 +16,9 @@ def test_a_title_has_an_outline_that_lies_close_around_its_letters():
     near, next_to = (cv2.dilate(letters.astype(np.uint8), np.ones((side, side))) > 0 for side in (5, 3))
     assert letters.sum() > 300 and not (outline & ~near).any()
     assert outline[next_to & ~letters].mean() > 0.9
+
+
+def test_photographs_of_nobody_are_the_last_to_be_shown_as_the_best():
+    assert extremes([1.0, 0.9, 0.2, 1.0, 0.7, 0.1], 2) == [1, 5, 4, 2]
+    assert extremes([1.0, 0.3, 1.0, 1.0], 6) == [2, 1, 3, 0]
+    assert extremes([0.5], 3) == [0, 0]

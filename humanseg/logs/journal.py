@@ -21,7 +21,7 @@ from humanseg.logs.model_summary import summarise_model
 from humanseg.logs.tensorboard import add_picture, log_epoch, log_hparams, open_board
 from humanseg.loop import Record, Setup, State
 from humanseg.metrics import predictions
-from humanseg.pictures import contact_sheet, outlined, png, titled_row
+from humanseg.pictures import contact_sheet, extremes, outlined, png, titled_row
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.hardware import describe_device
 from humanseg.runs.atomic import NotWritten, write_bytes, write_text
@@ -231,16 +231,11 @@ def preview_samples(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
 def best_and_worst(record: Record, samples: Samples) -> np.ndarray:
     """The validation samples with the highest IoU, left, and with the lowest, right, as uint8 HxWx3.
 
-    An IoU of exactly 1 is nearly always a photograph of nobody. Such a sample is the last to be chosen as one of the best.
-
     Args:
         samples: in the order of `record.ious`.
     """
     ious = record.ious.tolist()
-    count = min(SHOWN, len(ious) // 2) or 1
-    best = sorted(range(len(ious)), key=lambda index: (ious[index] == 1, -ious[index]))[:count]
-    worst = sorted(set(range(len(ious))) - set(best) or best, key=lambda index: ious[index])[:count]
-    chosen = [index for pair in zip(best, worst, strict=True) for index in pair]
+    chosen = extremes(ious, SHOWN)
     images, masks = (torch.stack(part) for part in zip(*(samples[index] for index in chosen), strict=True))
     record.model.eval()
     with torch.inference_mode():
