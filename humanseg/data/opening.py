@@ -25,7 +25,7 @@ from humanseg.data.kinds import kind_not_read
 from humanseg.processes.hardware import cores
 
 ALL_HEIC = {".heic", ".heif", ".hif"}
-NEEDS_HEIC = "pip install 'humanseg[heic]' reads it"
+NEEDS_HEIC = 'pip install -e ".[heic]" reads it'
 try:
     from pillow_heif import HeifImagePlugin  # noqa: F401  registers its decoder
 

@@ -482,9 +482,9 @@ def test_heic_is_found_in_folders(tmp_path, suffix):
 
 def test_heic_is_read_with_its_extra_and_asked_for_without(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "HEIC", set())
-    assert "pip install 'humanseg[heic]'" in passed_over(["a.heic"])
+    assert 'pip install -e ".[heic]"' in passed_over(["a.heic"])
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(ValueError, match=r"a.heic can't be read: .*humanseg\[heic\]"):
+    with pytest.raises(ValueError, match=r"a.heic can.t be read: .*pip install -e .*\[heic\]"):
         read_image(tmp_path / "a.heic")
 
 
