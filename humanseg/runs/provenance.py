@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 UNTRACKED = ("*.py", "*.yaml", "*.yml")  # nothing else: a file that nobody has looked at may hold secrets
+ENVIRONMENT = "/pyvenv.cfg"  # it lies in a virtual environment, whose files are no work of the user's
 MOST, LARGEST = 200, 1_000_000  # of these files in a patch, and their bytes
 VERSIONED = ("torch", "segmentation-models-pytorch", "albumentations", "hydra-core", "numpy")
 
@@ -34,11 +35,13 @@ def uncommitted() -> tuple[str, dict]:
     """What git has not committed, as a patch that `git apply` takes, and what summary.json says of it.
 
     It holds the changes to the files that git tracks, and the Python and YAML files that it does not track yet. Files that
-    git ignores are left out, and of the others those beyond MOST and LARGEST.
+    git ignores and those of virtual environments are left out, and of the others those beyond MOST and LARGEST.
     """
-    found = git("ls-files", "--others", "--exclude-standard", "-z", "--", *UNTRACKED) or ""
+    found = git("ls-files", "--others", "--exclude-standard", "-z", "--", *UNTRACKED, f"*{ENVIRONMENT}") or ""
+    names = sorted(filter(None, found.split("\0")))
+    environments = tuple(name.removesuffix(ENVIRONMENT) + "/" for name in names if name.endswith(ENVIRONMENT))
     taken, left, size = [], [], 0
-    for name in sorted(filter(None, found.split("\0"))):
+    for name in (name for name in names if not name.startswith(environments)):
         bytes_ = os.lstat(ROOT / name).st_size
         fits = len(taken) < MOST and size + bytes_ <= LARGEST
         (taken if fits else left).append(name)

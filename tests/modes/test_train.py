@@ -103,7 +103,7 @@ def repository(tmp_path, monkeypatch) -> Path:
 
 def test_what_git_had_not_committed_is_kept(repository, tmp_path):
     new = {"new.py": "two = 2\n", "conf/mine.yaml": "lr: 0.1", "odd näme.py": "# caf\xe9\n", "local/a.yaml": "key: 1",
-           "secrets.env": "KEY=1", "notes.txt": "mine"}  # fmt: skip
+           "secrets.env": "KEY=1", "notes.txt": "mine", "env/pyvenv.cfg": "", "env/site.py": "theirs"}  # fmt: skip
     (repository / "old.py").write_text("one = 11\n")
     for name, text in new.items():
         (repository / name).parent.mkdir(exist_ok=True)
