@@ -4,6 +4,8 @@ It may look at the record, draw with TensorBoard's SummaryWriter and add values:
 metrics.csv, TensorBoard and summary.json, and can be monitored.
 """
 
+import warnings
+
 import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -65,7 +67,10 @@ def graph(record: Record, writer: SummaryWriter, step: int) -> None:
         return
     images = record.samples[0][:1].to(record.compute.device)
     inputs = images.permute(0, 3, 1, 2).float()
-    writer.add_graph(record.model.eval(), inputs, use_strict_trace=False)
+    with warnings.catch_warnings(
+        action="ignore", category=FutureWarning
+    ):  # of torch.jit, by which TensorBoard traces it
+        writer.add_graph(record.model.eval(), inputs, use_strict_trace=False)
 
 
 def due(record: Record, every: int) -> bool:

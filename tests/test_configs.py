@@ -197,12 +197,13 @@ def test_data(name, people, tmp_path):
 
 
 @pytest.mark.parametrize("name", names("callbacks"))
-def test_callbacks(name, run):
+def test_callbacks(name, run, recwarn):
     done = run(*TINY[:-1], f"callbacks={name}", *(["callbacks.histograms.every=1"] if name != "none" else []))
     tags = board(done.folder).Tags()
     assert ("previews" in tags["images"]) == (name != "none")
     assert ("gradients/segmentation_head.0" in tags["histograms"]) == (name != "none")
     assert bool(tags["graph"]) == (name == "all")
+    assert not [one for one in recwarn if "torch.jit" in str(one.message)]
 
 
 @pytest.mark.parametrize("name", names("mode"))
