@@ -138,7 +138,7 @@ def test_folds_are_of_equal_size_and_leave_the_test_samples_alone():
         ({"group_by": "(", "val_split": 2}, r"data.group_by=\(: give folder, or a regular expression"),
         ({"group_by": r"\d+", "val_split": 2}, r"one group in parentheses, as data.group_by='\(\.\*\)_"),
         ({"group_by": "(x)", "val_split": 2}, r"data.group_by=\(x\) fits none of the names, as 0.jpg"),
-        ({"group_by": "folder", "val_split": 2}, r"data.val_split=2: .*samples of a group stay on one side.* are 6"),
+        ({"group_by": "folder", "val_split": 2}, r"data.val_split=2: .*samples of a group stay on one side, and all 6 are together"),
         ({"split_by": "name", "val_split": 2}, r"data.val_split=2: data.split_by=name takes a share, as data.val_split=0.1"),
         ({"split_by": "name", "val_split": 0.1}, r"data.val_split=0.1: by their names none of the 6 samples"),
         ({"val_split": "none.txt"}, r"data.val_split=none.txt: there is no such file: give a count.*a list of names, or `train`"),
@@ -148,6 +148,11 @@ def test_folds_are_of_equal_size_and_leave_the_test_samples_alone():
 def test_what_can_not_be_divided_so_is_one_sentence(rules, told):
     with pytest.raises(ValueError, match=told):
         sides(Source([f"{number}.jpg" for number in range(6)]), **rules)
+
+
+def test_a_side_that_is_smaller_than_each_group_is_one_sentence():
+    with pytest.raises(ValueError, match="data.val_split=1: .*the fewest that do are 3: give another number"):
+        sides(films(2, 3), ["root"], val_split=1, group_by="folder")
 
 
 def test_samples_of_their_own_contradict_folds_and_lists(tmp_path):

@@ -196,11 +196,12 @@ def _refuse_empty(sides: dict[str, np.ndarray], asked: list[str], samples: Sampl
                 f"by their names none of the {len(samples)} samples falls there: give another number or data.split_seed"
             )
         elif samples.units is not None:
-            fewest = np.unique(samples.units, return_counts=True)[1].min()
-            why = (
-                f"copies of a photograph and samples of a group stay on one side, and the fewest that do are {fewest}: "
-            )
-            why += "give another number, or list each photograph once"
+            sizes = np.unique(samples.units, return_counts=True)[1]
+            why = "copies of a photograph and samples of a group stay on one side, and "
+            if len(sizes) == 1:
+                why += f"all {len(samples)} are together: group them by something else"
+            else:
+                why += f"the fewest that do are {sizes.min()}: give another number, or list each photograph once"
         raise ValueError(f"{', '.join(empty)}: {why}")
 
 
