@@ -58,6 +58,7 @@ class Bench:
         self.compute = build.compute(cfg["trainer"], cfg["data"])
         self.loss = build.loss(cfg["loss"], cfg["model"]["classes"]).to(self.compute.device)
         self.data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
+        self.data.batches_per_pass()  # less than one batch is refused
         self.network = network or build.model(cfg["model"])
         if not all(hasattr(part.source, "paths") for part in self.data.splits["train"].parts):
             raise ValueError("mode=benchmark needs photographs in files: data=folder, data=pairs, or data=synthetic")

@@ -143,3 +143,8 @@ def test_peak_memory_counts_what_was_there_and_is_gone():
             time.sleep(0.01)
         del block
     assert before + 2**27 < peaks["host"] < before + 2**31
+
+
+def test_less_than_one_batch_is_refused(run):
+    told = run(*QUICK, "parts=[data]", "data.batch_size=16", code=1).stderr
+    assert "6 training samples don't fill one batch: data.batch_size=16" in told and "Traceback" not in told
