@@ -18,7 +18,7 @@ from humanseg.history import stops_early
 from humanseg.losses import total_loss
 from humanseg.metrics import Counts
 from humanseg.processes import distributed
-from humanseg.schedules import Schedule
+from humanseg.schedules import Schedule, current_rates, set_rates
 from humanseg.tally import STEADIER, Tally, evaluate, network_outputs
 
 
@@ -164,13 +164,14 @@ def train_epoch(
         tally.stop_clock()  # a GPU's last steps have been waited for
     state.collect()
     values = tally.read(setup.metrics, settings.steps, setup.data.config.batch_size) if distributed.is_main() else {}
-    return {"epoch": state.epoch + 1, "step": state.step, **rates(state), **values}
+    rates = current_rates(state.optimizers, state.schedule.factor(state.step - 1))
+    return {"epoch": state.epoch + 1, "step": state.step, **rates, **values}
 
 
 def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Setup) -> None:
     """One optimizer step over `accumulate` batches: forward, backward, clip, step."""
     model, scaler, tally, settings = state.parallel or state.model, state.scaler, state.tally, setup.settings
-    set_rates(state)
+    set_rates(state.optimizers, state.schedule.factor(state.step))
     for optimizer in state.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
 
@@ -239,22 +240,6 @@ def validate(state: State, record: Record, setup: Setup, after_step: Callable[[S
     values, record.counts, record.ious = evaluate(outputs, setup.metrics, setup.loss)
     record.log |= {f"val/{name}": value for name, value in values.items()}
     record.log["time/validation_seconds"] = time.perf_counter() - started
-
-
-def set_rates(state: State) -> None:
-    """Give each optimizer its base rate times the schedule's factor."""
-    factor = state.schedule.factor(state.step)
-    for optimizer in state.optimizers.values():
-        for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
-
-
-def rates(state: State) -> dict[str, float]:
-    """The rates of the last step: `lr`, or `lr/PART` where there are several optimizers."""
-    factor = state.schedule.factor(state.step - 1)
-    groups = {name: optimizer.param_groups[0] for name, optimizer in state.optimizers.items()}
-    found = {name: group.get("initial_lr", group["lr"]) * factor for name, group in groups.items()}
-    return {"lr": found["model"]} if list(found) == ["model"] else {f"lr/{name}": lr for name, lr in found.items()}
 
 
 def finish_epoch(state: State, log: dict[str, float], settings: Settings) -> None:

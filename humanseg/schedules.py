@@ -7,6 +7,8 @@ one are well defined. Only `Plateau` has a memory: its current factor and what l
 import math
 from collections.abc import Callable
 
+from torch.optim import Optimizer
+
 
 class Schedule:
     """Multiplies each optimizer's base rate by one factor a step.
@@ -43,6 +45,20 @@ class Schedule:
     def load_state_dict(self, state: dict[str, float]) -> None:
         if isinstance(self.curve, Plateau):
             vars(self.curve).update(state)
+
+
+def set_rates(optimizers: dict[str, Optimizer], factor: float) -> None:
+    """Give each optimizer its base rate times the factor."""
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def current_rates(optimizers: dict[str, Optimizer], factor: float) -> dict[str, float]:
+    """The rates with a factor: `lr`, or `lr/PART` where there are several optimizers."""
+    groups = {name: optimizer.param_groups[0] for name, optimizer in optimizers.items()}
+    found = {name: group.get("initial_lr", group["lr"]) * factor for name, group in groups.items()}
+    return {"lr": found["model"]} if list(found) == ["model"] else {f"lr/{name}": lr for name, lr in found.items()}
 
 
 def tried(schedule: Schedule, total: int) -> Schedule:
