@@ -23,6 +23,7 @@ from humanseg.value_rules import (
     NAMES,
     PLENTY,
     SIZE,
+    SIZES,
     SMALL,
     SOURCES,
     SWITCH,
@@ -163,6 +164,8 @@ KEYS = {
     "trainer.memory_fraction": Key(or_null(number(0.01, 1)), "machine"),
     "trainer.accumulate": Key(whole(1)),
     "trainer.output_weights": Key(or_null(WEIGHTS)),
+    "trainer.sizes": Key(or_null(SIZES)),
+    "trainer.size_order": Key(or_null(one_of("random"))),
     "trainer.grad_clip": Key(or_null(number(0)), "free"),
     "trainer.ema": Key(number(0, 0.999999), "free"),
     **dict.fromkeys(

@@ -50,6 +50,7 @@ class Setup:
     metrics: dict[str, Callable[[Counts], float]]  # by name
     settings: Settings
     parallel: Callable[[nn.Module], nn.Module] = lambda network: network  # as several processes train it together
+    resize: Callable[..., tuple[Tensor, Tensor]] = lambda images, target, step: (images, target)  # to the step's size
 
 
 @dataclass
@@ -179,6 +180,7 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Se
         images, target = tally.wait_for(batches)
         images = images.to(setup.compute.device, non_blocking=True)
         target = target.to(setup.compute.device, non_blocking=True).long()
+        images, target = setup.resize(images, target, state.step)
         with distributed.no_sync(model, wanted=left > 0):
             outputs = forward(model, images, setup)
             loss, terms = total_loss(setup.loss, outputs, target, images, settings.output_weights)

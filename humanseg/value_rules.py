@@ -66,6 +66,10 @@ SIZE = Rule(
     lambda value: isinstance(value, int) and 32 <= value <= 4096 and value % 32 == 0,
     "a multiple of 32, as 224 or 320: the network halves it 5 times",
 )
+SIZES = Rule(
+    lambda value: isinstance(value, list) and 0 < len(value) <= PLENTY and all(map(SIZE.holds, value)),
+    "multiples of 32, as [160,224]",
+)
 DEVICES = Rule(
     lambda value: (
         value == "all"

@@ -3,10 +3,11 @@
 import logging
 import math
 import random
+from dataclasses import replace
 
 import torch
 
-from humanseg import averaging, build, checkpoint, evaluation, finetune, loop, metrics, terminal
+from humanseg import averaging, build, checkpoint, evaluation, finetune, loop, metrics, sizes, terminal
 from humanseg.checkpoint import Checkpoints, SafePoint
 from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data import pictures
@@ -99,10 +100,12 @@ def _setup(cfg: dict) -> loop.Setup:
     functions = metrics.find(cfg["metrics"])
     loss = build.loss(cfg["loss"], classes).to(compute.device)
     data = build.data(cfg["data"], cfg["augment"], classes, cfg["seed"])
-    size = data.config.image_size
-    return loop.Setup(
-        data, compute, loss, functions, _settings(cfg, data), lambda network: build.parallel(network, compute, size)
-    )
+    settings, size = _settings(cfg, data), data.config.image_size
+    setup = loop.Setup(data, compute, loss, functions, settings, lambda network: build.parallel(network, compute, size))
+    if sides := cfg["trainer"]["sizes"]:
+        steps = settings.epochs * settings.steps
+        return replace(setup, resize=sizes.chosen(sides, cfg["trainer"]["size_order"], size, steps, cfg["seed"]))
+    return setup
 
 
 def _settings(cfg: dict, data: Data) -> loop.Settings:
