@@ -105,6 +105,7 @@ def pack(state: State, config: dict, **facts: Any) -> dict[str, Any]:
         "averaged": state.averaged,
         "optimizers": {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
         "schedule": state.schedule.state_dict(),
+        "hardness": state.hardness.state_dict() if state.hardness else None,
         "scaler": state.scaler.state_dict(),
         "random": {
             "torch": torch.get_rng_state(),

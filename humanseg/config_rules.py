@@ -166,6 +166,7 @@ KEYS = {
     "trainer.output_weights": Key(or_null(WEIGHTS)),
     "trainer.sizes": Key(or_null(SIZES)),
     "trainer.size_order": Key(or_null(one_of("random"))),
+    "trainer.hard": Key(or_null(number(0.01, 1))),
     "trainer.grad_clip": Key(or_null(number(0)), "free"),
     "trainer.ema": Key(number(0, 0.999999), "free"),
     **dict.fromkeys(

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from humanseg import freezing
 from humanseg.compute import Compute
 from humanseg.data.loading import Data
+from humanseg.hardness import Hardness
 from humanseg.history import stops_early
 from humanseg.losses import total_loss
 from humanseg.metrics import Counts
@@ -67,6 +68,7 @@ class State:
     step: int = 0  # optimizer steps that are finished
     history: list[dict[str, float]] = field(default_factory=list)  # a log for each finished epoch
     tally: Tally | None = None  # the running sums of an unfinished epoch
+    hardness: Hardness | None = None  # by which hard samples are drawn more often
     averaged: int = 0  # how many epochs' weights `ema` is the mean of; 0: it is the moving average
 
     @property
@@ -126,18 +128,25 @@ def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> None:  # noqa: B0
         ValueError: the loss or the weights are not finite, or the monitored metric does not exist.
     """
     settings, data = setup.settings, setup.data
-    per_epoch = settings.steps * settings.accumulate
-    used = state.epoch * per_epoch + (state.tally.batches if state.tally else 0)
-    batches = data.train_batches(used, settings.epochs * per_epoch)
-    judged_by = settings.monitor, settings.monitor_mode, settings.early_stop
+    batches, judged_by = None, (settings.monitor, settings.monitor_mode, settings.early_stop)
     while state.epoch < settings.epochs and not stops_early(state.history, *judged_by):
+        if batches is None or state.hardness:
+            batches = training_batches(state, setup)
         log = train_epoch(state, batches, setup, hooks.after_step)
         record = Record(state.epoch + 1, state.step, log, state.evaluated, setup.compute, state.model)
         if data.splits["val"] and (record.epoch % settings.val_every == 0 or record.epoch == settings.epochs):
             validate(state, record, setup, hooks.after_step)
         hooks.on_epoch(record)
-        finish_epoch(state, distributed.broadcast(log), settings)  # the main process' callbacks may have added values
+        finish_epoch(state, distributed.broadcast(log), setup)  # the main process' callbacks may have added values
         hooks.after_epoch(state, record)
+
+
+def training_batches(state: State, setup: Setup) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches to come; those of one epoch where its end decides which samples are drawn next."""
+    per_epoch, hardness = setup.settings.steps * setup.settings.accumulate, state.hardness
+    used = state.epoch * per_epoch + (state.tally.batches if state.tally else 0)
+    last = state.epoch + 1 if hardness else setup.settings.epochs
+    return setup.data.train_batches(used, last * per_epoch, hardness and hardness.factors())
 
 
 def train_epoch(
@@ -146,7 +155,7 @@ def train_epoch(
     """One epoch of optimizer steps, or what is left of it; returns its log."""
     settings, compute = setup.settings, setup.compute
     begin_training(state, setup)
-    state.tally = tally = state.tally or Tally(compute.device)
+    state.tally = tally = state.tally or Tally(compute.device, state.hardness)
     done = tally.batches // settings.accumulate
     bar = tqdm(total=settings.steps, desc=f"epoch {state.epoch + 1}", initial=done, leave=False,
                disable=distributed.hides_bar())  # fmt: skip
@@ -244,17 +253,21 @@ def validate(state: State, record: Record, setup: Setup, after_step: Callable[[S
     record.log["time/validation_seconds"] = time.perf_counter() - started
 
 
-def finish_epoch(state: State, log: dict[str, float], settings: Settings) -> None:
-    """Take an epoch into the history; a plateau gets the monitored metric.
+def finish_epoch(state: State, log: dict[str, float], setup: Setup) -> None:
+    """Take an epoch into the history; a plateau gets the monitored metric, and hard samples are known.
 
     Raises:
         ValueError: there is no such metric.
     """
+    settings = setup.settings
     if settings.monitor and any(name.startswith("val/") for name in log):
         if settings.monitor not in log:
             raise ValueError(f"trainer.monitor={settings.monitor}: no such value; there are {', '.join(sorted(log))}")
         state.schedule.observe(log[settings.monitor], settings.monitor_mode)
     state.history.append({name: value if isinstance(value, int) else float(value) for name, value in log.items()})
+    if state.hardness:
+        first, last = (epoch * state.tally.batches for epoch in (state.epoch, state.epoch + 1))
+        state.hardness.finish_epoch(setup.data.train_positions(first, last, state.hardness.factors()))
     state.epoch, state.tally = state.epoch + 1, None
 
 
@@ -267,7 +280,7 @@ def refuse_bad_loss(state: State, setup: Setup) -> None:
     if state.tally and state.tally.first_bad >= 0:
         accumulate = setup.settings.accumulate
         batch = state.epoch * setup.settings.steps * accumulate + int(state.tally.first_bad)
-        names = ", ".join(setup.data.batch_names(batch))
+        names = ", ".join(setup.data.batch_names(batch, state.hardness and state.hardness.factors()))
         raise ValueError(f"the loss is not finite at step {batch // accumulate + 1}: {STEADIER}; its batch was {names}")
 
 

@@ -78,9 +78,11 @@ def _put_back(state: State, payload: dict[str, Any], device: torch.device, chang
     if payload["scaler"] and state.scaler.is_enabled():
         state.scaler.load_state_dict(payload["scaler"])
     state.epoch, state.step, state.history = payload["epoch"], payload["step"], payload["history"]
+    if state.hardness:
+        state.hardness.load_state_dict(payload["hardness"])
     if payload["tally"]:
         _refuse_other_sums(payload["tally"], payload["config"]["model"]["classes"])
-        state.tally = Tally(device)
+        state.tally = Tally(device, state.hardness)
         state.tally.load_state_dict(payload["tally"])
     torch.set_rng_state(payload["random"]["torch"])
     if len(payload["random"]["cuda"]) == torch.cuda.device_count():

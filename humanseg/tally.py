@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from humanseg.compute import Compute
+from humanseg.hardness import Hardness
 from humanseg.losses import total_loss
 from humanseg.metrics import EVALUATION_ONLY, Counts
 from humanseg.processes import distributed
@@ -22,9 +23,14 @@ STEADIER = "try a smaller optimizer.lr, trainer.grad_clip=1 or trainer.precision
 
 
 class Tally:
-    """What a training epoch adds up, on the device, so that nothing waits for it before the epoch is over."""
+    """What a training epoch adds up, on the device, so that nothing waits for it before the epoch is over.
 
-    def __init__(self, device: torch.device):
+    Args:
+        hardness: gets each sample's part, where hard ones are drawn more often.
+    """
+
+    def __init__(self, device: torch.device, hardness: Hardness | None = None):
+        self.hardness = hardness
         self.sums = defaultdict(lambda: torch.zeros((), device=device))
         self.counts: Counts | None = None
         self.batches = 0
@@ -64,7 +70,8 @@ class Tally:
         distributed.reduce_to_main(self._tensors())
 
     def _tensors(self) -> list[Tensor]:
-        return [*self.sums.values(), *(vars(self.counts).values() if self.counts else ())]
+        each = [self.hardness.sums] if self.hardness else []
+        return [*self.sums.values(), *(vars(self.counts).values() if self.counts else ()), *each]
 
     def wait_for(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The next batch; the time that it takes to come is noted."""
@@ -77,6 +84,8 @@ class Tally:
         """Count a batch: float32 logits NxCxHxW, class ids NxHxW, and the loss by its terms."""
         self.counts = self.counts or Counts.zeros(logits.shape[1], logits.device)
         self.counts.add(logits, target)
+        if self.hardness:
+            self.hardness.add(self.batches, logits, target)
         for name, term in terms.items():
             self.sums[name].add_(term.detach(), alpha=self.weight)
         bad = (self.first_bad < 0) & ~torch.isfinite(terms["loss"].detach())

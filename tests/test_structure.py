@@ -18,7 +18,7 @@ LAYERS = (
     "cli",
     "modes",
     "report benchmark export evaluation compositing predictor",
-    "averaging callbacks logs inference build encoders restoring checkpoint finetune freezing loop sizes tally losses cross_entropies connectivity networks schedules history ema pictures compute metrics media normalisation",
+    "averaging callbacks logs inference build encoders restoring checkpoint finetune freezing loop sizes tally hardness losses cross_entropies connectivity networks schedules history ema pictures compute metrics media normalisation",
     "data",
     "runs config_rules value_rules",
     "processes terminal",

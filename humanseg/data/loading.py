@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from humanseg.data.cache import Prepared, Shrunk, prepare_cache
 from humanseg.data.composing.composer import ComposeConfig, Composer
+from humanseg.data.order import BatchNumbers
 from humanseg.data.outlines import banded
 from humanseg.data.splits.parts import Part, Split
 from humanseg.data.transforms import MARGIN, letterbox
@@ -81,20 +82,28 @@ class Data:
             raise ValueError(f"{train.per_pass} training samples don't fill one batch: data.batch_size={batch_size}")
         return train.per_pass // batch_size
 
-    def train_batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(
+        self, start: int, stop: int, factors: np.ndarray | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Training batches number `start` to `stop` - 1 of the endless shuffled stream: uint8 NxHxWx3, uint8 NxHxW.
 
-        Of several processes each gets its part of every batch.
+        Of several processes each gets its part of every batch. `factors` are as of `Split.drawn`.
         """
-        stream = self._numbers(start, stop)
+        stream = self._numbers(start, stop, self.share, factors)
         return iter(self._loader(self.samples("train", self.augment), collate_fn=as_it_is, batch_sampler=stream))
 
-    def batch_names(self, number: int) -> list[str]:
-        """The samples of training batch `number`, or of this process' part of it."""
-        return [self.splits["train"].name(index) for _, index, _ in next(iter(self._numbers(number, number + 1)))]
+    def train_positions(self, start: int, stop: int, factors: np.ndarray | None = None) -> np.ndarray:
+        """The samples of these batches of all processes, by their positions in the split: int64 batches x batch_size."""
+        batches = self._numbers(start, stop, Share(), factors)
+        return np.array([[position for _, position, _ in batch] for batch in batches])
 
-    def _numbers(self, start: int, stop: int) -> "BatchNumbers":
-        return BatchNumbers(self.splits["train"], self.config.batch_size, self.seed, start, stop, self.share)
+    def batch_names(self, number: int, factors: np.ndarray | None = None) -> list[str]:
+        """The samples of training batch `number`, or of this process' part of it."""
+        (batch,) = self._numbers(number, number + 1, self.share, factors)
+        return [self.splits["train"].name(position) for _, position, _ in batch]
+
+    def _numbers(self, start: int, stop: int, share: Share, factors: np.ndarray | None) -> BatchNumbers:
+        return BatchNumbers(self.splits["train"], self.config.batch_size, self.seed, start, stop, share, factors)
 
     def eval_batches(
         self, name: str, after_each: Callable[[], None] | None = None, part: Part | None = None
@@ -259,32 +268,3 @@ def _empty(*shape: int) -> Tensor:
 def as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """`Samples` gives whole batches, so nothing is left to collate."""
     return batch
-
-
-class BatchNumbers:
-    """Batches number `start` to `stop` - 1 of an endless stream that shuffles the samples anew in each pass.
-
-    Yields lists of (pass, position, repeat). Each batch follows from its number and the seed alone, so training can begin
-    anywhere. Of several processes each gets its part of every batch.
-    """
-
-    def __init__(self, split: Split, batch_size: int, seed: int, start: int, stop: int, share: Share = Share()):  # noqa: B008
-        self.split, self.batch_size, self.seed = split, batch_size, seed
-        self.start, self.stop = start, stop
-        part = batch_size // share.world_size
-        self.first, self.last = share.rank * part, (share.rank + 1) * part
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        per_pass = self.split.per_pass // self.batch_size
-        shuffled, positions, repeats = None, None, None
-        for number in range(self.start, self.stop):
-            number_of_pass, place = divmod(number, per_pass)
-            if number_of_pass != shuffled:
-                shuffled = number_of_pass
-                positions, repeats = self.split.drawn(self.seed, number_of_pass)
-            own = slice(place * self.batch_size + self.first, place * self.batch_size + self.last)
-            drawn = zip(positions[own].tolist(), repeats[own].tolist(), strict=True)
-            yield [(number_of_pass, position, repeat) for position, repeat in drawn]

@@ -13,6 +13,7 @@ from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data import pictures
 from humanseg.data.loading import Data
 from humanseg.data.splits.parts import Split
+from humanseg.hardness import Hardness
 from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
@@ -186,7 +187,12 @@ def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None, before: f
         raise ValueError(
             f"trainer.reestimate_batchnorm={batches}: {type(network).__name__} has no batch norm; give null"
         )
-    return build.state(network, setup.compute, cfg, setup.settings.epochs * setup.settings.steps)
+    settings, data = setup.settings, setup.data
+    state = build.state(network, setup.compute, cfg, settings.epochs * settings.steps)
+    if share := cfg["trainer"]["hard"]:
+        samples, epoch = len(data.splits["train"]), (settings.steps * settings.accumulate, data.config.batch_size)
+        state.hardness = Hardness(share, samples, epoch, setup.compute.device)
+    return state
 
 
 def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:

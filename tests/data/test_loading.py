@@ -13,7 +13,7 @@ from humanseg import build
 from humanseg.compute import to_input
 from humanseg.data import loading
 from humanseg.data.augment import Grain, Reframe, SquareCrop, Tint
-from humanseg.data.loading import BatchNumbers
+from humanseg.data.order import BatchNumbers
 from humanseg.data.splits.parts import Part, Split
 from humanseg.data.synthetic import synthetic
 from humanseg.data.transforms import IGNORE, letterbox, letterbox_box, shrink, unletterbox

@@ -10,7 +10,7 @@ from conftest import composed, write_people
 
 from humanseg import build
 from humanseg.data import mix
-from humanseg.data.loading import BatchNumbers
+from humanseg.data.order import BatchNumbers
 from humanseg.data.outlines import without_outlines
 from humanseg.data.splits.parts import Part, Split
 from humanseg.processes.distributed import Share

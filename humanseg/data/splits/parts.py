@@ -137,11 +137,29 @@ class Split:
         """Samples in a pass over the data, repeats counted."""
         return math.floor(sum(float(part.weights.sum()) for part in self.parts) + 1e-6)
 
-    def drawn(self, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The positions of a pass in their shuffled order, and for each of them which repeat in this pass it is."""
-        times = np.concatenate([part.times(seed, number) for part in self.parts])
+    def drawn(self, seed: int, number: int, factors: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The positions of a pass in their shuffled order, and for each of them which repeat in this pass it is.
+
+        Args:
+            factors: of each sample, for a pass of the same length that has it more or less often. With them its times are a
+                matter of chance: their mean follows the weight times the factor, and they are less than one away from it.
+        """
+        if factors is None:
+            times = np.concatenate([part.times(seed, number) for part in self.parts])
+        else:
+            times = self._times_by_chance(seed, number, factors)
         positions = np.repeat(np.arange(len(times)), times)
         repeats = np.arange(len(positions)) - np.repeat(np.cumsum(times) - times, times)
         order = np.random.default_rng([seed, number]).permutation(len(positions))
         order = np.resize(order, self.per_pass)  # weights with many fractions give one pass a little more than another
         return positions[order], repeats[order]
+
+    def _times_by_chance(self, seed: int, number: int, factors: np.ndarray) -> np.ndarray:
+        """Systematic sampling (Madow 1949), in a shuffled order: how often each sample comes in a pass."""
+        rng = np.random.default_rng([seed, number, 0x4A2D])
+        weights = np.concatenate([part.weights for part in self.parts]) * factors
+        order, start = rng.permutation(len(weights)), rng.random()
+        ends = np.cumsum(weights[order])
+        times = np.empty(len(weights), np.int64)
+        times[order] = np.diff(np.floor(ends / ends[-1] * self.per_pass + start), prepend=0)
+        return times
