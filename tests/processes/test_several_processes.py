@@ -100,7 +100,12 @@ def test_two_processes_train_as_one_that_accumulates_their_parts(by_two, by_one)
 
 def test_processes_accumulate_too(runs):
     gentle = ["trainer.steps_per_epoch=1", "optimizer.lr=0.001", "trainer.grad_clip=1"]  # rounding stays rounding
-    gentle += ["trainer.freeze_encoder=1", "trainer.average_last=2", "trainer.reestimate_batchnorm=2"]
+    gentle += [
+        "trainer.freeze_encoder=1",
+        "trainer.average_last=2",
+        "trainer.reestimate_batchnorm=2",
+        "trainer.hard=0.5",
+    ]
     two = runs("two_twice", TWO, "data.batch_size=8", "trainer.accumulate=2", *gentle)
     same_training(two, runs("four_times", "data.batch_size=4", "trainer.accumulate=4", *gentle))
 
