@@ -132,6 +132,9 @@ KEYS = {
     "loss": Key(GROUP, "free"),
     "loss.*": Key(ANYTHING, "free"),
     **dict.fromkeys(("loss.pos_weight", "loss.weight"), Key(optional=True)),
+    **dict.fromkeys(
+        ("loss.label_smoothing", "loss.terms.*.label_smoothing"), Key(or_null(number(0, 1)), optional=True)
+    ),
     **dict.fromkeys(("loss.terms.*.pos_weight", "loss.terms.*.weight"), Key(optional=True)),
     "optimizer": Key(GROUP, "free"),
     "optimizer.*": Key(ANYTHING, "free"),

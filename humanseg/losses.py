@@ -21,13 +21,15 @@ class BinaryCrossEntropy(nn.Module):
 
     Args:
         pos_weight: multiplies the term of the person's pixels, as torch's does; above 0. None: 1.
+        label_smoothing: what part of each label is shared out over both classes, as torch's for cross-entropy. None: 0.
 
     Raises:
         ValueError: for more than one class, or another `pos_weight`.
     """
 
-    def __init__(self, classes: int, pos_weight: float | None = None):
+    def __init__(self, classes: int, pos_weight: float | None = None, label_smoothing: float | None = None):
         super().__init__()
+        self.label_smoothing = label_smoothing
         if pos_weight is not None and not _is_weight(pos_weight):
             raise ValueError(f"loss.pos_weight={pos_weight}: give one number above 0, the person's weight, or null")
         self.register_buffer("pos_weight", None if pos_weight is None else torch.tensor(float(pos_weight)))
@@ -37,6 +39,8 @@ class BinaryCrossEntropy(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         valid = target != IGNORE
         person = (target == 1).to(logits.dtype)
+        if self.label_smoothing:
+            person = torch.lerp(person, torch.full_like(person, 0.5), self.label_smoothing)
         each = F.binary_cross_entropy_with_logits(logits[:, 0], person, reduction="none", pos_weight=self.pos_weight)
         return (each * valid).sum() / valid.sum().clamp(min=1)
 
@@ -46,12 +50,13 @@ class CrossEntropy(nn.CrossEntropyLoss):
 
     Args:
         weight: of each class, above 0; the mean is over the pixels' weights. None: all count the same.
+        label_smoothing: what part of each label is shared out over all classes. None: 0.
 
     Raises:
         ValueError: for a single class, or weights that are not those of the classes.
     """
 
-    def __init__(self, classes: int, weight: list[float] | None = None):
+    def __init__(self, classes: int, weight: list[float] | None = None, label_smoothing: float | None = None):
         if classes < 2:
             raise ValueError(
                 f"loss=ce is for model.classes of 2 and more, not {classes}: use loss=bce, or bce_dice for ce_dice"
@@ -62,7 +67,8 @@ class CrossEntropy(nn.CrossEntropyLoss):
                 f"loss.weight={weight}: model.classes={classes} has the classes 0 to {classes - 1}; give a number above 0 "
                 "for each of them, or null"
             )
-        super().__init__(None if weight is None else torch.tensor(listed, dtype=torch.float32), ignore_index=IGNORE)
+        weights = None if weight is None else torch.tensor(listed, dtype=torch.float32)
+        super().__init__(weights, ignore_index=IGNORE, label_smoothing=label_smoothing or 0.0)
 
 
 class Overlap(nn.Module):

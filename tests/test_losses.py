@@ -222,6 +222,17 @@ def test_the_weight_of_the_person_is_torchs():
     torch.testing.assert_close(weighted(logits, target), expected)
 
 
+def test_smoothed_labels_are_torchs():
+    logits, target = picture(3)
+    smoothed = build.loss(composed("loss=ce", "loss.label_smoothing=0.2", "model.classes=3")["loss"], 3)
+    expected = torch.nn.CrossEntropyLoss(ignore_index=255, label_smoothing=0.2)
+    torch.testing.assert_close(smoothed(logits, target), expected(logits, target))
+    one, target = picture(1)  # one channel is the second of two with zeros beside it
+    smoothed = build.loss(composed("loss=bce", "loss.label_smoothing=0.2")["loss"], 1)
+    two = torch.cat([torch.zeros_like(one), one], 1)
+    torch.testing.assert_close(smoothed(one, target), expected(two, target))
+
+
 def test_weights_of_classes_are_torchs():
     logits, target = picture(3)
     weighted = build.loss(composed("loss=ce", "loss.weight=[1,2,0.5]", "model.classes=3")["loss"], 3)
