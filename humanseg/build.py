@@ -98,14 +98,16 @@ def loss(config: dict, classes: int) -> nn.Module:
 def optimizers(config: dict, network: nn.Module) -> dict[str, Optimizer]:
     """One optimizer, named ``model``, or one for each of `config["parts"]`.
 
-    A part whose parameters are all frozen needs none and gets none.
+    A part whose parameters are all frozen needs none and gets none. `rest` are the network's children without a part.
 
     Raises:
         ValueError: a part isn't in the model, or the parts leave parameters out, share some or have none that train.
     """
     if "parts" not in config:
         return {"model": _optimizer(config, network, "optimizer")}
-    known = dict(network.named_modules())
+    named = {part.split(".")[0] for part in config["parts"]}
+    others = [child for name, child in network.named_children() if name not in named]
+    known = {"rest": nn.ModuleList(others)} | dict(network.named_modules())
     if unknown := [part for part in config["parts"] if part not in known]:
         raise ValueError(
             f"optimizer.parts: the model has no {', '.join(unknown)}; its parts are {', '.join(_parts(network))}"

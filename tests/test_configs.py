@@ -142,6 +142,16 @@ def test_several_optimizers_share_out_the_model():
     assert kinds == {"encoder": ("AdamW", 1e-4), "decoder": ("AdamW", 1e-3), "segmentation_head": ("SGD", 1e-2)}
 
 
+def test_the_rest_of_the_model_is_what_no_other_part_names():
+    network, config = Dot(), composed("optimizer=encoder_rest")["optimizer"]
+    network.deep_heads = nn.ModuleList([nn.Conv2d(4, 1, 1)])  # as a network with several outputs has
+    built = build.optimizers(config, network)
+    held = {part: {id(p) for group in one.param_groups for p in group["params"]} for part, one in built.items()}
+    assert held["encoder"] == {id(p) for p in network.encoder.parameters()}
+    assert held["rest"] == {id(p) for p in network.parameters()} - held["encoder"]
+    assert [one.defaults["lr"] for one in built.values()] == [1e-4, 1e-3]
+
+
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
