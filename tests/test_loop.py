@@ -2,20 +2,23 @@
 
 import copy
 import dataclasses
+import io
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from humanseg import freezing, loop, metrics, tally
+from humanseg import checkpoint, freezing, loop, metrics, tally
 from humanseg.compute import Compute
 from humanseg.data.loading import Data, LoaderConfig
 from humanseg.data.mix import together
 from humanseg.data.splits.split import SplitConfig, split
 from humanseg.ema import average
+from humanseg.hardness import Hardness
 from humanseg.history import best_epoch
 from humanseg.losses import BinaryCrossEntropy
+from humanseg.restoring import restore
 from humanseg.schedules import Plateau, Schedule, constant, poly
 
 COMPUTE = Compute(torch.device("cpu"), "fp32", True, [0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
@@ -111,6 +114,37 @@ def test_the_average_follows_the_weights_and_is_what_validation_uses():
             torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-6, msg=key)
         else:
             assert torch.equal(value, given.model.state_dict()[key])
+
+
+def test_hard_samples_are_the_same_for_any_workers_and_after_an_interruption():
+    def hard() -> loop.State:
+        given = state(lr=0.1, norm=True)
+        given.hardness = Hardness(1.0, 8, (3, 2), COMPUTE.device)
+        return given
+
+    def stop(given: loop.State) -> None:
+        if given.step == 5:
+            torch.save(checkpoint.pack(given, {"model": {"_target_": "a", "classes": 1}}), file)
+            raise KeyboardInterrupt
+
+    straight, file = fit(hard(), epochs=3), io.BytesIO()
+    found = data()
+    by_workers = fit(
+        hard(), dataclasses.replace(found, config=dataclasses.replace(found.config, num_workers=2)), epochs=3
+    )
+    with pytest.raises(KeyboardInterrupt):
+        fit(hard(), hooks=loop.Hooks(after_step=stop), epochs=3)
+    file.seek(0)
+    restore(resumed := hard(), torch.load(file, weights_only=True), COMPUTE.device)
+    fit(resumed, epochs=3)
+    for other in (by_workers, resumed):
+        both = ((one.model.state_dict(), one.hardness.state_dict()) for one in (straight, other))
+        torch.testing.assert_close(*both, rtol=0, atol=0, equal_nan=True)
+    even = fit(state(lr=0.1, norm=True), epochs=3)
+    assert not torch.equal(straight.model[0].weight, even.model[0].weight)
+    first, last = (data().train_positions(6, 9, factors) for factors in (None, straight.hardness.factors()))
+    known = straight.hardness.known
+    assert known[last.flatten()].nanmean() > known[first.flatten()].nanmean()
 
 
 def test_one_schedule_scales_each_optimizers_rate():
