@@ -78,8 +78,8 @@ def _config(composed: dict, job: Job, saved: dict | None, before: finetune.Origi
     cfg = composed
     if saved:
         overrides = [override for override in job.overrides if not override.startswith("experiment=")]
-        saved["config"]["trainer"] = composed["trainer"] | saved["config"]["trainer"]  # an older version had fewer keys
-        cfg = recorded.with_overrides(saved["config"], saved["choices"], composed, overrides)
+        trainer = composed["trainer"] | saved["config"]["trainer"]  # an older version had fewer keys
+        cfg = recorded.with_overrides(saved["config"] | {"trainer": trainer}, saved["choices"], composed, overrides)
         refuse_other_run(saved["config"], cfg)
     refuse_wrong_values(cfg)
     if before:

@@ -10,7 +10,19 @@ import conftest
 import pytest
 import torch
 import yaml
-from conftest import ON_FILES, TINY, broken_off, call_run_py, composed, rows, run_into, summary, weights, write_people
+from conftest import (
+    ON_FILES,
+    TINY,
+    broken_off,
+    call_run_py,
+    composed,
+    rows,
+    run_into,
+    saved,
+    summary,
+    weights,
+    write_people,
+)
 from PIL import Image
 
 from humanseg.cli import resume
@@ -113,6 +125,19 @@ def test_what_would_be_another_run_is_refused_and_nothing_is_touched(run, one_ep
     done = run(f"resume={folder}", *typed, code=1)
     assert done.stderr.startswith("error: ") and all(sentence in done.stderr for sentence in sentences), done.stderr
     assert content(folder) == before
+
+
+def test_a_run_of_an_earlier_version_gets_no_newer_key_of_the_recipe(run, finished):
+    folder = broken_off(finished)
+    last = folder / "checkpoints" / "last.pt"
+    payload = torch.load(last, weights_only=True)
+    for key in ("hard", "sizes", "freeze_encoder"):
+        del payload["config"]["trainer"][key]
+    torch.save(payload, last)
+    told = run(f"resume={folder}", "trainer.epochs=3", "trainer.hard=0.5", code=1).stderr
+    assert "a run can't go on with another trainer.hard (None -> 0.5)" in told
+    run(f"resume={folder}", "trainer.epochs=3")
+    assert saved(folder)["config"]["trainer"]["hard"] is None and saved(folder)["epoch"] == 3
 
 
 def test_other_samples_are_refused_and_the_right_ones_go_on_from_another_place(run, people, tmp_path):
