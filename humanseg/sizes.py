@@ -36,12 +36,16 @@ class Sizes:
         return shrunk(images, target, self.at(step))
 
 
-def chosen(sides: list[int], order: str | None, image_size: int, steps: int, seed: int) -> Sizes:
+def chosen(sides: list[int] | None, order: str | None, image_size: int, steps: int, seed: int) -> Sizes:
     """Sizes as the config has them.
 
     Raises:
-        ValueError: a size is larger than the network's, or the last is another.
+        ValueError: there are none, one is larger than the network's, or the last is another.
     """
+    if sides is None:
+        raise ValueError(
+            f"trainer.size_order={order} is for trainer.sizes: give some, the last of them {image_size}, or null"
+        )
     if sides[-1:] != [image_size] or max(sides) > image_size:
         raise ValueError(f"trainer.sizes={sides}: give sizes up to data.image_size={image_size}, and that one last")
     return Sizes(sides, steps, seed if order == "random" else None)

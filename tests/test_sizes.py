@@ -56,7 +56,8 @@ def test_a_run_trains_at_each_size_and_validates_at_its_own(run, monkeypatch):
         ("[64,32]", "trainer.sizes=[64, 32]: give sizes up to data.image_size=32, and that one last"),
         ("[16,32]", "trainer.sizes=[16, 32]: give multiples of 32, as [160,224], or null"),
         ("[]", "trainer.sizes=[]: give multiples of 32, as [160,224], or null"),
+        ("null", "trainer.size_order=random is for trainer.sizes: give some, the last of them 32, or null"),
     ],
 )
 def test_sizes_that_do_not_fit_are_one_sentence(run, sizes, sentence):
-    assert sentence in run(*TINY, f"trainer.sizes={sizes}", code=1).stderr
+    assert sentence in run(*TINY, f"trainer.sizes={sizes}", "trainer.size_order=random", code=1).stderr

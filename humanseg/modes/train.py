@@ -103,9 +103,9 @@ def _setup(cfg: dict) -> loop.Setup:
     data = build.data(cfg["data"], cfg["augment"], classes, cfg["seed"])
     settings, size = _settings(cfg, data), data.config.image_size
     setup = loop.Setup(data, compute, loss, functions, settings, lambda network: build.parallel(network, compute, size))
-    if sides := cfg["trainer"]["sizes"]:
-        steps = settings.epochs * settings.steps
-        return replace(setup, resize=sizes.chosen(sides, cfg["trainer"]["size_order"], size, steps, cfg["seed"]))
+    sides, order = cfg["trainer"]["sizes"], cfg["trainer"]["size_order"]
+    if sides or order:
+        return replace(setup, resize=sizes.chosen(sides, order, size, settings.epochs * settings.steps, cfg["seed"]))
     return setup
 
 
