@@ -94,8 +94,16 @@ def photograph_outputs(predictor: Predictor, photographs: Iterable, source: str)
     bar = tqdm(photographs, f"test {source}".rstrip(), leave=False, disable=distributed.hides_bar())
     for group in _grouped(bar):
         found = predictor.on_squares(predictor.squares([image for image, _ in group]))
-        for logits, (_, mask) in zip(found, group, strict=True):
-            yield unletterbox(logits, *mask.shape)[None], torch.from_numpy(mask)[None].to(logits.device)
+        for logits, (image, mask) in zip(found, group, strict=True):
+            logits = _at_own_size(predictor, logits, image)[None]
+            yield logits, torch.from_numpy(mask)[None].to(logits.device)
+
+
+def _at_own_size(predictor: Predictor, logits: Tensor, image: np.ndarray) -> Tensor:
+    """Logits CxSxS of a photograph's square -> CxHxW; where its edges are refined 1xHxW, the person's."""
+    if predictor.refine:
+        return torch.from_numpy(predictor.probability(logits, image)).logit(1e-6)[None]
+    return unletterbox(logits, *image.shape[:2])
 
 
 def _grouped(photographs: Iterable) -> Iterator[list]:
@@ -113,5 +121,6 @@ def _grouped(photographs: Iterable) -> Iterator[list]:
 
 def _tile(predictor: Predictor, image: np.ndarray, mask: np.ndarray, title: str) -> np.ndarray:
     """Photograph, truth, prediction and errors in a row, with a title."""
-    found = predictions(predictor.logits([image])[0][None])[0].cpu().numpy().astype(np.uint8)
+    logits = _at_own_size(predictor, predictor.on_squares(predictor.squares([image]))[0], image)
+    found = predictions(logits[None])[0].cpu().numpy().astype(np.uint8)
     return titled_row(image, mask, found, TILE, title)

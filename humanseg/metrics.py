@@ -40,19 +40,20 @@ class Counts:
     images: Tensor  # int64
     image_iou: Tensor  # float64: sum of each photograph's IoU of the person
     boundary: Tensor  # int64 2: intersection and union of the person's boundary, pixels
+    image_boundary_iou: Tensor  # float64: sum of each photograph's IoU of the boundary
     scores: Tensor  # int64 2xLEVELS: pixels by probability of the person; row 0: truth is no person, row 1: it is
 
     @classmethod
     def zeros(cls, channels: int, device: torch.device | str = "cpu") -> "Counts":
         """Nothing counted yet, for logits of `channels`."""
         classes = max(channels, 2)
+        real = torch.float32 if torch.device(device).type == "mps" else torch.float64
         return cls(
             torch.zeros(classes, classes, dtype=torch.int64, device=device),
             torch.zeros((), dtype=torch.int64, device=device),
-            torch.zeros(
-                (), dtype=torch.float64 if torch.device(device).type != "mps" else torch.float32, device=device
-            ),
+            torch.zeros((), dtype=real, device=device),
             torch.zeros(2, dtype=torch.int64, device=device),
+            torch.zeros((), dtype=real, device=device),
             torch.zeros(2, LEVELS, dtype=torch.int64, device=device),
         )
 
@@ -79,15 +80,22 @@ class Counts:
         self.images += count
         hits = by_image[:, 1, 1]
         unions = by_image[:, 1].sum(1) + by_image[:, :, 1].sum(1) - hits
-        ious = torch.where(unions > 0, hits / unions.clamp(min=1), 1.0)
+        ious = _each_iou(hits, unions)
         self.image_iou += ious.sum()
         if boundary:
-            self.boundary += boundary_counts(found == 1, target)
+            areas = boundary_counts(found == 1, target)
+            self.boundary += areas.sum(0)
+            self.image_boundary_iou += _each_iou(*areas.T).sum()
         if scores:
             level = (person_probability(logits) * (LEVELS - 1)).round().long()
             cell = torch.where(valid, (truth == 1) * LEVELS + level, 2 * LEVELS)
             self.scores += _histogram(cell.flatten()[None], 2 * LEVELS + 1)[0, :-1].view(2, LEVELS)
         return ious
+
+
+def _each_iou(hits: Tensor, unions: Tensor) -> Tensor:
+    """Each photograph's IoU from pixels N and N: float N; 1 where nothing is in either."""
+    return torch.where(unions > 0, hits / unions.clamp(min=1), 1.0)
 
 
 def _histogram(cells: Tensor, size: int) -> Tensor:
@@ -99,7 +107,7 @@ def _histogram(cells: Tensor, size: int) -> Tensor:
 
 
 def boundary_counts(found: Tensor, target: Tensor) -> Tensor:
-    """Intersection and union of the boundaries of prediction and truth, in pixels: int64 2.
+    """Intersection and union of the boundaries of prediction and truth of each photograph, in pixels: int64 Nx2.
 
     The boundary is the part of the person that is at most 2 % of the photograph's diagonal away from the outside (Cheng
     et al. 2021, "Boundary IoU").
@@ -109,12 +117,12 @@ def boundary_counts(found: Tensor, target: Tensor) -> Tensor:
     """
     valid = target != IGNORE
     truth, seen, valid = (planes.cpu().numpy() for planes in (target == 1, found & valid, valid))
-    total = np.zeros(2, np.int64)
-    for person, true, inside in zip(seen, truth, valid, strict=True):
+    areas = np.zeros((len(target), 2), np.int64)
+    for area, person, true, inside in zip(areas, seen, truth, valid, strict=True):
         reach = max(1, round(BOUNDARY_SHARE * math.hypot(inside.any(1).sum(), inside.any(0).sum())))
         ours, theirs = _boundary(person, reach), _boundary(true, reach)
-        total += np.count_nonzero(ours & theirs), np.count_nonzero(ours | theirs)
-    return torch.from_numpy(total).to(target.device)
+        area += np.count_nonzero(ours & theirs), np.count_nonzero(ours | theirs)
+    return torch.from_numpy(areas).to(target.device)
 
 
 def _boundary(mask: np.ndarray, reach: int) -> np.ndarray:
@@ -169,6 +177,11 @@ def boundary_iou(counts: Counts) -> float:
     return _share(intersection, union)
 
 
+def boundary_iou_per_image(counts: Counts) -> float:
+    """Mean over the photographs of the IoU of the boundaries; validation and test count it."""
+    return (counts.image_boundary_iou / counts.images.clamp(min=1)).item()
+
+
 def average_precision(counts: Counts) -> float:
     """Area under the person's precision-recall curve over 256 levels of probability; validation and test count it."""
     negative, positive = counts.scores.double().cpu().flip(1).cumsum(1)
@@ -180,9 +193,13 @@ def average_precision(counts: Counts) -> float:
 
 BUILT_IN = {
     function.__name__: function
-    for function in (iou, miou, iou_per_image, dice, accuracy, precision, recall, boundary_iou, average_precision)
+    for function in (
+        *(iou, miou, iou_per_image, dice, accuracy, precision, recall),
+        *(boundary_iou, boundary_iou_per_image, average_precision),
+    )
 }  # in all of them higher is better
-EVALUATION_ONLY = ("boundary_iou", "average_precision")  # too slow for every training step
+OF_BOUNDARIES = ("boundary_iou", "boundary_iou_per_image")
+EVALUATION_ONLY = (*OF_BOUNDARIES, "average_precision")  # too slow for every training step
 
 
 def find(names: list[str]) -> dict[str, Callable[[Counts], float]]:

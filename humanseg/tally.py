@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from humanseg.compute import Compute
 from humanseg.hardness import Hardness
 from humanseg.losses import total_loss
-from humanseg.metrics import EVALUATION_ONLY, Counts
+from humanseg.metrics import EVALUATION_ONLY, OF_BOUNDARIES, Counts
 from humanseg.processes import distributed
 from humanseg.runs.value_names import MEAN, measured
 
@@ -58,8 +58,8 @@ class Tally:
     def load_state_dict(self, saved: dict) -> None:
         device = self.first_bad.device
         self.sums.update({name: value.to(device) for name, value in saved["sums"].items()})
-        if saved["counts"]:
-            self.counts = Counts(**saved["counts"]).to(device)
+        if counts := saved["counts"]:  # an earlier version's lack a sum
+            self.counts = Counts(**(vars(Counts.zeros(len(counts["confusion"]), device)) | counts)).to(device)
         self.batches, self.seconds, self.waited = saved["batches"], saved["seconds"], saved["waited"]
         if not distributed.is_main():
             for tensor in self._tensors():  # the main process has the sums, as after `collect`
@@ -178,11 +178,12 @@ def _add_up(
 ) -> Scores:
     """The scores of one source, from all processes."""
     sums, counts, ious = defaultdict(float), None, []
+    of_boundaries = any(name in metrics for name in OF_BOUNDARIES)
     for logits, target, *images in pairs:
         if logits.isnan().any():
             raise ValueError(f"the network's output is not a number, its weights are of no use: {STEADIER} in training")
         here = Counts.zeros(logits.shape[1], logits.device)
-        ious.append(here.add(logits, target, boundary="boundary_iou" in metrics, scores=True))
+        ious.append(here.add(logits, target, boundary=of_boundaries, scores=True))
         counts = here if counts is None else counts + here
         each(here)
         if loss is not None:

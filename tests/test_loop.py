@@ -386,3 +386,16 @@ def test_a_source_without_people_has_no_part_in_the_mean_over_the_sources():
     assert (values["people/iou"], values["places/iou"], values["mean_iou"]) == (1, 0, 1)
     values = tally.evaluate({"here": [(hit, nobody)], "there": [(-hit, nobody)]}, metrics.find(["iou"]))[0]
     assert values["mean_iou"] == 0.5
+
+
+def test_sums_of_an_earlier_version_are_added_up_further():
+    logits, target, loss = torch.ones(1, 1, 4, 4), torch.ones(1, 4, 4), torch.tensor(0.5)
+    whole, before, after = (tally.Tally(torch.device("cpu")) for _ in range(3))
+    for one in (whole, whole, before):
+        one.add(logits, target, {"loss": loss})
+    saved = before.state_dict()
+    del saved["counts"]["image_boundary_iou"]  # which they lacked until 2026-11-26
+    after.load_state_dict(saved)
+    after.add(logits, target, {"loss": loss})
+    for name, value in vars(whole.counts).items():
+        assert torch.equal(value, vars(after.counts)[name]), name

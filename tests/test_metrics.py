@@ -62,11 +62,11 @@ def authors_boundary(mask: np.ndarray, share: float = 0.02) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(40, 30), (150, 201), (7, 5)])
-def test_boundary_iou_is_the_authors_summed_over_photographs(size):
+def test_boundary_iou_is_the_authors_summed_or_averaged_over_photographs(size):
     generator = np.random.default_rng(size[0])
     truth, found = ((cv2.blur(generator.random((4, *size))[index], (5, 5)) > 0.5).astype(np.uint8) for index in (0, 1))
     height, width = size
-    counts, intersection, union = Counts.zeros(1), 0, 0
+    counts, intersection, union, each = Counts.zeros(1), 0, 0, []
     for ours, theirs in ((found, truth), (truth, found), (found, found), (found * 0, truth)):
         logits = torch.from_numpy(ours).float()[None, None] - 0.5
         padded = torch.full((1, height + 6, width + 6), 255, dtype=torch.uint8)
@@ -77,8 +77,10 @@ def test_boundary_iou_is_the_authors_summed_over_photographs(size):
         edge, true_edge = authors_boundary(ours), authors_boundary(theirs)
         intersection += (edge & true_edge).sum()
         union += (edge | true_edge).sum()
+        each.append((edge & true_edge).sum() / (edge | true_edge).sum())
     assert counts.boundary.tolist() == [intersection, union]
     assert metrics.boundary_iou(counts) == pytest.approx(intersection / union)
+    assert metrics.boundary_iou_per_image(counts) == pytest.approx(np.mean(each))
 
 
 def test_counts_of_parts_add_up_to_those_of_the_whole():
@@ -100,7 +102,7 @@ def test_ignored_pixels_count_nowhere():
 def test_an_empty_prediction_on_an_empty_mask_is_perfect():
     logits, target = some_logits(1, empty=True)
     counts = counted(logits.abs() * -1 - 1, target)
-    for name in ("iou", "miou", "iou_per_image", "dice", "accuracy", "precision", "recall", "boundary_iou"):
+    for name in metrics.BUILT_IN:
         assert getattr(metrics, name)(counts) == 1, name
 
 

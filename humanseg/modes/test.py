@@ -14,6 +14,7 @@ from humanseg.processes import distributed
 from humanseg.runs import find, recorded
 from humanseg.runs.job import Job
 from humanseg.runs.value_names import over_all
+from humanseg.value_rules import SWITCH
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,11 @@ def run(config: dict, job: Job) -> float:
     """Score `ckpt`; returns the first metric of the list."""
     if not config["ckpt"]:
         raise ValueError("mode=test needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
+    refuse_wrong_values(config, rules={"refine": SWITCH})
     path = find.checkpoint(config["ckpt"], config["out"])
     cfg, predictor, epoch = (_exported if find.is_exported(path) else _recorded)(path, config, job.typed)
+    if config["refine"] and len(predictor.classes) > 2:
+        raise ValueError(f"refine=true scores the person's edges alone, and {path} has {len(predictor.classes)} classes")
     begun = job.begin(ckpt=str(path), epoch=epoch) if distributed.is_main() else None
     data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
     functions = metrics.find(cfg["metrics"])
@@ -51,7 +55,8 @@ def _recorded(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predict
     payload = checkpoint.load(path)
     cfg = recorded.checkpoint_config(payload, config, typed, ("model", "data"))
     _settle(cfg, config["split"])
-    return cfg, Predictor.of_checkpoint(path, payload, cfg, config["backend"] or "torch"), payload["epoch"]
+    predictor = Predictor.of_checkpoint(path, payload, cfg, config["backend"] or "torch", config["refine"])
+    return cfg, predictor, payload["epoch"]
 
 
 def _exported(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predictor, None]:
@@ -60,7 +65,7 @@ def _exported(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predict
         raise ValueError(f"{path} says nothing of its data: type it, as data=folder data.test_root=DIR")
     _settle(config, config["split"])
     trainer, backend = config["trainer"], config["backend"] or READERS[path.suffix][0]
-    predictor = Predictor(path, trainer["device"], trainer["precision"], backend, refine=False)
+    predictor = Predictor(path, trainer["device"], trainer["precision"], backend, config["refine"])
     config["data"] |= {"image_size": predictor.size, "pad_value": predictor.pad_value}
     config["model"]["classes"] = len(predictor.classes)
     return config, predictor, None

@@ -75,6 +75,21 @@ def test_metrics_can_be_others(run, trained_once):
     assert set(summary(done.scored)["metrics"]) == {"test/dice", "test/average_precision"}
 
 
+def test_the_masks_that_are_drawn_can_be_scored_photograph_by_photograph(run, trained_once, people):
+    typed = ["trainer.precision=fp32", "metrics=[iou_per_image,boundary_iou_per_image]", "refine=true"]
+    done = run("mode=test", f"ckpt={trained_once}", "data=folder", f"data.test_root={people}", *typed)
+    predictor, scores = Predictor(trained_once, precision="fp32", backend="torch"), []
+    for number in range(12):
+        person = predictor(people / "images" / f"{number:03d}.png") > 0.5
+        truth = cv2.imread(str(people / "masks" / f"{number:03d}.png"), cv2.IMREAD_GRAYSCALE) > 0
+        scores.append(jaccard_score(truth.ravel(), person.ravel()))
+    table, means = rows(done.scored, "per_image.csv"), summary(done.scored)["metrics"]
+    assert [float(row["iou_per_image"]) for row in table] == pytest.approx(scores)
+    for name in ("iou_per_image", "boundary_iou_per_image"):
+        assert means[f"test/{name}"] == pytest.approx(np.mean([float(row[name]) for row in table])), name
+    assert "refine=maybe: give true or false" in run("mode=test", f"ckpt={trained_once}", "refine=maybe", code=1).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
