@@ -20,7 +20,7 @@ LAYERS = (
     "report benchmark export evaluation compositing predictor",
     "averaging callbacks logs inference build encoders restoring checkpoint finetune freezing loop sizes tally hardness losses cross_entropies connectivity networks schedules history ema pictures compute metrics media normalisation",
     "data",
-    "runs config_rules value_rules",
+    "runs config_rules value_rules zoo",
     "processes terminal",
 )
 KNOW_HYDRA = {"cli", "build.py", "benchmark"}

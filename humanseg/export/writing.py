@@ -24,7 +24,8 @@ from humanseg.runs import atomic
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt"}
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 IOU_MAY_DIFFER = {"fp32": 0.001, "fp16": 0.003}
 # A stage that differs by more is at fault. Preprocessing is in levels of 255, as OpenCV may round differently; the
 # others are in probability.
@@ -39,7 +40,7 @@ class Recipe:
     """What is exported and how."""
 
     network: nn.Module  # in fp32 on the CPU
-    format: str  # onnx | openvino
+    format: str  # onnx | openvino | torch
     precision: str  # fp32 | fp16
     end_to_end: bool
     image_size: int
@@ -151,25 +152,39 @@ def export(recipe: Recipe, facts: dict[str, Any], path: Path, photographs: Itera
     own = ("image_size", "pad_value", "mean", "std", "precision", "end_to_end")
     model, free_size = convert(recipe)
     facts = {name: getattr(recipe, name) for name in own} | facts | {"free_size": free_size}
+
+    def written(file: Path) -> None:
+        write(recipe, model, facts, file)
+        _note(file)
+
+    return _checked(recipe, written, path, photographs) | {"free_size": free_size}
+
+
+def export_checkpoint(recipe: Recipe, payload: dict[str, Any], path: Path, photographs: Iterable) -> dict[str, Any]:
+    """As `export`, for a checkpoint that is ready to be saved."""
+    return _checked(recipe, lambda file: torch.save(payload, file), path, photographs)
+
+
+def _checked(recipe: Recipe, write_to: Callable[[Path], None], path: Path, photographs: Iterable) -> dict[str, Any]:
+    """Write a file beside its place, check it, and put it there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
             written = Path(folder) / path.name
-            _write_or_explain(recipe, model, facts, written, path)
-            _note(written)
+            _write_or_explain(write_to, written, path)
             found = check(recipe, written, photographs)
             for file in sorted(written.parent.iterdir()):  # the weights (.bin) come before the .xml that needs them
                 atomic.flush(file)
                 os.replace(file, path.parent / file.name)
     except OSError as error:
         raise ValueError(f"{path} can't be written: {error.strerror or error}") from error
-    return found | {"free_size": free_size}
+    return found
 
 
-def _write_or_explain(recipe: Recipe, model: Any, facts: dict[str, Any], written: Path, path: Path) -> None:
+def _write_or_explain(write_to: Callable[[Path], None], written: Path, path: Path) -> None:
     try:
-        write(recipe, model, facts, written)
-    except RuntimeError as error:  # OpenVINO's own, for example where the disk is full
+        write_to(written)
+    except RuntimeError as error:  # OpenVINO's and torch's own, for example where the disk is full
         raise ValueError(f"{path} can't be written, perhaps because the disk is full: {error}") from error
 
 
@@ -218,8 +233,8 @@ def check(recipe: Recipe, path: Path, photographs: Iterable) -> dict[str, Any]:
 
 def _exported(recipe: Recipe, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """A written file in its own runtime as a function: uint8 HxWx3 -> probability HxW."""
-    runtime = engines.READERS[path.suffix][0]
-    precision = "fp32" if recipe.format == "openvino" else recipe.precision  # in OpenVINO only weights are fp16
+    runtime = RUNTIMES[recipe.format]
+    precision = recipe.precision if recipe.format == "onnx" else "fp32"  # elsewhere only weights are fp16
     if not recipe.end_to_end:
         return Predictor(path, "cpu", precision, runtime, refine=False)
     run, *_ = engines.open_file(path, runtime, "cpu", precision)

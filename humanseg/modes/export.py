@@ -1,4 +1,4 @@
-"""``mode=export``: a checkpoint as an ONNX or OpenVINO file, checked, with an example that uses it without this project."""
+"""``mode=export``: a checkpoint as a file for others, checked: ONNX or OpenVINO with an example, or a small checkpoint."""
 
 import logging
 import shlex
@@ -10,6 +10,7 @@ from humanseg import __version__, build, checkpoint
 from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.synthetic import Synthetic
 from humanseg.export import example, writing
+from humanseg.export.slim import slim
 from humanseg.inference import engines
 from humanseg.inference.packages import require
 from humanseg.predictor import class_names
@@ -41,8 +42,7 @@ def run(config: dict, job: Job) -> float:
     payload = checkpoint.load(path)
     cfg = recorded.checkpoint_config(payload, config, job.typed, ("model", "data"))
     refuse_wrong_values(cfg, complete=False)
-    suffix = writing.SUFFIXES[config["format"]]
-    require(*engines.NEEDS[engines.READERS[suffix][0]])
+    require(*engines.NEEDS[writing.RUNTIMES[config["format"]]])
 
     begun = job.begin(ckpt=str(path), epoch=payload["epoch"])
     log.info("run        %s", job.folder)
@@ -51,20 +51,35 @@ def run(config: dict, job: Job) -> float:
     network = build.model_of(payload, cfg["model"], path).eval()
     geometry = {key: cfg["data"][key] for key in ("image_size", "pad_value", "mean", "std")}
     recipe = writing.Recipe(network, config["format"], config["precision"], config["end_to_end"], **geometry)
-    file = Path(config["output"] or job.folder / f"model{suffix}")
+    file = Path(config["output"] or job.folder / f"model{writing.SUFFIXES[recipe.format]}")
     photographs, what = _photographs(cfg, config["check_on"])
-    found = writing.export(recipe, _facts(payload, cfg, path), file, photographs)
-
-    shown = file.with_name("example.py" if not config["output"] else f"{file.stem}_example.py")
-    write_text(shown, example.program(file.name, shown.name, cfg["model"]["classes"], recipe))
-    written = [str(file.with_suffix(ending)) for ending in ((".xml", ".bin") if suffix == ".xml" else (suffix,))]
+    if recipe.format == "torch":
+        used = payload["config"] | {group: cfg[group] for group in ("model", "data")}
+        found = writing.export_checkpoint(recipe, slim(payload, used, recipe.precision), file, photographs)
+    else:
+        found = writing.export(recipe, _facts(payload, cfg, path), file, photographs)
+    written = [str(file), *[str(file.with_suffix(".bin"))] * (recipe.format == "openvino")]
+    shown = _example(recipe, file, cfg["model"]["classes"], beside_own=bool(config["output"]))
     facts = {"format": recipe.format, "precision": recipe.precision, "end_to_end": recipe.end_to_end}
     begun.update(
-        status="completed", **facts, files=[*written, str(shown)], checked_on=what, check=found,
+        status="completed", **facts, files=[*written, *map(str, shown)], checked_on=what, check=found,
         monitor="iou_exported", monitor_mode="max", monitored=found["iou_exported"],
     )  # fmt: skip
     _close(recipe, found, what, written, shown)
     return found["iou_exported"]
+
+
+def _example(recipe: writing.Recipe, file: Path, classes: int, beside_own: bool) -> list[Path]:
+    """Write the program that uses a file without this project; a checkpoint has none.
+
+    Args:
+        beside_own: whether the file lies in a folder of the user's, where there may be others.
+    """
+    if recipe.format == "torch":
+        return []
+    shown = file.with_name(f"{file.stem}_example.py" if beside_own else "example.py")
+    write_text(shown, example.program(file.name, shown.name, classes, recipe))
+    return [shown]
 
 
 def _refuse_wrong_options(options: dict) -> None:
@@ -74,6 +89,10 @@ def _refuse_wrong_options(options: dict) -> None:
     suffix, output = writing.SUFFIXES[options["format"]], options["output"]
     if output and Path(output).suffix != suffix:
         raise ValueError(f"output={output}: format={options['format']} is written to a file that ends in {suffix}")
+    if options["format"] == "torch" and options["end_to_end"]:
+        raise ValueError(
+            "end_to_end=true: format=torch is a checkpoint, which has the network alone; onnx and openvino can"
+        )
 
 
 def _photographs(cfg: dict, most: int) -> tuple[Iterable, str]:
@@ -102,15 +121,17 @@ def _facts(payload: dict, cfg: dict, path: Path) -> dict:
         "encoder": cfg["model"].get("encoder_name"),
         "epoch": payload["epoch"],
         "metrics": {name: value for name, value in last.items() if name.startswith(("val/", "test/"))},
-        "source_run": "/".join(path.resolve().parts[-5:-2]),
+        "source_run": "/".join(path.resolve().parts[-5:-2]) if path.parent.name == "checkpoints" else None,
         "source_checkpoint": path.name,
         "humanseg": __version__,
     }
 
 
-def _close(recipe: writing.Recipe, found: dict, what: str, written: list[str], shown: Path) -> None:
+def _close(recipe: writing.Recipe, found: dict, what: str, written: list[str], shown: list[Path]) -> None:
     size = recipe.image_size
-    if recipe.end_to_end:
+    if recipe.format == "torch":
+        log.info("holds      the network and its config, which torch.load(PATH, weights_only=True) opens")
+    elif recipe.end_to_end:
         log.info("input      image, uint8 NxHxWx3 of any size; output probability, float32 NxHxW")
     elif found["free_size"]:
         log.info("input      image, normalised float32 Nx3xHxW of any size in multiples of 32; output logits")
@@ -122,5 +143,6 @@ def _close(recipe: writing.Recipe, found: dict, what: str, written: list[str], s
              what, found["iou_exported"], found["iou_checkpoint"], found["largest_difference"])  # fmt: skip
     megabytes = sum(Path(file).stat().st_size for file in written) / 1e6
     log.info("file       %s (%.1f MB)", " and ".join(written), megabytes)
-    log.info("next       python %s photo.jpg mask.png", shown)
-    log.info("           %s mode=predict ckpt=%s input=photo.jpg", PROGRAM, shlex.quote(str(written[0])))
+    nexts = [f"python {file} photo.jpg mask.png" for file in shown]
+    nexts.append(f"{PROGRAM} mode=predict ckpt={shlex.quote(written[0])} input=photo.jpg")
+    log.info("next       %s", "\n           ".join(nexts))

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from humanseg import checkpoint
+from humanseg import checkpoint, zoo
 from humanseg.compositing import films, targets
 from humanseg.compositing.drawings import NAMES, Drawings, backdrops, color
 from humanseg.compositing.flow import Clock, ahead, in_order, in_parts
@@ -74,6 +74,7 @@ RATE_HELD = 0.9  # of the live page's frame rate, from one frame to the next
 
 def run(config: dict, job: Job) -> None:
     """Draw what was asked for; photographs that fail don't stop the others, and are listed at the end."""
+    config = config | {"ckpt": config["ckpt"] or zoo.file_of(zoo.DEFAULT)}
     _refuse_wrong_options(config)
     # One process looks what is there: another may be drawing already.
     typed, output = config["input"], Path(config["output"] or job.folder)

@@ -29,7 +29,9 @@ def run(config: dict, job: Job) -> float:
     path = find.checkpoint(config["ckpt"], config["out"])
     cfg, predictor, epoch = (_exported if find.is_exported(path) else _recorded)(path, config, job.typed)
     if config["refine"] and len(predictor.classes) > 2:
-        raise ValueError(f"refine=true scores the person's edges alone, and {path} has {len(predictor.classes)} classes")
+        raise ValueError(
+            f"refine=true scores the person's edges alone, and {path} has {len(predictor.classes)} classes"
+        )
     begun = job.begin(ckpt=str(path), epoch=epoch) if distributed.is_main() else None
     data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
     functions = metrics.find(cfg["metrics"])

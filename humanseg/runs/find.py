@@ -1,16 +1,18 @@
-"""Which checkpoint `ckpt=` means, and which run or sweep `resume=`: a path, or `latest`."""
+"""Which checkpoint `ckpt=` means, and which run or sweep `resume=`: a path, `latest`, or a name of the zoo."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
+from humanseg import terminal, zoo
 from humanseg.runs.locks import is_held
 from humanseg.runs.reading import read_json
 from humanseg.runs.summary import is_sweep, ranking, read_jobs
 
 
 def checkpoint(ckpt: str, out: str) -> Path:
-    """The checkpoint that `ckpt=` means: a file, a run's best.pt, a sweep's winner, or `latest`.
+    """The checkpoint that `ckpt=` means: a file, a run's best.pt, a sweep's winner, `latest`, or one of the zoo's.
 
     Raises:
         ValueError: nothing there, or several are named.
@@ -24,6 +26,8 @@ def checkpoint(ckpt: str, out: str) -> Path:
             raise ValueError(f"ckpt=latest: no run under {out} has a best.pt")
         return found[-1]
     path = Path(os.path.expanduser(ckpt))
+    if not path.exists():
+        return zoo.file_of(str(ckpt)) or _refuse_unknown(path)
     if not path.is_dir():
         return path
     if (path / "checkpoints" / "best.pt").is_file():
@@ -32,6 +36,12 @@ def checkpoint(ckpt: str, out: str) -> Path:
     if not jobs:
         raise ValueError(f"ckpt={ckpt}: neither a checkpoint, nor a run or sweep with a best.pt")
     return jobs[0]["folder"] / "checkpoints" / "best.pt"
+
+
+def _refuse_unknown(path: Path) -> NoReturn:
+    there = zoo.names()
+    brought = f"{terminal.did_you_mean(str(path), there)}; the suite brings {', '.join(there)}" if there else ""
+    raise ValueError(f"{path}: no such checkpoint{brought}")
 
 
 def is_exported(path: Path) -> bool:
@@ -58,7 +68,8 @@ def unfinished(resume: str, out: str) -> Path:
             )
         path = path.resolve().parent.parent
     if not any((path / name).is_file() for name in ("summary.json", "sweep.json", ".hydra/overrides.yaml")):
-        raise ValueError(f"resume={resume}: no run or sweep is there")
+        of_zoo = f"; ckpt={resume} starts a new run from the zoo's network" if zoo.file_of(resume) else ""
+        raise ValueError(f"resume={resume}: no run or sweep is there{of_zoo}")
     return path
 
 

@@ -39,6 +39,21 @@ def without_encoder_weights(model: dict) -> dict:
     return model | ({"encoder_weights": None} if "encoder_weights" in model else {})
 
 
+def without_folders(config: dict, prefix: str = "") -> dict[str, Any]:
+    """A config that goes to other machines: of each file and folder it has the name alone, and not where it lies."""
+    return {name: _name_alone(value, prefix + name) for name, value in config.items()}
+
+
+def _name_alone(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return without_folders(value, f"{key}.")
+    if not config_rules.key(key).path:
+        return value
+    if isinstance(value, list):
+        return [_name_alone(item, key) for item in value]
+    return os.path.basename(value.rstrip("/")) if isinstance(value, str) else value
+
+
 def of_this_machine(composed: dict, group: str) -> dict[str, Any]:
     """The keys of a group that say how this machine does the work, which no record decides."""
     own = composed.get(group) or {}
