@@ -33,8 +33,8 @@ class Predictor:
     the names of the network's classes.
 
     Args:
-        ckpt: a checkpoint, a run's folder (its best.pt), a sweep's folder (its winner), ``latest``, or a file that
-            mode=export wrote (.onnx, .xml).
+        ckpt: a checkpoint, a run's folder (its best.pt), a sweep's folder (its winner), ``latest``, a file that
+            mode=export wrote (.onnx, .xml), or a name of the zoo, as ``portrait``.
         device: auto | cpu | cuda | cuda:1 | mps.
         precision: auto | fp32 | bf16 | fp16.
         backend: auto | torch | onnxruntime | openvino; auto takes the fastest that is installed for the device.

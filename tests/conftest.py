@@ -212,6 +212,19 @@ def composed(*overrides: str) -> dict:
         return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
 
 
+def experiments(several: bool) -> list[str]:
+    """The names of the experiments, of conf/experiment/ablation too, on `several` sources together or on one.
+
+    One that is a sweep is left out.
+    """
+    found = []
+    for name in conf.choices("experiment"):
+        config = conf.choice("experiment", name)
+        if "hydra" not in config and ("sources" in config.get("data", {})) == several:
+            found.append(name)
+    return found
+
+
 def write_people(root: Path, count: int = 6, size: tuple[int, int] = (48, 40)) -> Path:
     """A data folder of `count` photographs, height x width: bright ellipses on noise, PNG."""
     generator = np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import ROOT, TINY, board, composed
+from conftest import ROOT, TINY, board, composed, experiments
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
@@ -222,7 +222,7 @@ def test_mode(name):
     assert (ROOT / "humanseg" / "modes" / f"{name}.py").is_file()
 
 
-@pytest.mark.parametrize("name", names("experiment", "sweep_lr_loss"))
+@pytest.mark.parametrize("name", experiments(several=False))  # tests/data/test_sources.py has the others
 def test_experiment(name, run, people):
     source = [] if name in ("debug", "overfit") else [f"data.root={people}"]
     small = [item for item in TINY if not item.startswith("data.samples")] + (["data.samples=24"] if not source else [])

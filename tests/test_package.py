@@ -30,6 +30,7 @@ def test_a_package_brings_its_configs_and_a_command_but_nothing_of_this_machine(
         shutil.copy(ROOT / name, project)
     (project / "conf" / "local").mkdir(exist_ok=True)
     (project / "conf" / "local" / "default.yaml").write_text("out: /this/machine\n")
+    (project / "humanseg" / "zoo" / "tiny.pt").write_bytes(b"weights")
     build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, tmp_path], cwd=project, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -39,6 +40,9 @@ def test_a_package_brings_its_configs_and_a_command_but_nothing_of_this_machine(
     own = {file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*.yaml")}
     packed = {file.relative_to(site / "humanseg" / "conf") for file in (site / "humanseg" / "conf").rglob("*.yaml")}
     assert packed == {file for file in own if file.parts[0] != "local"}
+    zoo = {file.name for file in (site / "humanseg" / "zoo").iterdir() if file.suffix != ".py"}
+    assert zoo == {file.name for file in (project / "humanseg" / "zoo").iterdir() if file.suffix in (".md", ".pt")}
+    assert "tiny.pt" in zoo
     (entry,) = site.glob("*.dist-info/entry_points.txt")
     assert "humanseg = humanseg.__main__:main" in entry.read_text()
 

@@ -139,8 +139,11 @@ def explain(error: Exception, arguments: list[str]) -> str:
     if isinstance(error, OverrideParseException):
         return _explain_grammar(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return _explain_choice(group, choice, sorted(error.options))
+        whole = str(error.missing_cfg_file)
+        if whole.startswith("hydra/"):
+            return _explain_choice(*whole.rpartition("/")[::2], sorted(error.options))
+        group, _, choice = whole.partition("/")
+        return _explain_choice(group, choice, conf.choices(group))
     if match := re.search(hydra_private.MISSING_CHOICE, text):
         return _explain_choice(match[1], match[2], conf.choices(match[1]))
     if hydra_private.NO_CHOICE in text:

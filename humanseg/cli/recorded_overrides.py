@@ -16,7 +16,7 @@ from humanseg.runs.overrides import Override, key_of, sign_of
 from humanseg.runs.plain import refuse_other_than_plain
 from humanseg.runs.summary import read_summary, read_sweep
 
-CHOICE = re.compile(r"[\w-]+")
+CHOICE = re.compile(r"[\w-]+(/[\w-]+)*")
 SETTING = re.compile(r"[\w.,:|-]{1,200}")  # of a launcher: a partition, a constraint, a number
 OURS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.mode", "data.cache_dir")  # set anew, or this machine's
 MODES = ("train", "test")  # which write into their own folder alone

@@ -139,9 +139,9 @@ def shape(group: str) -> Shape:
 def _shape(group: str, folders: tuple[Path, ...]) -> Shape:
     found, base = Shape(), read_choice(CONF / "config.yaml").get(group, {})
     for folder in folders:
-        for file in sorted((folder / group).glob("*.yaml")):
+        for file in _files(folder, group):
             found.add(_merged(base, read_choice(file)))
-        for file in sorted((folder / "experiment").glob("*.yaml")):
+        for file in _files(folder, "experiment"):
             found.add(read_choice(file).get(group))
     found.take_own()
     return found
@@ -154,8 +154,7 @@ def metrics() -> set[str]:
 
 @cache
 def _metrics(folders: tuple[Path, ...]) -> set[str]:
-    files = sorted(folders[0].rglob("*.yaml"))
-    files += [file for folder in folders[1:] for file in sorted((folder / "experiment").glob("*.yaml"))]
+    files = _files(folders[0], ".") + [file for folder in folders[1:] for file in _files(folder, "experiment")]
     named = (read_choice(file).get("metrics") for file in files)
     return {name for names in named if isinstance(names, list) for name in names}
 
@@ -186,8 +185,14 @@ def has_choice(group: str, choice: str) -> bool:
 
 
 def choices(group: str) -> list[str]:
-    """The names of a group's choices."""
-    return sorted({file.stem for folder in roots() for file in (folder / group).glob("*.yaml")})
+    """The names of a group's choices; of one in a folder of the group it is FOLDER/NAME."""
+    files = ((folder / group, file) for folder in roots() for file in _files(folder, group))
+    return sorted({file.relative_to(folder).with_suffix("").as_posix() for folder, file in files})
+
+
+def _files(folder: Path, group: str) -> list[Path]:
+    """The YAMLs of a group in a config folder, and in folders of the group, as experiment/ablation."""
+    return sorted((folder / group).rglob("*.yaml"))
 
 
 def has_group(group: str) -> bool:
@@ -225,7 +230,8 @@ def _taken_in(defaults: list, file: Path) -> Iterator[tuple[Path, Place]]:
         if not entry or entry == "_self_":
             continue
         name, _, package = entry.partition("@")
-        own_group = "" if name[:1] == "/" or file.parent in roots() else file.parent.name
+        root = next(root for root in roots() if file.is_relative_to(root))
+        own_group = "" if name[:1] == "/" or file.parent == root else file.parent.relative_to(root).as_posix()
         group, _, own = f"{own_group}/{name.lstrip('/')}".strip("/").rpartition("/")
         if beside := file_of(group, own):
             yield beside, () if package in ("", "_here_") else tuple(package.split("."))

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import ON_FILES, PHOTOGRAPHS, rows, write_people
+from conftest import ON_FILES, PHOTOGRAPHS, broken_off, composed, experiments, rows, summary, write_people
 from PIL import Image
 from test_coco import BOX, annotation, write
 
@@ -131,6 +131,7 @@ def test_photographs_in_which_nobody_is_are_all_background(tmp_path):
 
 
 FORMATS = {
+    "folder": write_people,
     "coco": lambda root: write(root, [annotation(number, [BOX]) for number in range(9)], 12),
     "voc": write_voc,
     "matte": write_mattes,
@@ -138,7 +139,7 @@ FORMATS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "folder"])
 def test_each_format_trains_two_epochs_beside_photographs_without_people(run, tmp_path, name):
     root, nobody = FORMATS[name](tmp_path / "a"), write_people(tmp_path / "b")
     done = run(
@@ -148,6 +149,21 @@ def test_each_format_trains_two_epochs_beside_photographs_without_people(run, tm
         *("+data@data.sources.nobody=empty", f"data.sources.nobody.root={nobody}"),
     )
     assert len(rows(done.folder)) == 2
+
+
+@pytest.mark.parametrize("name", experiments(several=True))
+def test_an_experiment_on_several_sources_trains_and_goes_on(run, tmp_path, name):
+    small = [item for item in ON_FILES if "val_split" not in item]
+    typed = [*small, "data.val_split=2", "trainer.epochs=1", f"experiment={name}"]
+    for source, node in composed(f"experiment={name}")["data"]["sources"].items():
+        format = node["_target_"].rpartition(".")[2]
+        if format in FORMATS:
+            typed.append(f"data.sources.{source}.root={FORMATS[format](tmp_path / source)}")
+        else:  # composed people
+            typed.append(f"data.sources.{source}.samples=2")
+    folder = run(*typed).folder
+    assert "val/mean_iou" in rows(folder)[0] and summary(folder)["status"] == "completed"
+    assert "goes on    from epoch 1, step 2" in run(f"resume={broken_off(folder)}").stdout
 
 
 @pytest.mark.slow
