@@ -13,7 +13,10 @@ from hydra.core.global_hydra import GlobalHydra
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", TEXT, re.S))
 COMMANDS = [line for line in BLOCKS.splitlines() if line.startswith("python run.py ")]
-READMES = {name: (ROOT / name).read_text() for name in ("README.md", "conf/README.md", "humanseg/README.md")}
+READMES = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "conf/README.md", "humanseg/README.md", "humanseg/zoo/README.md")
+}
 READMES["tests/README.md"] = (ROOT / "tests" / "README.md").read_text()
 
 
