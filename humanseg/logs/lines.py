@@ -5,11 +5,7 @@ from humanseg.data import contents
 from humanseg.data.loading import Data
 from humanseg.runs.value_names import MEAN, metric_of, source_of
 
-BESIDE = (
-    "iou",
-    "boundary_iou",
-    "boundary_iou_per_image",
-)  # metrics in the table by source, beside the one that decides
+BESIDE = ("iou", "boundary_iou", "boundary_iou_per_image")  # metrics in the table by source, beside the deciding one
 
 
 def given(data: Data) -> list[str]:

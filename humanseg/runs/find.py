@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from humanseg import terminal, zoo
 from humanseg.runs.locks import is_held
@@ -27,7 +26,7 @@ def checkpoint(ckpt: str, out: str) -> Path:
         return found[-1]
     path = Path(os.path.expanduser(ckpt))
     if not path.exists():
-        return zoo.file_of(str(ckpt)) or _refuse_unknown(path)
+        return _of_the_zoo(str(path))
     if not path.is_dir():
         return path
     if (path / "checkpoints" / "best.pt").is_file():
@@ -38,10 +37,17 @@ def checkpoint(ckpt: str, out: str) -> Path:
     return jobs[0]["folder"] / "checkpoints" / "best.pt"
 
 
-def _refuse_unknown(path: Path) -> NoReturn:
+def _of_the_zoo(name: str) -> Path:
+    """The checkpoint that the suite brings under a name.
+
+    Raises:
+        ValueError: it brings none; those that it does are named.
+    """
+    if file := zoo.file_of(name):
+        return file
     there = zoo.names()
-    brought = f"{terminal.did_you_mean(str(path), there)}; the suite brings {', '.join(there)}" if there else ""
-    raise ValueError(f"{path}: no such checkpoint{brought}")
+    brought = f"{terminal.did_you_mean(name, there)}; the suite brings {', '.join(there)}" if there else ""
+    raise ValueError(f"{name}: no such checkpoint{brought}")
 
 
 def is_exported(path: Path) -> bool:
