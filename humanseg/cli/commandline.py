@@ -179,6 +179,9 @@ def _explain_key(key: str, arguments: list[str]) -> str:
     for file in sorted((CONF / "mode").glob("*.yaml")):
         if key in OmegaConf.load(file):
             return f"{key} belongs to mode={file.stem}: add it, as in `{conf.PROGRAM} mode={file.stem} {key}=...`"
+    group, _, folder = key.partition("/")
+    if there := [name for name in conf.choices(group) if folder and name.startswith(f"{folder}/")]:
+        return f"{key}: its choices are those of {group}, as in {group}={there[0]}; there are {', '.join(there)}"
     if key.startswith("data@"):
         return f"{key}: a source is added by +{key}=CHOICE; {_sources_are()}"
     group, _, name = key.partition(".")

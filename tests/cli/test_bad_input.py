@@ -21,6 +21,8 @@ from conftest import ON_FILES, ROOT, TINY, saved, write_people
         (["model=[unet_mbv2,unet]"], ["model=unet: there is no such choice", "segformer_mitb0"]),
         (["model=unet_mbv3"], ["model=unet_mbv3: there is no such choice, did you mean unet_mbv2?", "segformer_mitb0"]),
         (["experiment=portrat"], ["did you mean portrait?"]),
+        (["experiment=ablation/compose"], ["did you mean ablation/composed?"]),
+        (["experiment/ablation=composed"], ["as in experiment=ablation/composed; there are ablation/composed"]),
         (["modl=unet_mbv2"], ["did you mean model?"]),
         (["name=IMG (1).jpg"], ["Hydra's grammar", "'name=\"IMG (1).jpg\"'"]),
         (["name=x${y}.jpg"], ["name: ${y} in x${y}.jpg stands for the value of the key y", "'name=\"x\\${y}.jpg\"'"]),
