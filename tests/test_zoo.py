@@ -37,7 +37,7 @@ def shelf(made, monkeypatch) -> Path:
 def test_a_run_becomes_a_small_checkpoint_that_predicts_the_same(made, trained_once):
     before, after = saved(trained_once, "best.pt"), torch.load(made / "portrait.pt", weights_only=True)
     assert after.keys() == {
-        *("architecture", "epoch", "choices", "versions", "samples", "reading"),
+        *("architecture", "epoch", "averaged", "choices", "versions", "samples", "reading"),
         *("model", "ema", "history", "config"),
     }
     for name, value in after["model"].items():

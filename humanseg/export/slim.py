@@ -6,7 +6,7 @@ from torch import Tensor
 
 from humanseg.runs.recorded import without_folders
 
-KEPT = ("architecture", "epoch", "choices", "versions", "samples", "reading")
+KEPT = ("architecture", "epoch", "averaged", "choices", "versions", "samples", "reading")
 
 
 def slim(payload: dict[str, Any], config: dict[str, Any], precision: str) -> dict[str, Any]:
@@ -19,8 +19,9 @@ def slim(payload: dict[str, Any], config: dict[str, Any], precision: str) -> dic
     if precision == "fp16":
         weights = {name: _halved(value) for name, value in weights.items()}
     facts = {name: payload[name] for name in KEPT if name in payload}
-    log = payload["history"][-1:]  # of the epoch that the weights are from
-    return facts | {"model": weights, "ema": None, "history": log, "config": without_folders(config)}
+    averaged = payload.get("averaged", 0)
+    logs = [log for log in payload["history"] if log.get("averaged", 0) == averaged][-1:]  # of these weights
+    return facts | {"model": weights, "ema": None, "history": logs, "config": without_folders(config)}
 
 
 def _halved(value: Tensor) -> Tensor:
