@@ -222,11 +222,11 @@ def compute(trainer: dict, data_config: dict) -> Compute:
     return Compute(device, precision, trainer["channels_last"], data_config["mean"], data_config["std"])
 
 
-def callbacks(config: dict) -> dict[str, Callable]:
-    """The callbacks in their order, by their names.
+def callbacks(config: dict) -> dict[str, Any]:
+    """The callbacks and trackers in their order, by their names.
 
     Raises:
-        ValueError: a callback without a function, or with one that can't be imported.
+        ValueError: a callback without a function or class, or with one that can't be imported.
     """
     nodes = {name: node for name, node in config.items() if node and name != "strict"}
     if bare := [name for name, node in nodes.items() if "_target_" not in node]:

@@ -19,6 +19,7 @@ from humanseg.history import stops_early
 from humanseg.losses import total_loss
 from humanseg.metrics import Counts
 from humanseg.processes import distributed
+from humanseg.runs.run_info import RunInfo
 from humanseg.schedules import Schedule, current_rates, set_rates
 from humanseg.tally import STEADIER, Tally, evaluate, network_outputs
 
@@ -39,6 +40,7 @@ class Settings:
     freeze_encoder: int | None = None
     average_last: int | None = None
     reestimate_batchnorm: int | None = None
+    log_every: int = 0  # optimizer steps between those whose own values are logged; 0: none
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Record:
     counts: Counts | None = None  # validation's, where there was one
     ious: Tensor | None = None  # of the person, for each validation sample in their order
     samples: tuple[Tensor, Tensor] | None = None  # the same in each epoch: uint8 NxHxWx3, uint8 NxHxW
+    run: RunInfo | None = None
 
 
 def _nothing(*_: object) -> None: ...
@@ -112,11 +115,14 @@ class Hooks:
     Args:
         after_step: called after each optimizer step and each validation batch, where the state can be saved. What it
             raises ends the training there. Of several processes all call it equally often.
+        on_step: called after each `log_every`-th optimizer step with its losses and the gradient's norm, scalars on the
+            device. Of several processes all call it; the main one alone has the values.
         on_epoch: the callbacks; they may add values to the epoch's log.
         after_epoch: logs and saves.
     """
 
     after_step: Callable[[State], None] = _nothing
+    on_step: Callable[[State, dict[str, Tensor]], None] = _nothing
     on_epoch: Callable[[Record], None] = _nothing
     after_epoch: Callable[[State, Record], None] = _nothing
 
@@ -132,7 +138,7 @@ def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> None:  # noqa: B0
     while state.epoch < settings.epochs and not stops_early(state.history, *judged_by):
         if batches is None or state.hardness:
             batches = training_batches(state, setup)
-        log = train_epoch(state, batches, setup, hooks.after_step)
+        log = train_epoch(state, batches, setup, hooks)
         record = Record(state.epoch + 1, state.step, log, state.evaluated, setup.compute, state.model)
         if data.splits["val"] and (record.epoch % settings.val_every == 0 or record.epoch == settings.epochs):
             validate(state, record, setup, hooks.after_step)
@@ -149,9 +155,7 @@ def training_batches(state: State, setup: Setup) -> Iterator[tuple[Tensor, Tenso
     return setup.data.train_batches(used, last * per_epoch, hardness and hardness.factors())
 
 
-def train_epoch(
-    state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Setup, after_step: Callable[[State], None] = _nothing
-) -> dict[str, float]:
+def train_epoch(state: State, batches: Iterator, setup: Setup, hooks: Hooks = Hooks()) -> dict[str, float]:  # noqa: B008
     """One epoch of optimizer steps, or what is left of it; returns its log."""
     settings, compute = setup.settings, setup.compute
     begin_training(state, setup)
@@ -166,7 +170,9 @@ def train_epoch(
             if compute.device.type == "cpu" or state.step % 50 == 0:  # reading the loss makes a GPU wait
                 refuse_bad_loss(state, setup)
             tally.stop_clock()
-            after_step(state)
+            if settings.log_every and state.step % settings.log_every == 0:
+                hooks.on_step(state, tally.last_step())
+            hooks.after_step(state)
             tally.start_clock()
             bar.update()
         refuse_bad_loss(state, setup)

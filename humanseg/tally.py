@@ -37,6 +37,8 @@ class Tally:
         self.weight = 1 / distributed.world_size()  # of this process' values in a mean over all processes
         self.first_bad = torch.tensor(-1, device=device)  # the epoch's first batch whose loss is not finite
         self.seconds, self.waited, self.started = 0.0, 0.0, 0.0
+        self._terms: list[dict[str, Tensor]] = []  # the losses of the batches of a step that is not finished
+        self._last = self._terms, None  # those of the last step, with its gradient's norm
 
     def start_clock(self) -> None:
         self.started = time.perf_counter()
@@ -86,15 +88,27 @@ class Tally:
         self.counts.add(logits, target)
         if self.hardness:
             self.hardness.add(self.batches, logits, target)
+        terms = {name: term.detach() for name, term in terms.items()}
         for name, term in terms.items():
-            self.sums[name].add_(term.detach(), alpha=self.weight)
-        bad = (self.first_bad < 0) & ~torch.isfinite(terms["loss"].detach())
+            self.sums[name].add_(term, alpha=self.weight)
+        self._terms.append(terms)
+        bad = (self.first_bad < 0) & ~torch.isfinite(terms["loss"])
         self.first_bad = torch.where(bad, self.batches, self.first_bad)
         self.batches += 1
 
     def add_norm(self, norm: Tensor) -> None:
-        """Count the gradient's norm; where it overflows, loss scaling skips the step."""
+        """Count the gradient's norm, which ends a step; where it overflows, loss scaling skips the step."""
         self.sums["grad_norm"].add_(norm.nan_to_num(posinf=0.0), alpha=self.weight)
+        self._last, self._terms = (self._terms, norm), []
+
+    def last_step(self) -> dict[str, Tensor]:
+        """The last step's loss by its terms and its gradient's norm, as scalars on the device: the mean over its batches
+        and over all processes, in the main one."""
+        terms, norm = self._last
+        means = {name: sum(one[name] for one in terms) / len(terms) for name in terms[0]} | {"grad_norm": norm}
+        together = torch.stack([value.float() for value in means.values()]) * self.weight
+        distributed.reduce_to_main([together])
+        return dict(zip(means, together, strict=True))
 
     def read(self, metrics: dict[str, Callable[[Counts], float]], steps: int, batch_size: int) -> dict[str, float]:
         """The epoch's means, metrics and speed under their names."""

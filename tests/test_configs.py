@@ -206,7 +206,7 @@ def test_data(name, people, tmp_path):
     assert images.shape == (3, 64, 64, 3) and masks.shape == (3, 64, 64) and (masks == 1).any()
 
 
-@pytest.mark.parametrize("name", names("callbacks"))
+@pytest.mark.parametrize("name", names("callbacks", "mlflow", "wandb"))  # tests/logs has those
 def test_callbacks(name, run, recwarn):
     done = run(*TINY[:-1], f"callbacks={name}", *(["callbacks.histograms.every=1"] if name != "none" else []))
     tags = board(done.folder).Tags()

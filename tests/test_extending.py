@@ -1,6 +1,7 @@
 """What the README's table "to extend it" names, from empty files: it trains, and what was trained can be used."""
 
 import importlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -14,26 +15,27 @@ from humanseg.predictor import Predictor
 from humanseg.runs import conf
 
 YAMLS = {
-    "a model": ("model", "_target_: my_package.Network\nclasses: 1\n"),
-    "a loss": ("loss", "_target_: my_package.Loss\n"),
-    "a metric": ("experiment", "# @package _global_\nmetrics: [iou, my_package.my_metric]\n"),
+    "a model": ("model/mine", "_target_: my_package.Network\nclasses: 1\n"),
+    "a loss": ("loss/mine", "_target_: my_package.Loss\n"),
+    "a metric": ("experiment/mine", "# @package _global_\nmetrics: [iou, my_package.my_metric]\n"),
     "an optimizer": (
-        "optimizer",
+        "optimizer/mine",
         "_target_: torch.optim.Adagrad\n_partial_: true\nlr: 0.01\ndecay_norms_and_biases: true\n",
     ),
     "a schedule": (
-        "scheduler",
+        "scheduler/mine",
         "_target_: humanseg.schedules.Schedule\n_partial_: true\ncurve: {_target_: my_package.half, _partial_: true}\n",
     ),
-    "a data set": ("data", "defaults: [/data_base@_here_, _self_]\n_target_: my_package.squares\ncount: 16\n"),
+    "a data set": ("data/mine", "defaults: [/data_base@_here_, _self_]\n_target_: my_package.squares\ncount: 16\n"),
     "an augmentation": (
-        "augment",
+        "augment/mine",
         "_target_: albumentations.Compose\ntransforms:\n  - {_target_: my_package.Darker, p: 0.5}\n",
     ),
     "a callback": (
-        "callbacks",
+        "callbacks/mine",
         "defaults: [none, _self_]\nmine: {_target_: my_package.callback, _partial_: true}\n",
     ),
+    "a tracker": ("callbacks/tracked", "defaults: [none, _self_]\ntracked: {_target_: my_package.Lines}\n"),
 }
 CODE = """
 import albumentations
@@ -94,8 +96,10 @@ def callback(record, writer, step):
     record.log["val/mine"] = 2.0
 """
 SMALL = ["data.image_size=32", "data.batch_size=4", "data.val_split=4", "data.num_workers=0", "trainer.epochs=1",
-         "trainer.steps_per_epoch=2", "trainer.precision=fp32"]  # fmt: skip
-MINE = [*SMALL, *(f"{group}=mine" for group, _ in YAMLS.values())]
+         "trainer.steps_per_epoch=2", "trainer.log_every=1", "trainer.precision=fp32"]  # fmt: skip
+GROUPS = [*dict.fromkeys(path.partition("/")[0] for path, _ in YAMLS.values())]
+MINE = [*SMALL, *(f"{group}=mine" for group in GROUPS if group != "callbacks"), "callbacks=[mine,tracked]"]
+TRACKER = (ROOT / "conf" / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +108,9 @@ def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "conf", root / "conf")
     shutil.copy(ROOT / "run.py", root)
-    for group, text in YAMLS.values():
-        (root / "conf" / group / "mine.yaml").write_text(text)
-    (root / "my_package.py").write_text(CODE)
+    for path, text in YAMLS.values():
+        (root / "conf" / f"{path}.yaml").write_text(text)
+    (root / "my_package.py").write_text(CODE + TRACKER)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root)
         for module in (conf, commandline):
@@ -145,6 +149,14 @@ def test_it_trains_and_goes_on(trained, call):
     assert row["val/mine"] == "2.0" and 0 < float(row["val/my_metric"]) < 1 and float(row["lr"]) == 0.005
     call(f"resume={broken_off(trained)}", "trainer.epochs=2")
     assert len(rows(trained)) == 2 and summary(trained)["status"] == "completed"
+    # what the tracker of conf/README.md was told
+    told = [json.loads(line) for line in (trained / "values.jsonl").read_text().splitlines()]
+    starts, ends = [[one for one in told if name in one] for name in ("id", "status")]
+    assert [one["id"] for one in starts] == [None, "an-id"] and {one["loss"] for one in starts} == {"mine"}
+    logged = [one for one in told if "epochs" in one]
+    assert [one["step"] for one in logged if "step/loss" in one] == [1, 2, 3, 4]
+    assert [(one["step"], one["epochs"]) for one in logged if "val/mine" in one] == [(2, 1), (4, 2)]
+    assert [one["status"] for one in ends] == ["completed", "completed"] and ends[0]["val/mine"] == 2
 
 
 def test_it_is_tested_predicted_with_and_exported(trained, call, project):

@@ -93,7 +93,7 @@ def test_instantiate_is_called_in_build_alone():
 
 
 def test_composing_a_config_imports_no_heavy_package():
-    heavy = "torch,cv2,albumentations,segmentation_models_pytorch,tensorboard,numpy"
+    heavy = "torch,cv2,albumentations,segmentation_models_pytorch,tensorboard,numpy,mlflow,wandb"
     code = (
         "import sys; sys.argv=['run.py', '--cfg', 'job']; import runpy\n"
         "runpy.run_path('run.py', run_name='__main__')\n"

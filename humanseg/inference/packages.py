@@ -2,7 +2,10 @@
 
 import importlib.util
 
-EXTRAS = {"onnxruntime": "export", "onnxscript": "export", "onnx": "export", "openvino": "openvino"}
+EXTRAS = {
+    **dict.fromkeys(("onnxruntime", "onnxscript", "onnx"), "export"),
+    **{name: name for name in ("openvino", "mlflow", "wandb")},
+}
 
 
 def installed(package: str) -> bool:

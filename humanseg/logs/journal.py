@@ -1,10 +1,10 @@
 """What a run writes while it trains: its folder, checkpoints, TensorBoard, tables, and the lines on the terminal."""
 
 import logging
-import math
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,28 +13,29 @@ import yaml
 
 from humanseg import averaging, checkpoint, terminal
 from humanseg.checkpoint import Checkpoints
-from humanseg.data.loading import Data, Samples
 from humanseg.history import best_epoch
 from humanseg.logs import lines
+from humanseg.logs.callback_list import CallbackList
 from humanseg.logs.lines import epoch_line
 from humanseg.logs.model_summary import summarise_model
-from humanseg.logs.tensorboard import add_picture, log_epoch, log_hparams, open_board
+from humanseg.logs.samples import best_and_worst, preview_samples
+from humanseg.logs.steps import StepValues
+from humanseg.logs.tensorboard import add_picture, log_hparams, log_values, open_board
 from humanseg.loop import Record, Setup, State
-from humanseg.metrics import predictions
-from humanseg.pictures import contact_sheet, extremes, outlined, png, titled_row
+from humanseg.pictures import contact_sheet, outlined, png
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.hardware import describe_device
 from humanseg.runs.atomic import NotWritten, write_bytes, write_text
 from humanseg.runs.conf import command
 from humanseg.runs.job import Job
-from humanseg.runs.summary import Run
+from humanseg.runs.run_info import RunInfo
+from humanseg.runs.summary import Run, is_sweep
 from humanseg.runs.value_names import metric_of, over_all
+from humanseg.schedules import current_rates
 
 log = logging.getLogger(__name__)
 
-PREVIEWED = 6  # validation samples in each epoch's preview
 BATCH_COLUMNS = 4  # of train_batch.png
-SHOWN, SIDE = 3, 160  # best and worst validation samples each in best_and_worst.png, and their side in pixels
 
 
 class Journal:
@@ -42,31 +43,47 @@ class Journal:
 
     Args:
         facts: what goes into each checkpoint, `config` and `choices` among it.
-        callbacks: functions ``f(record, writer, step)`` by their names.
+        callbacks: by their names, see `CallbackList`.
     """
 
     @rank_zero_only
     def __init__(
-        self, job: Job, facts: dict[str, Any], setup: Setup, checkpoints: Checkpoints, callbacks: dict[str, Callable]
+        self, job: Job, facts: dict[str, Any], setup: Setup, checkpoints: Checkpoints, callbacks: dict[str, Any]
     ):
         self.job, self.cfg, self.setup = job, facts["config"], setup
-        self.checkpoints, self.callbacks = checkpoints, callbacks
+        self.checkpoints, self.steps = checkpoints, StepValues()
+        self.callbacks = CallbackList(callbacks, self.cfg["callbacks"].get("strict", False))
         self._missed: set[str] = set()  # files that could not be written
-        self._failed: dict[str, str] = {}  # what callbacks have raised, by their names
 
     @rank_zero_only
-    def open(self, state: State, resumed: bool) -> None:
-        """Write what is known before the first step, and the opening lines."""
+    def open(self, state: State, changed: list[str] | None) -> None:
+        """Write what is known before the first step, and the opening lines.
+
+        Args:
+            changed: the keys that have another value than before; None where the run does not go on.
+
+        Raises:
+            ValueError: a callback has failed, with callbacks.strict=true.
+        """
         self.run = self._begin(state)
-        kept = (state.history[-1]["step"] if state.history else 0) if resumed else None
+        kept = None if changed is None else _last_step(state, self.setup)
         sources = self.setup.data.splits["val"].sources
         self.writer = open_board(self.job.folder, self.cfg, self.setup.metrics, sources, kept)
-        if resumed:
+        if changed is not None:
             with self._going_on():
                 self._write_tables(state)  # a kill may have come between the checkpoint and them
         else:
             self._picture_first_batch()
         self.samples = preview_samples(self.setup.data)
+        self.info = self._describe(changed or [])
+        self.callbacks.start(self.info)
+        for epoch, values in enumerate(state.history, 1):  # a tracker may be new, or have been away
+            self.callbacks.log(values["step"], epoch, _named(values))
+
+    def _describe(self, changed: list[str]) -> RunInfo:
+        folder = self.job.folder
+        sweep = "/".join(folder.parent.parts[-2:]) if is_sweep(folder.parent) else None
+        return RunInfo(folder, self.cfg, self.job.overrides, self.job.choices, changed, sweep)
 
     def _begin(self, state: State) -> Run:
         """The run's folder with what is known at the start; run.log gets what stands behind the opening lines."""
@@ -123,19 +140,22 @@ class Journal:
 
     @rank_zero_only
     def react(self, record: Record) -> None:
-        """Call the callbacks in their order; they may add to the record's log. One that fails is told once by its name."""
-        record.samples = self.samples
-        for name, callback in self.callbacks.items():
-            try:
-                callback(record, self.writer, record.step)
-            except Exception as error:  # whatever it is, the epoch has been trained
-                told = f"{type(error).__name__}: {error}"
-                if name not in self._failed:
-                    self._failed[name] = told
-                    log.warning("callbacks.%s failed in epoch %d: %s", name, record.epoch, told)
-                    log.debug("callbacks.%s", name, exc_info=error)
-                if record.counts is not None and self.setup.settings.monitor:
-                    record.log.setdefault(self.setup.settings.monitor, math.nan)  # it may have been the callback's
+        """Call the callbacks in their order; they may add to the record's log."""
+        self._log_steps(wait=True)
+        record.samples, record.run = self.samples, self.info
+        self.callbacks.react(record, self.writer, self.setup.settings.monitor)
+
+    @rank_zero_only
+    def note(self, state: State, values: dict[str, torch.Tensor]) -> None:
+        """Log the values of a step, scalars on the device, to TensorBoard and the trackers, as soon as they are there."""
+        rates = current_rates(state.optimizers, state.schedule.factor(state.step - 1))
+        self.steps.add(state.step, state.epoch, rates, values)
+        self._log_steps(wait=False)
+
+    def _log_steps(self, wait: bool) -> None:
+        for step, epoch, values in self.steps.read(wait):
+            log_values(self.writer, values, step)
+            self.callbacks.log(step, epoch, values)
 
     @rank_zero_only
     def keep(self, state: State, record: Record) -> None:
@@ -151,7 +171,7 @@ class Journal:
         every = self.cfg["trainer"]["save_every"]
         if best is values and record.ious is not None:
             self._write_picture("best_and_worst", best_and_worst(record, self.setup.data.samples("val")), state.step)
-        log_epoch(self.writer, values)
+        log_values(self.writer, values, state.step)
         stays = [f"epoch_{state.epoch:04d}.pt"] * bool(every and state.epoch % every == 0)
         if window := self.setup.settings.average_last:
             stays.append(averaging.recent(self.checkpoints.folder, state.epoch).name)
@@ -160,9 +180,9 @@ class Journal:
             averaging.drop_recent(self.checkpoints.folder, state.epoch - window)
         with self._going_on():
             self._write_tables(state)
+        self.callbacks.log(state.step, len(state.history), values)
         log.info("%s", epoch_line(values, self.setup.settings.epochs, best is values))
-        if self._failed and self.cfg["callbacks"].get("strict"):
-            raise ValueError("\n".join(f"callbacks.{name} failed: {told}" for name, told in self._failed.items()))
+        self.callbacks.refuse_failed()
 
     @rank_zero_only
     def keep_averaged(self, state: State, averaged: State, record: Record) -> None:
@@ -175,16 +195,14 @@ class Journal:
         better = self._best(state) is values
         if better and record.ious is not None:
             self._write_picture("best_and_worst", best_and_worst(record, self.setup.data.samples("val")), state.step)
-        log_epoch(
-            self.writer,
-            {f"averaged/{name}": value for name, value in values.items() if "/" in name} | {"step": state.step},
-        )
+        log_values(self.writer, _named(values), state.step)
         if better:
             path = self.checkpoints.folder / "best.pt"
             checkpoint.save(path, checkpoint.pack(averaged, **self.checkpoints.facts))
         self.checkpoints.save(state)
         with self._going_on():
             self._write_tables(state)
+        self.callbacks.log(state.step, len(state.history), _named(values))
         log.info("%s", lines.averaged_line(values, settings.monitor, better))
 
     def _best(self, state: State) -> dict[str, float] | None:
@@ -201,7 +219,7 @@ class Journal:
         """Write the row for HPARAMS and the summary's end; print the best metrics and the next commands to try.
 
         Raises:
-            NotWritten: a table can't be written.
+            NotWritten: a table can't be written. ValueError: a callback has failed, with callbacks.strict=true.
         """
         self._write_tables(state)
         whole, decides = over_all(best), self.setup.settings.monitor or next(iter(self.setup.metrics))
@@ -218,31 +236,31 @@ class Journal:
             log.info("%s", terminal.lines(table))
         log.info("next       %s mode=test ckpt=%s", command(), shlex.quote(str(self.job.folder)))
         log.info("           tensorboard --logdir %s", shlex.quote(str(self.cfg["out"])))
+        self.callbacks.end(replace(self.info, status="completed", scores=best))
+        self.callbacks.refuse_failed()
+
+    @rank_zero_only
+    def break_off(self, state: State, stop: BaseException) -> None:
+        """Tell the callbacks and trackers what has ended the run before its time."""
+        interrupted = isinstance(stop, KeyboardInterrupt)
+        self._log_steps(wait=interrupted)
+        best = self._best(state) or {}
+        self.callbacks.end(replace(self.info, status="interrupted" if interrupted else "failed", scores=best))
 
 
-def preview_samples(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first validation samples of each source, or training samples where there are none: uint8 NxHxWx3, uint8 NxHxW."""
-    samples = data.samples("val" if data.splits["val"] else "train")
-    rows = [samples[position] for position in samples.split.in_turn(PREVIEWED)]
-    images, masks = zip(*rows, strict=True)
-    return torch.stack(images), torch.stack(masks)
+def _last_step(state: State, setup: Setup) -> int:
+    """The last step whose events TensorBoard keeps of a run that goes on.
 
-
-def best_and_worst(record: Record, samples: Samples) -> np.ndarray:
-    """The validation samples with the highest IoU, left, and with the lowest, right, as uint8 HxWx3.
-
-    Args:
-        samples: in the order of `record.ious`.
+    Where it goes on within an epoch's validation, those of the step before it: the epoch's own may be there, and come again.
     """
-    ious = record.ious.tolist()
-    chosen = extremes(ious, SHOWN)
-    images, masks = (torch.stack(part) for part in zip(*(samples[index] for index in chosen), strict=True))
-    record.model.eval()
-    with torch.inference_mode():
-        found = predictions(record.compute(record.model, images)).byte().cpu()
-    rows = zip(images.numpy(), masks.numpy(), found.numpy(), strict=True)
-    titles = [f"{samples.split.source_of(index)} iou {ious[index]:.3f}".lstrip() for index in chosen]
-    return contact_sheet([titled_row(*row, SIDE, title) for row, title in zip(rows, titles, strict=True)], 2)
+    trained = state.tally and state.tally.batches == setup.settings.steps * setup.settings.accumulate
+    return state.step - bool(trained)
+
+
+def _named(values: dict[str, float]) -> dict[str, float]:
+    """A log of the history by its names in TensorBoard and for trackers: averaged weights have names of their own."""
+    averaged = {f"averaged/{name}": value for name, value in values.items() if "/" in name}
+    return averaged if "averaged" in values else values
 
 
 def _speed(history: list[dict[str, float]]) -> dict[str, float]:

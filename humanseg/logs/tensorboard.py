@@ -107,11 +107,11 @@ def open_board(
     return writer
 
 
-def log_epoch(writer: SummaryWriter, values: dict[str, float]) -> None:
-    """One epoch's values under their names, over optimizer steps."""
+def log_values(writer: SummaryWriter, values: dict[str, float], step: int) -> None:
+    """Values of an epoch or a step under their names, over optimizer steps."""
     for name, value in values.items():
         if name not in ("epoch", "step"):
-            writer.add_scalar(name, value, values["step"])
+            writer.add_scalar(name, value, step)
     writer.flush()
 
 

@@ -39,13 +39,25 @@ def run(config: dict, job: Job) -> float:
     setup = _setup(cfg)
     state = _state(cfg, job, setup, saved, before)
     facts = _facts(cfg, job, setup)
-    if saved:
-        _go_on(state, saved, facts, setup)
+    changed = _go_on(state, saved, facts, setup) if saved else None
     if before and setup.data.splits["val"]:
         finetune.tell_split(cfg["data"], facts["samples"], before)
     checkpoints = Checkpoints(job.folder / "checkpoints", cfg["trainer"]["save_minutes"], facts)
     journal = Journal(job, facts, setup, checkpoints, build.callbacks(cfg["callbacks"]))
-    journal.open(state, resumed=bool(saved))
+    journal.open(state, changed)
+    try:
+        best = _fit(cfg, job, setup, state, checkpoints, journal)
+        journal.close(state, best)
+    except BaseException as stop:
+        journal.break_off(state, stop)
+        raise
+    return best.get(setup.settings.monitor, math.nan)
+
+
+def _fit(
+    cfg: dict, job: Job, setup: loop.Setup, state: loop.State, checkpoints: Checkpoints, journal: Journal
+) -> dict[str, float]:
+    """Train to the end, and score best.pt where the config says so; returns the best epoch's values, and those scores."""
     state.parallel = setup.parallel(state.model)
     if cfg["trainer"]["compile"]:
         state.model.compile()
@@ -53,14 +65,13 @@ def run(config: dict, job: Job) -> float:
 
     with signals.noted(speaks=distributed.is_main()) as asked:
         safe_point = SafePoint(checkpoints, setup, cfg["seed"], asked)
-        loop.fit(state, setup, loop.Hooks(safe_point, journal.react, journal.keep))
+        loop.fit(state, setup, loop.Hooks(safe_point, journal.note, journal.react, journal.keep))
         averaging.finish(state, setup, checkpoints.folder, safe_point, journal.keep_averaged)
 
     best = best_epoch(state.history, setup.settings.monitor, setup.settings.monitor_mode)
     if cfg["trainer"]["test"]:
         best = best | _test_best(cfg, job, setup)
-    journal.close(state, best)
-    return best.get(setup.settings.monitor, math.nan)
+    return best
 
 
 def _config(composed: dict, job: Job, saved: dict | None, before: finetune.Origin | None) -> dict:
@@ -125,7 +136,7 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
     if not data.splits["val"]:
         log.info("no validation samples (data.val_split=0): best.pt is the last checkpoint")
         monitor = monitor if monitor and monitor.startswith("train/") else None
-    keys = ("epochs", "accumulate", "grad_clip", "val_every", "early_stop")
+    keys = ("epochs", "accumulate", "grad_clip", "val_every", "early_stop", "log_every")
     keys += ("output_weights", "freeze_encoder", "average_last", "reestimate_batchnorm")
     return loop.Settings(
         steps=trainer["steps_per_epoch"] or one_pass,
@@ -212,8 +223,8 @@ def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:
     return own | {"config": cfg, "choices": job.choices, "versions": versions, "machine": machine, "samples": samples}
 
 
-def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> None:
-    """Put the state back; says what is no longer exact.
+def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> list[str]:
+    """Put the state back; says what is no longer exact. Returns the keys of the config that have other values.
 
     Raises:
         ValueError: the samples are others.
@@ -236,6 +247,7 @@ def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> No
         log.warning(
             "schedule   computed anew for %d epochs instead of %d", new["trainer.epochs"], old["trainer.epochs"]
         )
+    return changed
 
 
 def _test_best(cfg: dict, job: Job, setup: loop.Setup) -> dict[str, float]:

@@ -124,7 +124,7 @@ PHASES = [  # in the order in which a run comes through them
     "humanseg.metrics:boundary_counts",
     "humanseg.loop:finish_epoch",
     "humanseg.logs.journal:best_and_worst",
-    "humanseg.logs.journal:log_epoch",
+    "humanseg.logs.journal:log_values",
     "humanseg.runs.atomic:_link",
     "os:replace",
     "humanseg.runs.summary:Run.write_metrics",

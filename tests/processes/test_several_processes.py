@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ON_FILES, ROOT, rows, run_into, saved, summary, write_people
+from conftest import ON_FILES, ROOT, board, rows, run_into, saved, summary, write_people
 from killing import CONTEXT, start
 
 from humanseg import build, checkpoint, metrics, tally
@@ -60,13 +60,13 @@ def runs(tmp_path_factory) -> Runs:
 @pytest.fixture(scope="module")
 def by_two(runs) -> Path:
     """A run by two processes that have four samples of each batch."""
-    return runs("two", TWO, "data.batch_size=8", "trainer.test=true")
+    return runs("two", TWO, "data.batch_size=8", "trainer.test=true", "trainer.log_every=1")
 
 
 @pytest.fixture(scope="module")
 def by_one(runs) -> Path:
     """The same by one process that accumulates the two's parts."""
-    return runs("one", "data.batch_size=4", "trainer.accumulate=2", "trainer.test=true")
+    return runs("one", "data.batch_size=4", "trainer.accumulate=2", "trainer.test=true", "trainer.log_every=1")
 
 
 def trained(saved: dict) -> dict[str, torch.Tensor]:
@@ -96,6 +96,13 @@ def test_two_processes_train_as_one_that_accumulates_their_parts(by_two, by_one)
     assert len(list(by_two.glob("events.*"))) == 1
     assert (by_two / "run.log").read_text().count("run        ") == 1
     assert len(rows(by_two / "val_full_size", "per_image.csv")) == 9
+
+
+def test_the_values_of_a_step_are_those_of_all_processes_and_logged_once(by_two, by_one):
+    for name in ("step/loss", "step/grad_norm"):
+        two, one = (board(folder).Scalars(name) for folder in (by_two, by_one))
+        assert [event.step for event in two] == [1, 2, 3, 4]
+        assert [event.value for event in two] == pytest.approx([event.value for event in one], rel=1e-3)
 
 
 def test_processes_accumulate_too(runs):
