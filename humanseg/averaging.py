@@ -46,7 +46,7 @@ def finish(
         average.module.load_state_dict(distributed.made_by_main(lambda: mean(state.evaluated, paths)))
     if settings.reestimate_batchnorm:
         batches = setup.data.train_batches(0, settings.reestimate_batchnorm)
-        reestimate(average.module, (images for images, _ in batches), setup.compute)
+        reestimate(average.module, (images for images, *_ in batches), setup.compute)
     averaged = replace(state, ema=average, averaged=count)
     log = {"epoch": state.epoch, "step": state.step, "averaged": count}
     record = Record(state.epoch, state.step, log, averaged.evaluated, setup.compute, state.model)

@@ -39,7 +39,7 @@ class Checkpoints:
     Args:
         minutes: longest time between two; None: only epochs are saved.
         facts: what goes into each beside the state: `config`, `choices` of its groups, `versions`, `machine`,
-            `samples`, `reading` (the version of how photographs are read).
+            `samples`, `reading` (the version of how photographs are read), `teacher` (its mark, or None).
     """
 
     def __init__(self, folder: Path, minutes: float | None, facts: dict[str, Any]):
@@ -191,6 +191,8 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
     told = all(isinstance(payload.get(name, {}), dict) for name in ("versions", "machine"))
     told = told and isinstance(payload["ema"], dict | None)
     told = told and all(type(payload.get(name, 0)) is int for name in ("reading", "averaged"))
+    mark = payload.get("teacher")
+    told = told and (mark is None or (isinstance(mark, str) and bool(re.fullmatch("[0-9a-f]{16}", mark))))
     if not (groups and epochs and told and type(payload["epoch"]) is int and isinstance(payload["architecture"], str)):
         raise ValueError(
             f"{path} is no checkpoint of humanseg: its config, history, samples, facts or epoch is none of a run"

@@ -71,6 +71,7 @@ KEYS = {
     "metrics": Key(WORDS, "free"),
     "out": Key(ANYTHING, "machine", path=True),
     **dict.fromkeys(("ckpt", "resume"), Key(path=True)),
+    "distill": Key(or_null(WORD), optional=True, path=True),
     **dict.fromkeys(("input", "output", "background", "runs"), Key(optional=True, path=True)),  # options of modes
     **dict.fromkeys(("local", "experiment"), Key(MISPLACED, optional=True)),
     "hydra*": Key(ANYTHING, "machine"),
@@ -274,8 +275,8 @@ def refuse_other_run(before: dict, after: dict) -> None:
 
 
 def _moved(name: str, old: Any, new: Any) -> bool:
-    """Whether a list of samples may only lie elsewhere; a run that goes on compares its samples with those before."""
-    return key(name).number and isinstance(old, str) and isinstance(new, str)
+    """Whether a list of samples, or a teacher, may only lie elsewhere; a run that goes on compares it with that before."""
+    return (key(name).number or name == "distill") and isinstance(old, str) and isinstance(new, str)
 
 
 def flat(node: dict, prefix: str = "") -> dict[str, Any]:

@@ -4,10 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from humanseg.data.answers import SURE
 from humanseg.data.transforms import IGNORE, PERSON
 from humanseg.value_rules import Rule, number, whole
 
-REACH, FACTOR, HALF = whole(1, 1024), number(0), number(0, 0.5)
+REACH, FACTOR, HALF, TEMPERATURE = whole(1, 1024), number(0), number(0, 0.5), number(0.1, 100)
+CERTAIN = 0.5 / SURE  # answers have steps: one that is as sure as it can be says so much at least
 
 
 class EdgeWeighted(nn.Module):
@@ -81,6 +83,35 @@ class SymmetricCrossEntropy(nn.Module):
         valid, right = own.sum(1), (own * log_probabilities(logits)).sum(1)
         each = -self.alpha * right + self.beta * 4 * (1 - right.exp())
         return (each * valid).sum() / valid.sum().clamp(min=1)
+
+
+class Distilled(nn.Module):
+    """Distillation: the divergence from a teacher's answer, with both softened by a temperature (Hinton et al. 2015).
+
+    It is `temperature`**2 times KL(teacher, network) of sigmoid(logit / `temperature`), which keeps the gradients' size. The
+    labels are not looked at: it counts where they are ignored too, but not where the teacher says nothing.
+
+    Args:
+        temperature: above 1 the teacher's doubt counts more, as along edges.
+
+    Raises:
+        ValueError: it is out of range.
+    """
+
+    def __init__(self, temperature: float):
+        super().__init__()
+        _refuse_unfit(temperature=(temperature, TEMPERATURE))
+        self.temperature = temperature
+
+    def forward(self, logits: Tensor, target: Tensor, teacher: Tensor) -> Tensor:
+        """As other losses; `teacher` is uint8 NxHxW, see `data/answers.py`."""
+        person = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        known = teacher != IGNORE
+        asked = (teacher / SURE).clamp(CERTAIN, 1 - CERTAIN).logit() / self.temperature
+        soft = asked.sigmoid()
+        each = F.binary_cross_entropy_with_logits(person / self.temperature, soft, reduction="none")
+        each = each - F.binary_cross_entropy_with_logits(asked, soft, reduction="none")  # the teacher's own doubt
+        return self.temperature**2 * (each * known).sum() / known.sum().clamp(min=1)
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

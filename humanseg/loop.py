@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,7 +53,7 @@ class Setup:
     metrics: dict[str, Callable[[Counts], float]]  # by name
     settings: Settings
     parallel: Callable[[nn.Module], nn.Module] = lambda network: network  # as several processes train it together
-    resize: Callable[..., tuple[Tensor, Tensor]] = lambda images, target, step: (images, target)  # to the step's size
+    resize: Callable[..., Sequence[Tensor]] = lambda batch, step: batch  # to the step's size
 
 
 @dataclass
@@ -147,7 +147,7 @@ def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> None:  # noqa: B0
         hooks.after_epoch(state, record)
 
 
-def training_batches(state: State, setup: Setup) -> Iterator[tuple[Tensor, Tensor]]:
+def training_batches(state: State, setup: Setup) -> Iterator[tuple[Tensor, ...]]:
     """The batches to come; those of one epoch where its end decides which samples are drawn next."""
     per_epoch, hardness = setup.settings.steps * setup.settings.accumulate, state.hardness
     used = state.epoch * per_epoch + (state.tally.batches if state.tally else 0)
@@ -184,7 +184,7 @@ def train_epoch(state: State, batches: Iterator, setup: Setup, hooks: Hooks = Ho
     return {"epoch": state.epoch + 1, "step": state.step, **rates, **values}
 
 
-def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Setup) -> None:
+def train_step(state: State, batches: Iterator[tuple[Tensor, ...]], setup: Setup) -> None:
     """One optimizer step over `accumulate` batches: forward, backward, clip, step."""
     model, scaler, tally, settings = state.parallel or state.model, state.scaler, state.tally, setup.settings
     set_rates(state.optimizers, state.schedule.factor(state.step))
@@ -192,13 +192,12 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, Tensor]], setup: Se
         optimizer.zero_grad(set_to_none=True)
 
     for left in reversed(range(settings.accumulate)):
-        images, target = tally.wait_for(batches)
-        images = images.to(setup.compute.device, non_blocking=True)
-        target = target.to(setup.compute.device, non_blocking=True).long()
-        images, target = setup.resize(images, target, state.step)
+        batch = [one.to(setup.compute.device, non_blocking=True) for one in tally.wait_for(batches)]
+        images, target, *answers = setup.resize(batch, state.step)
+        target = target.long()
         with distributed.no_sync(model, wanted=left > 0):
             outputs = forward(model, images, setup)
-            loss, terms = total_loss(setup.loss, outputs, target, images, settings.output_weights)
+            loss, terms = total_loss(setup.loss, outputs, target, images, settings.output_weights, *answers)
             scaler.scale(loss / settings.accumulate).backward()
         tally.add(outputs[0].detach(), target, terms)
 

@@ -1,8 +1,8 @@
 """Losses that torch and SMP do not have as this suite needs them.
 
 Each is called with float32 logits NxCxHxW and int64 class ids NxHxW, of which 255 is ignored. One whose `forward` has an
-argument `images` also gets the batch's photographs there, uint8 NxHxWx3. It returns a scalar; `WeightedSum` returns a dict
-of its weighted terms.
+argument `images` also gets the batch's photographs there, uint8 NxHxWx3; one that has `teacher` gets a teacher's answers,
+uint8 NxHxW, see `data/answers.py`. It returns a scalar; `WeightedSum` returns a dict of its weighted terms.
 """
 
 import inspect
@@ -106,10 +106,11 @@ class WeightedSum(nn.Module):
         self.terms = nn.ModuleDict(terms)
         self.weights = weights
 
-    def forward(self, logits: Tensor, target: Tensor, images: Tensor | None = None) -> dict[str, Tensor]:
-        return {
-            name: self.weights[name] * applied(term, logits, target, images=images) for name, term in self.terms.items()
-        }
+    def forward(
+        self, logits: Tensor, target: Tensor, images: Tensor | None = None, teacher: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        given = {"images": images, "teacher": teacher}
+        return {name: self.weights[name] * applied(term, logits, target, **given) for name, term in self.terms.items()}
 
 
 def applied(loss: nn.Module, logits: Tensor, target: Tensor, **given: Tensor | None) -> Tensor | dict[str, Tensor]:
@@ -118,19 +119,27 @@ def applied(loss: nn.Module, logits: Tensor, target: Tensor, **given: Tensor | N
     return loss(logits, target, **{name: value for name, value in given.items() if name in asked})
 
 
+def asks_for(loss: nn.Module, name: str) -> bool:
+    """Whether a loss, or a term of a weighted sum, has this argument."""
+    if isinstance(loss, WeightedSum):
+        return any(asks_for(term, name) for term in loss.terms.values())
+    return name in _arguments(loss)
+
+
 def total_loss(
     loss: nn.Module,
     outputs: Sequence[Tensor],
     target: Tensor,
     images: Tensor | None = None,
     weights: Sequence[float] | None = None,
+    teacher: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss to minimise: the weighted sum over the network's outputs.
 
     Args:
         outputs: float32 logits. The first are NxCxHxW. Further ones are NxCxhxw, which are resized to HxW (deep
             supervision), or NxK, which say what is in a photograph (SMP's `aux_params`), see `presence_loss`.
-        target: int64 NxHxW. images: uint8 NxHxWx3, for a loss that asks for them.
+        target: int64 NxHxW. images: uint8 NxHxWx3, and teacher: uint8 NxHxW, for a loss that asks for them.
         weights: of the outputs; None: each counts half of the one before it, as in nnU-Net (Isensee et al. 2021).
 
     Returns:
@@ -146,7 +155,8 @@ def total_loss(
         raise ValueError(
             f"trainer.output_weights={list(weights)}: the network has {len(outputs)} outputs; give a weight for each, or null"
         )
-    value = applied(loss, outputs[0], target, images=images)
+    given = {"images": images, "teacher": teacher}
+    value = applied(loss, outputs[0], target, **given)
     terms = {f"loss_{name}": term for name, term in value.items()} if isinstance(value, dict) else {}
     values = [value]
     for place, output in enumerate(outputs[1:], 2):
@@ -154,7 +164,7 @@ def total_loss(
             values.append(presence_loss(output, target, outputs[0].shape[1]))
         elif output.ndim == 4 and output.shape[1] == outputs[0].shape[1]:
             resized = F.interpolate(output, target.shape[1:], mode="bilinear")
-            values.append(applied(loss, resized, target, images=images))
+            values.append(applied(loss, resized, target, **given))
         else:
             raise ValueError(
                 f"output {place} of the network has the shape {tuple(output.shape)}: it must be logits as the first, "
@@ -204,14 +214,16 @@ def check(loss: nn.Module, classes: int) -> None:
     """
     nameless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [name for name, one in _arguments(loss).items() if one.default is one.empty and one.kind not in nameless]
-    if unknown := [name for name in needed if name != "images"]:
-        raise ValueError(f"the loss asks for {', '.join(unknown)}: beside logits and target there is images")
+    if unknown := [name for name in needed if name not in ("images", "teacher")]:
+        raise ValueError(
+            f"the loss asks for {', '.join(unknown)}: beside logits and target there are images and teacher"
+        )
     logits = torch.linspace(-1, 1, 2 * classes * 64).view(2, classes, 8, 8).requires_grad_()
     target = torch.arange(128).view(2, 8, 8) % max(classes, 2)
     target[:, 0] = IGNORE
     images = torch.arange(384).view(2, 8, 8, 3).remainder(256).to(torch.uint8)
     try:
-        value = applied(loss, logits, target, images=images)
+        value = applied(loss, logits, target, images=images, teacher=images[..., 0])
         terms = list(value.values()) if isinstance(value, dict) else [value]
         sum(terms).backward()
     except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:

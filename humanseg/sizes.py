@@ -1,5 +1,6 @@
 """Training at several sizes: small squares first (progressive resizing), or one drawn for each step (multi-scale)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +32,9 @@ class Sizes:
             return self.sides[min(step * count // self.steps, count - 1)]
         return self.sides[np.random.default_rng([self.seed, MARK, step]).integers(count)]
 
-    def __call__(self, images: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Photographs uint8 NxHxWx3 and class ids NxHxW of a step, at its size."""
-        return shrunk(images, target, self.at(step))
+    def __call__(self, batch: Sequence[Tensor], step: int) -> Sequence[Tensor]:
+        """A batch of a step, see `shrunk`, at its size."""
+        return shrunk(batch, self.at(step))
 
 
 def chosen(sides: list[int] | None, order: str | None, image_size: int, steps: int, seed: int) -> Sizes:
@@ -51,10 +52,11 @@ def chosen(sides: list[int] | None, order: str | None, image_size: int, steps: i
     return Sizes(sides, steps, seed if order == "random" else None)
 
 
-def shrunk(images: Tensor, target: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Squares scaled down to `side`: photographs uint8 NxHxWx3 smoothly, class ids NxHxW by the nearest pixel."""
+def shrunk(batch: Sequence[Tensor], side: int) -> Sequence[Tensor]:
+    """Squares scaled down to `side`: photographs uint8 NxHxWx3 smoothly, class ids and the like NxHxW by the nearest pixel."""
+    images, *masks = batch
     if images.shape[1] == side:
-        return images, target
+        return batch
     planes = F.interpolate(images.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
-    middle = (torch.arange(side, device=target.device) * 2 + 1) * images.shape[1] // (2 * side)
-    return planes.round().byte().permute(0, 2, 3, 1), target[:, middle[:, None], middle]
+    middle = (torch.arange(side, device=images.device) * 2 + 1) * images.shape[1] // (2 * side)
+    return planes.round().byte().permute(0, 2, 3, 1), *(mask[:, middle[:, None], middle] for mask in masks)

@@ -75,7 +75,7 @@ class Tally:
         each = [self.hardness.sums] if self.hardness else []
         return [*self.sums.values(), *(vars(self.counts).values() if self.counts else ()), *each]
 
-    def wait_for(self, batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    def wait_for(self, batches: Iterator[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """The next batch; the time that it takes to come is noted."""
         asked = time.perf_counter()
         batch = next(batches)
@@ -161,7 +161,8 @@ def evaluate(
     Of several processes each evaluates every world_size-th pair, and all of them get the result.
 
     Args:
-        outputs: the pairs of each source by its name. Photographs uint8 NxHxWx3 may stand behind them, for the loss.
+        outputs: the pairs of each source by its name. Photographs uint8 NxHxWx3 may stand behind them, and a teacher's
+            answers uint8 NxHxW, for the loss.
         loss: the means of its terms over the samples join the metrics.
         each: called with the source and the counts of each pair alone.
 
@@ -193,7 +194,8 @@ def _add_up(
     """The scores of one source, from all processes."""
     sums, counts, ious = defaultdict(float), None, []
     of_boundaries = any(name in metrics for name in OF_BOUNDARIES)
-    for logits, target, *images in pairs:
+    for logits, target, *others in pairs:
+        given = dict(zip(("images", "teacher"), others, strict=False))
         if logits.isnan().any():
             raise ValueError(f"the network's output is not a number, its weights are of no use: {STEADIER} in training")
         here = Counts.zeros(logits.shape[1], logits.device)
@@ -201,7 +203,7 @@ def _add_up(
         counts = here if counts is None else counts + here
         each(here)
         if loss is not None:
-            for name, term in total_loss(loss, [logits], target.long(), *images)[1].items():
+            for name, term in total_loss(loss, [logits], target.long(), **given)[1].items():
                 sums[name] += term * len(logits)
     ious = torch.cat(distributed.all_gather_in_turns([one.cpu() for one in ious]))
     return Scores(*_of_all_processes(counts, sums), ious)
@@ -220,9 +222,9 @@ def _of_all_processes(counts: Counts | None, sums: dict[str, Tensor]) -> tuple[C
 
 
 @torch.inference_mode()
-def network_outputs(model: nn.Module, batches: Iterable, compute: Compute) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Logits, target and photographs of batches at the network's size."""
+def network_outputs(model: nn.Module, batches: Iterable, compute: Compute) -> Iterator[tuple[Tensor, ...]]:
+    """Logits, target and photographs of batches at the network's size, and a teacher's answers where there is one."""
     model.eval()
-    for images, target in batches:
-        images, target = (one.to(compute.device, non_blocking=True) for one in (images, target))
-        yield compute(model, images), target, images
+    for batch in batches:
+        images, target, *answers = (one.to(compute.device, non_blocking=True) for one in batch)
+        yield compute(model, images), target, images, *answers

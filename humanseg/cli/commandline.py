@@ -81,11 +81,14 @@ def _read_to_the_end() -> Iterator[None]:
 
 
 def with_latest_named(arguments: list[str]) -> list[str]:
-    """Replace ckpt=latest by the path: all jobs of a sweep, and a run that is resumed, have to mean the same file."""
-    if grammar.read(typed.values(arguments).get("ckpt", "")) != "latest":
-        return arguments
-    named = f"ckpt={literal(str(find.checkpoint('latest', place_of_runs(arguments))))}"
-    return [named if key_of(argument) == "ckpt" else argument for argument in arguments]
+    """Replace ckpt=latest, and distill=latest, by the path: all jobs of a sweep, and a run that is resumed, have to mean the
+    same file."""
+    given = typed.values(arguments)
+    for key in ("ckpt", "distill"):
+        if grammar.read(given.get(key, "")) == "latest":
+            named = f"{key}={literal(str(find.checkpoint('latest', place_of_runs(arguments))))}"
+            arguments = [named if key_of(argument) == key else argument for argument in arguments]
+    return arguments
 
 
 def with_checkpoint_groups(arguments: list[str]) -> list[str]:

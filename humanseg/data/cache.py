@@ -1,4 +1,4 @@
-"""The prepared cache: photographs decoded once, at the size that training wants, in a file that all runs share.
+"""The cache: what takes long to make of a photograph is made once, in a file that all runs share.
 
 A cache is two files that only grow: the pixels, and a table that gives the place of each key's pixels. A key stands for
 a pair of files as they are on disk (path, size, modification time) and for how the mask is read. A changed photograph
@@ -12,24 +12,22 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedWriter
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from humanseg.data.transforms import IGNORE, PERSON, shrink
+from humanseg.data.transforms import IGNORE, PERSON
 from humanseg.processes.hardware import cores
 from humanseg.runs.atomic import no_link
 from humanseg.runs.locks import wait_for
 
 log = logging.getLogger(__name__)
 
-VERSION = 3  # of how a photograph is prepared; a new version starts a new cache
 ENTRY = np.dtype(
     [
         ("key", "<u8"), ("offset", "<i8"), ("height", "<u2"), ("width", "<u2"),
@@ -39,21 +37,6 @@ ENTRY = np.dtype(
 )  # fmt: skip
 LARGEST = 2**28  # bytes of a table: eight million samples
 CHUNK = 64  # photographs that are in memory at once while the cache is filled
-
-
-class Source(Protocol):
-    """What can be cached: samples, each with a key that changes when the sample does."""
-
-    keys: np.ndarray  # uint64, not 0
-
-    def prepared(self, index: int, longest: int) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-class Shares(NamedTuple):
-    """What part of each sample's mask is person, and what part is ignored: float32 in [0, 1], NaN where it isn't known."""
-
-    person: np.ndarray
-    ignored: np.ndarray
 
 
 class Table:
@@ -117,48 +100,69 @@ def writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-class Prepared:
-    """The samples of a source with their longer side at most `longest` pixels.
+class Store:
+    """The two files of a cache: `pixels`, and the `table` that says where those of each key are.
 
-    Indexing gives read-only uint8 HxWx3 RGB and uint8 HxW class ids. They come from the cache, or from the files where
-    the cache lacks the sample or its checksum is wrong.
+    Args:
+        stem: their path without an ending. depth: bytes that a pixel takes.
     """
 
-    def __init__(self, source: Source, longest: int, table: Table, pixels: Path):
-        self.source, self.longest, self.table, self.path = source, longest, table, pixels
-        self.records = _sound_records(table, pixels, source.keys)
+    def __init__(self, stem: Path, depth: int):
+        self.table, self.pixels = Table(stem.with_suffix(".index"), ENTRY), stem.with_suffix(".pixels")
+        self.depth = depth
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """The record of each key, zeros where there is none, or one that can't be: the file of pixels ends before its own."""
+        found = self.table.find(keys)
+        end = self.pixels.stat().st_size if self.pixels.exists() else 0
+        area = found["height"].astype(np.int64) * found["width"]
+        counted = found["person"].astype(np.int64) + found["ignored"]
+        found[(found["offset"] < 0) | (found["offset"] > end - self.depth * area) | (counted > area)] = 0
+        return found
+
+    def missing(self, keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Indices of the wanted samples without a record, one for each key."""
+        keys = keys[wanted]
+        lacking = np.flatnonzero(self.find(keys)["height"] == 0)
+        _, first = np.unique(keys[lacking], return_index=True)
+        return wanted[lacking[np.sort(first)]]
+
+
+class Kept:
+    """What a store has of each sample, by its index. A checksum shows damage when it is read."""
+
+    def __init__(self, keys: np.ndarray, store: Store):
+        self.store = store
+        self.records = store.find(keys)
         self.verified = torch.zeros(len(self.records), dtype=torch.bool).share_memory_()  # all workers share it
         self._map()
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def path(self) -> Path:
+        """The file of pixels."""
+        return self.store.pixels
+
+    def read(self, index: int) -> tuple[np.ndarray, int, int]:
+        """A sample's bytes, read-only, with its height and width; no bytes where the store lacks it or it is damaged."""
         record = self.records[index]
         _, offset, height, width, *_, crc = record.item()
-        area = height * width
-        body = self.pixels[offset : offset + 4 * area]
-        if area and not self.verified[index]:
+        body = self.pixels[offset : offset + self.store.depth * height * width]
+        if body.size and not self.verified[index]:
             if _checksum(record, body) == crc:
                 self.verified[index] = True
             else:
                 self._forget(index)
-                area = 0
-        if not area:
-            return self.source.prepared(index, self.longest)
-        return body[: 3 * area].reshape(height, width, 3), body[3 * area :].reshape(height, width)
-
-    def shares(self) -> Shares:
-        """Of all samples of the source; no pixel is read, and those that the cache lacks are not known."""
-        area = self.records["height"] * self.records["width"].astype(float)
-        area[area == 0] = np.nan
-        return Shares(*((self.records[kind] / area).astype(np.float32) for kind in ("person", "ignored")))
+                body = body[:0]
+        return body, height, width
 
     def _forget(self, index: int) -> None:
-        """Read a damaged sample from its files from now on; the next run puts it into the cache again."""
+        """Take a damaged sample for missing from now on; the next run puts it into the cache again."""
         log.warning("cache      a sample in %s is damaged and will be prepared anew", self.path)
         grave = np.zeros(1, ENTRY)
         grave["key"] = self.records[index]["key"]
         self.records[index] = grave
         with contextlib.suppress(OSError):  # if the cache can't be written to, each run finds the damage again
-            self.table.add(grave)
+            self.store.table.add(grave)
 
     def _map(self) -> None:
         self.pixels = np.zeros(0, np.uint8)
@@ -174,88 +178,56 @@ class Prepared:
         self._map()
 
 
-class Shrunk:
-    """The samples of a source with their longer side at most `longest` pixels, made when asked for."""
-
-    def __init__(self, source: Any, longest: int):
-        self.source, self.longest = source, longest
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        if hasattr(self.source, "prepared"):
-            return self.source.prepared(index, self.longest)
-        return shrink(*self.source[index], self.longest)
-
-    def shares(self) -> Shares:
-        """As of `Prepared`; no sample's are known."""
-        unknown = np.full(len(self.source), np.nan, np.float32)
-        return Shares(unknown, unknown)
-
-
-def prepare_cache(source: Source, wanted: np.ndarray, longest: int, folder: Path) -> Prepared:
-    """Open the cache of a source. First those of the `wanted` samples that it lacks are added.
+def fill(
+    store: Store, keys: np.ndarray, wanted: np.ndarray, make: Callable[[int], tuple[np.ndarray, ...]], words: str
+) -> None:
+    """Add those of the `wanted` samples that a store lacks.
 
     Args:
-        wanted: indices.
+        keys: of all samples. wanted: indices.
+        make: a sample's planes, uint8 HxW or HxWxC, together of the store's depth; the last one is HxW.
+        words: what is made, for the log.
 
     Raises:
-        ValueError: a photograph can't be read, or the folder can't be written to or has too little space.
+        ValueError: a sample can't be made, or the folder can't be written to or has too little space.
     """
-    stem = folder / f"prepared_{longest}px_v{VERSION}"
-    table, pixels = Table(stem.with_suffix(".index"), ENTRY), stem.with_suffix(".pixels")
-    if _missing(table, pixels, source, wanted).size:
-        with table.alone():
-            missing = _missing(table, pixels, source, wanted)  # another process may have added them meanwhile
+    if store.missing(keys, wanted).size:
+        with store.table.alone():
+            missing = store.missing(keys, wanted)  # another process may have added them meanwhile
             if missing.size:
-                _fill(source, missing, longest, table, pixels)
-    return Prepared(source, longest, table, pixels)
+                _fill(store, keys, missing, make, words)
 
 
-def _missing(table: Table, pixels: Path, source: Source, wanted: np.ndarray) -> np.ndarray:
-    """Indices of the wanted samples without a record, one for each key."""
-    keys = source.keys[wanted]
-    lacking = np.flatnonzero(_sound_records(table, pixels, keys)["height"] == 0)
-    _, first = np.unique(keys[lacking], return_index=True)
-    return wanted[lacking[np.sort(first)]]
-
-
-def _sound_records(table: Table, pixels: Path, keys: np.ndarray) -> np.ndarray:
-    """The record of each key, zeros where there is none, or one that can't be: the file of pixels ends before its own."""
-    found = table.find(keys)
-    end = pixels.stat().st_size if pixels.exists() else 0
-    area = found["height"].astype(np.int64) * found["width"]
-    counted = found["person"].astype(np.int64) + found["ignored"]
-    found[(found["offset"] < 0) | (found["offset"] > end - 4 * area) | (counted > area)] = 0
-    return found
-
-
-def _fill(source: Source, missing: np.ndarray, longest: int, table: Table, pixels: Path) -> None:
-    started, chunks = time.perf_counter(), np.array_split(missing, -(-len(missing) // CHUNK))
+def _fill(
+    store: Store, keys: np.ndarray, missing: np.ndarray, make: Callable[[int], tuple[np.ndarray, ...]], words: str
+) -> None:
+    started, chunks, pixels = time.perf_counter(), np.array_split(missing, -(-len(missing) // CHUNK)), store.pixels
     whole = pixels.stat().st_size if pixels.exists() else 0
     try:
         with ThreadPoolExecutor(cores(alone=True)) as pool, open(pixels, "ab", opener=no_link) as file:
-            for chunk in tqdm(chunks, f"cache at {longest} px", unit_scale=CHUNK, leave=False, disable=None):
-                # Decoding runs outside of Python's lock.
-                samples = list(pool.map(lambda index: source.prepared(index, longest), chunk.tolist()))
+            for chunk in tqdm(chunks, f"cache: {words}", unit_scale=CHUNK, leave=False, disable=None):
+                samples = list(pool.map(make, chunk.tolist()))  # decoding runs outside of Python's lock
                 if chunk is chunks[0]:
-                    size = sum(4 * mask.size for _, mask in samples)
+                    size = sum(store.depth * planes[-1].size for planes in samples)
                     _refuse_full_disk(size * len(missing) // len(chunk), pixels.parent)
-                whole = _add(file, source.keys[chunk], samples, table)
+                whole = _add(file, keys[chunk], samples, store.table)
     except OSError:
         with open(pixels, "ab", opener=no_link) as file:
             file.truncate(whole)  # a full disk gets the room of the last chunk back
         raise
     seconds = time.perf_counter() - started
-    log.info("cache      %d photographs prepared in %.1f s, %s with all before", len(missing), seconds, _size(whole))
+    log.info("cache      %d %s in %.1f s, %s with all before", len(missing), words, seconds, _size(whole))
 
 
-def _add(file: BufferedWriter, keys: np.ndarray, samples: list[tuple[np.ndarray, np.ndarray]], table: Table) -> int:
+def _add(file: BufferedWriter, keys: np.ndarray, samples: list[tuple[np.ndarray, ...]], table: Table) -> int:
     """Add samples with their keys; returns the size of the file."""
     records = np.zeros(len(keys), ENTRY)
     records["key"] = keys
-    for record, (image, mask) in zip(records, samples, strict=True):
+    for record, planes in zip(records, samples, strict=True):
+        mask = planes[-1]
         record["offset"], (record["height"], record["width"]) = file.tell(), mask.shape
         record["person"], record["ignored"] = np.count_nonzero(mask == PERSON), np.count_nonzero(mask == IGNORE)
-        body = np.concatenate([image.ravel(), mask.ravel()])
+        body = np.concatenate([plane.ravel() for plane in planes])
         record["crc"] = _checksum(record, body)
         file.write(body)
     file.flush()

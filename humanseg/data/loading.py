@@ -1,9 +1,7 @@
 """Batches for training and evaluation: what happens to a sample is a pure function of (seed, pass, index)."""
 
 import logging
-import math
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,15 +9,16 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
-from humanseg.data.cache import Prepared, Shrunk, prepare_cache
+from humanseg.data.answers import Answers, Teacher, ask_all, taught
 from humanseg.data.composing.composer import ComposeConfig, Composer
 from humanseg.data.order import BatchNumbers
 from humanseg.data.outlines import banded
+from humanseg.data.prepared import Prepared, Shrunk, prepare_cache
+from humanseg.data.samples import Samples
 from humanseg.data.splits.parts import Part, Split
-from humanseg.data.transforms import MARGIN, letterbox
-from humanseg.processes import torch_private
+from humanseg.data.transforms import MARGIN
 from humanseg.processes.distributed import Share
 from humanseg.processes.hardware import cores, give_memory_back
 from humanseg.processes.signals import leave_to_main
@@ -52,7 +51,9 @@ class Data:
     augment: Callable | None = None
     share: Share = Share()
     compose: ComposeConfig | None = None
+    teacher: Teacher | None = None
     _prepared: dict[int, Prepared] = field(default_factory=dict)  # source's id -> its samples, with the margin
+    _answers: dict[int, Answers] = field(default_factory=dict)  # source's id -> its teacher's answers
     _composer: Composer | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -82,12 +83,11 @@ class Data:
             raise ValueError(f"{train.per_pass} training samples don't fill one batch: data.batch_size={batch_size}")
         return train.per_pass // batch_size
 
-    def train_batches(
-        self, start: int, stop: int, factors: np.ndarray | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def train_batches(self, start: int, stop: int, factors: np.ndarray | None = None) -> Iterator[tuple[Tensor, ...]]:
         """Training batches number `start` to `stop` - 1 of the endless shuffled stream: uint8 NxHxWx3, uint8 NxHxW.
 
-        Of several processes each gets its part of every batch. `factors` are as of `Split.drawn`.
+        With a teacher its answers are behind them, uint8 NxHxW. Of several processes each gets its part of every batch.
+        `factors` are as of `Split.drawn`.
         """
         stream = self._numbers(start, stop, self.share, factors)
         return iter(self._loader(self.samples("train", self.augment), collate_fn=as_it_is, batch_sampler=stream))
@@ -107,8 +107,8 @@ class Data:
 
     def eval_batches(
         self, name: str, after_each: Callable[[], None] | None = None, part: Part | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples of a split in order, or those of one part of it, letterboxed: uint8 NxHxWx3, uint8 NxHxW.
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """All samples of a split in order, or those of one part of it, letterboxed; else as for training.
 
         Of several processes each gets every world_size-th batch. `after_each` is called after each batch, when the next
         one is asked for. All processes call it equally often, also one that gets a batch less.
@@ -138,26 +138,41 @@ class Data:
         own = range(self.share.rank, len(split), self.share.world_size)
         return self._loader(split, batch_size=None, sampler=own, collate_fn=as_it_is)
 
-    def samples(self, name: str, augment: Callable | None = None, part: Part | None = None) -> "Samples":
+    def samples(self, name: str, augment: Callable | None = None, part: Part | None = None) -> Samples:
         """A split, or one part of it, as the network gets it."""
         split = Split([part]) if part else self.splits[name]
         prepared = Split([replace(one, source=self._prepare(one.source, name)) for one in split.parts])
         shown = banded(prepared) if name == "train" else prepared
+        if self.teacher and name != "test":
+            parts = zip(split.parts, prepared.parts, strict=True)
+            shown = taught(shown, [self._ask(part.source, made.source) for part, made in parts])
         if augment and self.compose and self.compose.p and not self._composer:
             self._composer = Composer.of_training(self.compose, shown, prepared)
-        return Samples(split, shown, self.config, self.seed, augment, self._composer if augment else None)
+        size, pad_value = self.config.image_size, self.config.pad_value
+        return Samples(split, shown, size, pad_value, self.seed, augment, self._composer if augment else None)
 
-    def _prepare(self, source: object, name: str) -> "Shrunk | Prepared":
+    def _prepare(self, source: object, name: str) -> Shrunk | Prepared:
         """A source's samples with the margin; the first call fills the cache with all that training will ask for."""
         config, longest = self.config, round(self.config.image_size * MARGIN)
         if config.cache and config.cache_dir and hasattr(source, "prepared") and id(source) not in self._prepared:
-            splits = [split for key, split in self.splits.items() if key != "test" or key == name]
-            indices = [part.indices for split in splits for part in split.parts if part.source is source]
-            wanted = np.unique(np.concatenate(indices))
+            wanted = self._wanted(source, ("train", "val", name))
             self._prepared[id(source)] = prepare_cache(source, wanted, longest, Path(config.cache_dir))
             if len(self._prepared) == 1:  # all sources share the file
                 log.info("cache      %s", self._prepared[id(source)].path)
         return self._prepared.get(id(source)) or Shrunk(source, longest)
+
+    def _ask(self, source: object, prepared: Shrunk | Prepared) -> Answers:
+        """The teacher's answers to a source's samples; the first call asks for all that training will need."""
+        if id(source) not in self._answers:
+            wanted, folder = self._wanted(source, ("train", "val")), Path(self.config.cache_dir)
+            self._answers[id(source)] = ask_all(self.teacher, source, prepared, wanted, folder)
+        return self._answers[id(source)]
+
+    def _wanted(self, source: object, names: Container[str]) -> np.ndarray:
+        """The indices of a source's samples that these splits have."""
+        splits = [split for key, split in self.splits.items() if key in names]
+        indices = [part.indices for split in splits for part in split.parts if part.source is source]
+        return np.unique(np.concatenate(indices))
 
     def _loader(self, samples: Dataset, **batching) -> "Loader":
         # The loader gets its own generator. Otherwise it would draw from torch's and so change the run's random state.
@@ -189,82 +204,6 @@ class Loader(DataLoader):
         return super().__iter__()
 
 
-class Samples(Dataset):
-    """The samples of a split as the network gets them; indexed by (pass, position, repeat), or by position alone.
-
-    Args:
-        prepared: the same samples as uint8 HxWx3, uint8 HxW at up to MARGIN times the image size.
-        augment: what is done to a sample that is indexed by its pass. composer: what is done before.
-    """
-
-    def __init__(
-        self,
-        split: Split,
-        prepared: Split,
-        config: LoaderConfig,
-        seed: int,
-        augment: Callable | None,
-        composer: Composer | None,
-    ):
-        self.split, self.prepared, self.augment, self.composer = split, prepared, augment, composer
-        self.image_size, self.pad_value, self.seed = config.image_size, config.pad_value, seed
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, key: tuple[int, int, int] | int) -> tuple[Tensor, Tensor]:
-        """uint8 SxSx3 and uint8 SxS."""
-        images, masks = self.__getitems__([key])
-        return images[0], masks[0]
-
-    def __getitems__(self, keys: list[tuple[int, int, int]] | list[int]) -> tuple[Tensor, Tensor]:
-        """uint8 NxSxSx3 and uint8 NxSxS: a batch in one piece, in memory that a worker shares with the main process."""
-        shape = (len(keys), self.image_size, self.image_size)
-        images, masks = _empty(*shape, 3), _empty(*shape)
-        for key, image, mask in zip(keys, images.numpy(), masks.numpy(), strict=True):
-            self._write(key, image, mask)
-        return images, masks
-
-    def _write(self, key: tuple[int, int, int] | int, square: np.ndarray, labels: np.ndarray) -> None:
-        number, position, repeat = key if isinstance(key, tuple) else (0, key, 0)
-        image, mask = self.prepared[position]
-        if self.augment is not None:
-            # albumentations ignores the seeds of torch, numpy and random. Its transforms draw from one stream in turn.
-            seed = [self.seed, number, *self.split.key(position), *([repeat] if repeat else [])]
-            if self.composer:
-                image, mask = self.composer.sample(image, mask, number, seed)
-            self.augment.set_random_state(np.random.default_rng(seed), random.Random(str(seed)))
-            augmented = self.augment(image=image, mask=mask)
-            image, mask = augmented["image"], augmented["mask"]
-            _refuse_other_than_pictures(image, mask)
-        if mask.shape != labels.shape:
-            image, mask = letterbox(image, mask, self.image_size, self.pad_value)
-        square[:], labels[:] = image, mask
-
-
-def _refuse_other_than_pictures(image: object, mask: object) -> None:
-    """A recipe gives a photograph and its mask back, as it got them.
-
-    Raises:
-        ValueError: it gives something else.
-    """
-    for what, given, shape in (("image", image, "HxWx3"), ("mask", mask, "HxW")):
-        kind, sides = getattr(given, "dtype", type(given).__name__), getattr(given, "shape", ())
-        fits = isinstance(given, np.ndarray) and kind == np.uint8 and len(sides) == shape.count("x") + 1
-        if not fits or (what == "image" and sides[2] != 3) or sides[:2] != image.shape[:2]:
-            raise ValueError(
-                f"augment leaves the {what} as {kind} {'x'.join(map(str, sides))}, where uint8 {shape} is wanted: leave out "
-                "what belongs after it, as Normalize (data.mean and data.std do that) and ToTensorV2"
-            )
-
-
-def _empty(*shape: int) -> Tensor:
-    """An empty uint8 tensor of this shape; in a worker it lies in memory that the main process shares."""
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=torch.uint8)
-    return torch_private.shared_bytes(math.prod(shape)).view(shape)
-
-
-def as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def as_it_is(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """`Samples` gives whole batches, so nothing is left to collate."""
     return batch

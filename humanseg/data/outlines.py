@@ -5,7 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from humanseg.data.cache import Prepared, Shares, Shrunk
+from humanseg.data.prepared import Prepared, Shares, Shrunk
 from humanseg.data.splits.parts import Split
 from humanseg.data.transforms import IGNORE
 

@@ -33,7 +33,7 @@ def resize(image: np.ndarray, mask: np.ndarray, height: int, width: int) -> tupl
 
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 HxWx3 of another size, by area or linear interpolation."""
+    """A photograph or another smooth plane at another size, by area or linear interpolation."""
     if image.shape[:2] == (height, width):
         return image
     smooth = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
@@ -64,12 +64,17 @@ def letterbox(image: np.ndarray, mask: np.ndarray, size: int, pad_value: int) ->
         uint8 size x size x 3 and uint8 size x size.
     """
     top, left, height, width = letterbox_box(*mask.shape, size)
-    image, mask = resize(image, mask, height, width)
     square = np.full((size, size, 3), pad_value, np.uint8)
+    square[top : top + height, left : left + width] = resize_image(image, height, width)
+    return square, letterbox_mask(mask, size)
+
+
+def letterbox_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """As `letterbox`, of the mask alone."""
+    top, left, height, width = letterbox_box(*mask.shape, size)
     labels = np.full((size, size), IGNORE, np.uint8)
-    square[top : top + height, left : left + width] = image
-    labels[top : top + height, left : left + width] = mask
-    return square, labels
+    labels[top : top + height, left : left + width] = resize_mask(mask, height, width)
+    return labels
 
 
 def unletterbox(logits: Tensor, height: int, width: int) -> Tensor:

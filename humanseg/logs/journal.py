@@ -118,7 +118,7 @@ class Journal:
 
     def _picture_first_batch(self) -> None:
         """The first training batch as the network gets it."""
-        images, masks = next(self.setup.data.train_batches(0, 1))
+        images, masks, *_ = next(self.setup.data.train_batches(0, 1))
         tiles = [outlined(image, mask) for image, mask in zip(images.numpy(), masks.numpy(), strict=True)]
         self._write_picture("train_batch", contact_sheet(tiles, BATCH_COLUMNS))
 

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from humanseg.data.loading import Data, Samples
+from humanseg.data.loading import Data
+from humanseg.data.samples import Samples
 from humanseg.loop import Record
 from humanseg.metrics import predictions
 from humanseg.pictures import contact_sheet, extremes, titled_row

@@ -4,10 +4,11 @@ import logging
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from humanseg import averaging, build, checkpoint, evaluation, finetune, loop, metrics, sizes, terminal
+from humanseg import averaging, build, checkpoint, distillation, evaluation, finetune, loop, metrics, sizes, terminal
 from humanseg.checkpoint import Checkpoints, SafePoint
 from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data import pictures
@@ -36,7 +37,7 @@ def run(config: dict, job: Job) -> float:
     before = finetune.origin(config["ckpt"], config["out"]) if config["ckpt"] and not saved else None
     cfg = _config(config, job, saved, before)
     _seed(cfg)
-    setup = _setup(cfg)
+    setup = _setup(cfg, saved)
     state = _state(cfg, job, setup, saved, before)
     facts = _facts(cfg, job, setup)
     changed = _go_on(state, saved, facts, setup) if saved else None
@@ -90,12 +91,15 @@ def _config(composed: dict, job: Job, saved: dict | None, before: finetune.Origi
     if saved:
         overrides = [override for override in job.overrides if not override.startswith("experiment=")]
         trainer = composed["trainer"] | saved["config"]["trainer"]  # an older version had fewer keys
-        cfg = recorded.with_overrides(saved["config"] | {"trainer": trainer}, saved["choices"], composed, overrides)
+        before_now = {"distill": None} | saved["config"] | {"trainer": trainer}
+        cfg = recorded.with_overrides(before_now, saved["choices"], composed, overrides)
         refuse_other_run(saved["config"], cfg)
     refuse_wrong_values(cfg)
     if before:
         cfg = cfg | {"data": finetune.keep_split(cfg["data"], before, job.overrides)}
         refuse_wrong_values(cfg)  # another run's values are in it now
+    if cfg["distill"] and not saved:
+        cfg = cfg | {"distill": distillation.place(cfg["distill"], cfg["out"])}
     return cfg
 
 
@@ -105,13 +109,17 @@ def _seed(cfg: dict) -> None:
     hardware.be_deterministic(cfg["trainer"]["deterministic"])
 
 
-def _setup(cfg: dict) -> loop.Setup:
+def _setup(cfg: dict, saved: dict | None) -> loop.Setup:
     """What the run trains with."""
     classes = cfg["model"]["classes"]
     compute = build.compute(cfg["trainer"], cfg["data"])
     functions = metrics.find(cfg["metrics"])
     loss = build.loss(cfg["loss"], classes).to(compute.device)
+    distillation.refuse_unasked(loss, cfg["distill"])
     data = build.data(cfg["data"], cfg["augment"], classes, cfg["seed"])
+    if cfg["distill"]:
+        mark = saved.get("teacher") if saved else None
+        data = replace(data, teacher=distillation.teacher(Path(cfg["distill"]), classes, compute, mark))
     settings, size = _settings(cfg, data), data.config.image_size
     setup = loop.Setup(data, compute, loss, functions, settings, lambda network: build.parallel(network, compute, size))
     sides, order = cfg["trainer"]["sizes"], cfg["trainer"]["size_order"]
@@ -218,7 +226,8 @@ def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:
     splits = setup.data.splits
     samples = {name: split.fingerprint() for name, split in splits.items() if name != "test"}
     samples |= {f"val/{part.name}": Split([part]).fingerprint() for part in splits["val"].parts if part.name}
-    own = {"config_dirs": conf.own_folders(), "reading": pictures.VERSION}
+    teacher = setup.data.teacher
+    own = {"config_dirs": conf.own_folders(), "reading": pictures.VERSION, "teacher": teacher and teacher.mark}
     versions = provenance.versions()
     return own | {"config": cfg, "choices": job.choices, "versions": versions, "machine": machine, "samples": samples}
 

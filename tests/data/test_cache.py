@@ -16,6 +16,7 @@ from test_loading import batches, equal
 
 from humanseg import build
 from humanseg.data import cache, files, photographs
+from humanseg.data.prepared import VERSION
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def fill_and_report(root, queue, waiting):
 def test_two_processes_fill_it_once(root, monkeypatch):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    table = cache.Table(root.parent / "outputs" / "cache" / f"prepared_40px_v{cache.VERSION}.index", cache.ENTRY)
+    table = cache.Table(root.parent / "outputs" / "cache" / f"prepared_40px_v{VERSION}.index", cache.ENTRY)
     with table.alone():  # so that both come to wait
         come = [context.Event() for _ in range(2)]
         both = [context.Process(target=fill_and_report, args=(root, queue, waiting)) for waiting in come]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from humanseg.compositing.results import BROKEN, Results
-from humanseg.data.cache import ENTRY, LARGEST, VERSION, prepare_cache
+from humanseg.data.cache import ENTRY, LARGEST
+from humanseg.data.prepared import VERSION, prepare_cache
 
 STEM = f"prepared_32px_v{VERSION}"
 

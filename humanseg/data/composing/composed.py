@@ -12,11 +12,11 @@ from zlib import crc32
 
 import numpy as np
 
-from humanseg.data.cache import Shrunk
 from humanseg.data.composing.composer import STREAM, ComposeConfig, Composer
 from humanseg.data.files import folder
 from humanseg.data.formats.empty import empty
 from humanseg.data.masks import Rule
+from humanseg.data.prepared import Shrunk
 from humanseg.data.splits.parts import Part, Split
 from humanseg.data.transforms import PERSON, shrink
 

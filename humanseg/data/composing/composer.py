@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from humanseg import config_rules
-from humanseg.data.composing.cutouts import DRAWN_AT, cut_out
+from humanseg.data.composing.cutouts import DRAWN_AT, Cutout, cut_out
 from humanseg.data.composing.pasting import Canvas, Shadow
 from humanseg.data.composing.placing import Ground, Placed
 from humanseg.data.splits.parts import Split
@@ -89,7 +90,7 @@ class Composer:
     """Puts people of some photographs onto others.
 
     Args:
-        photographs: [position] -> uint8 HxWx3 RGB, uint8 HxW class ids.
+        photographs: [position] -> uint8 HxWx3 RGB, uint8 HxW class ids, and where there is a teacher its answer, uint8 HxW.
         people, places: the positions of photographs with people, and of those without.
         band: pixels to each side of outlines that are ignored at most.
     """
@@ -121,48 +122,62 @@ class Composer:
         return cls(config, photographs, people, places, max(part.band for part in photographs.parts))
 
     def sample(
-        self, image: np.ndarray, mask: np.ndarray, number: int, seed: list[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, image: np.ndarray, mask: np.ndarray, number: int, seed: list[int], *answers: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         """A sample of pass `number`, composed where its stream says so, else as it is.
 
         Args:
-            seed: what tells this sample in this pass from all others.
+            seed: what tells this sample in this pass from all others. answers: a teacher's, where there is one.
         """
         rng = np.random.default_rng([*seed, STREAM])
-        return self(image, mask, rng) if rng.random() < self.config.share(number) else (image, mask)
+        if rng.random() < self.config.share(number):
+            return self(image, mask, rng, *answers)
+        return image, mask, *answers
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The photograph with more people on it, or its person among others at a place without people; with the mask."""
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, *answers: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """The photograph with more people on it, or its person among others at a place without people; with the mask.
+
+        A teacher's answer takes the same way: where a person stands, it is what was said of that person.
+        """
         config, own, placed = self.config, None, []
         if len(self.places) and (mask == PERSON).any() and rng.random() < config.moved:
-            own = cut_out(image, mask, rng, self.band)
-            image, mask = self.photographs[int(rng.choice(self.places))]
+            own = cut_out(image, mask, rng, self.band, *answers)
+            image, mask, *answers = self.photographs[int(rng.choice(self.places))]
         count = int(math.exp(rng.uniform(math.log(config.least), math.log(config.most + 1))))
         ground = Ground.drawn(mask.shape, count, config.height, rng)
         for _ in range(TRIES * count):
-            person = own or cut_out(*self.photographs[int(rng.choice(self.people))], rng, self.band)
+            person = own or self._somebody(rng)
             own = None
             if person and (one := ground.place(person, rng)):
                 placed.append(one)
                 if len(placed) == count:
                     break
-        return _joined(image, mask, placed, ground, config, rng) if placed else (image, mask)
+        if not placed:
+            return image, mask, *answers
+        return _joined(image, mask, answers, placed, ground, config, rng)
+
+    def _somebody(self, rng: np.random.Generator) -> Cutout | None:
+        image, mask, *answers = self.photographs[int(rng.choice(self.people))]
+        return cut_out(image, mask, rng, self.band, *answers)
 
 
 def _joined(
     image: np.ndarray,
     mask: np.ndarray,
+    answers: Sequence[np.ndarray],
     placed: list[Placed],
     ground: Ground,
     config: ComposeConfig,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph with people on it, those in front last; with its mask."""
+) -> tuple[np.ndarray, ...]:
+    """A photograph with people on it, those in front last; with its mask, and a teacher's answer where there is one."""
     before = cv2.compare(mask, PERSON, cv2.CMP_EQ)
     stood = np.flatnonzero(before.any(1))  # rows
     soft = rng.uniform(0.5, 1.0) * max(mask.shape) / DRAWN_AT if rng.random() < config.soft else 0
     close = ground.tall >= CLOSE * ground.height
-    canvas = Canvas(_blurred(image, 2 * soft * close), mask.copy(), before)
+    canvas = Canvas(_blurred(image, 2 * soft * close), mask.copy(), before, [answer.copy() for answer in answers])
     shadow = None
     if rng.random() < config.shadow:
         shadow = Shadow(rng.uniform(0.25, 0.6), rng.uniform(-0.5, 0.5), rng.uniform(0.15, 0.5))
@@ -172,7 +187,7 @@ def _joined(
         if shadow and "bottom" not in one.person.cut:
             canvas.cast(shadow, one, behind)
         canvas.paste(_softened(one, soft * (not close)), behind)
-    return canvas.image, canvas.mask
+    return canvas.image, canvas.mask, *canvas.answers
 
 
 def _softened(placed: Placed, sigma: float) -> Placed:

@@ -31,6 +31,7 @@ class Cutout:
         unsure: bool HxW, ignored pixels that belong to the person's edge; None without any.
         cut: the sides, of `FLAT`, at which the photograph's frame cuts the person.
         cast: float64 3, the colour of the photograph's light: its mean, relative to its brightness.
+        answer: uint8 HxW, what a teacher says; None without one.
     """
 
     image: np.ndarray
@@ -38,17 +39,24 @@ class Cutout:
     unsure: np.ndarray | None
     cut: frozenset[str]
     cast: np.ndarray
+    answer: np.ndarray | None = None
 
     def box(self) -> tuple[int, int, int, int]:
         """Where the person is in the picture: left, top, width, height; of no size where all of it is too thin."""
         return cv2.boundingRect(cv2.threshold(self.share, HALF - 1, 1, cv2.THRESH_BINARY)[1])
 
 
-def cut_out(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, band: int = 0) -> Cutout | None:
+def cut_out(
+    image: np.ndarray,
+    mask: np.ndarray,
+    rng: np.random.Generator,
+    band: int = 0,
+    answer: np.ndarray | None = None,
+) -> Cutout | None:
     """One of the people of a photograph; those that touch are one. None where all are specks.
 
     Args:
-        image: uint8 HxWx3 RGB. mask: uint8 HxW of class ids. band: as of `Composer`.
+        image: uint8 HxWx3 RGB. mask: uint8 HxW of class ids. band: as of `Composer`. answer: a teacher's, uint8 HxW.
     """
     people = (mask == PERSON).view(np.uint8)
     outlines, _ = cv2.findContours(people, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)  # five times as fast as components
@@ -76,7 +84,8 @@ def cut_out(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, band:
         unsure = (unsure & whole).view(bool)
         share[unsure] //= 2
     inside = person[top - above : top - above + height, left - before : left - before + width]
-    return Cutout(image[around], share, unsure, _cut_sides(inside, top, left, mask.shape), light(image)[1])
+    cut, cast = _cut_sides(inside, top, left, mask.shape), light(image)[1]
+    return Cutout(image[around], share, unsure, cut, cast, None if answer is None else answer[around])
 
 
 def light(image: np.ndarray) -> tuple[float, np.ndarray]:
@@ -132,18 +141,22 @@ def scaled(cutout: Cutout, scale: float, flipped: bool) -> Cutout:
     four = cv2.cvtColor(cutout.image, cv2.COLOR_RGB2RGBA)
     four[..., 3] = cutout.share
     size = [max(round(side * scale), 1) for side in cutout.share.shape[::-1]]
-    four = cv2.resize(four, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    unsure = cutout.unsure
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    four = cv2.resize(four, size, interpolation=smooth)
+    unsure, answer = cutout.unsure, cutout.answer
+    if answer is not None:
+        answer = cv2.resize(answer, size, interpolation=smooth)
     if unsure is not None:
         unsure = cv2.resize(unsure.view(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).view(bool)
     cut = cutout.cut
     if flipped:
         four, unsure = cv2.flip(four, 1), unsure if unsure is None else unsure[:, ::-1]
+        answer = answer if answer is None else answer[:, ::-1]
         cut = frozenset(OTHER_WAY.get(side, side) for side in cut)
     share = cv2.extractChannel(four, 3)
     if scale > 0.6:  # where a mask is made smaller its edge is soft already
         share = cv2.GaussianBlur(share, (3, 3), 0)
-    return Cutout(_own_colours(four, share), share, unsure, cut, cutout.cast)
+    return Cutout(_own_colours(four, share), share, unsure, cut, cutout.cast, answer)
 
 
 def _own_colours(four: np.ndarray, share: np.ndarray) -> np.ndarray:

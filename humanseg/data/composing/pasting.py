@@ -1,5 +1,6 @@
 """A cut-out person becomes part of a photograph: its light, its shadow, its edge, and its mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -32,12 +33,13 @@ class Canvas:
     """A photograph that people are put onto: uint8 HxWx3 RGB and uint8 HxW class ids, which change.
 
     Args:
-        before: uint8 HxW, 255 where people were there at first.
+        before: uint8 HxW, 255 where people were there at first. answers: uint8 HxW, a teacher's, which change too.
     """
 
     image: np.ndarray
     mask: np.ndarray
     before: np.ndarray
+    answers: Sequence[np.ndarray] = ()
 
     def paste(self, placed: Placed, behind: bool) -> None:
         """Put a person onto the photograph, `behind` those who were there at first or in front of them."""
@@ -48,7 +50,10 @@ class Canvas:
             return
         if behind:
             share = cv2.multiply(share, 255 - self.before[there], scale=1 / 255)
-        self._blend(there, person.image[here], share.astype(np.float32) / 255)
+        part = share.astype(np.float32) / 255
+        _blend(self.image[there], person.image[here], part)
+        for answer in self.answers:
+            _blend(answer[there], person.answer[here], part)
         labels = self.mask[there]
         labels[share >= HALF] = PERSON
         if person.unsure is not None:
@@ -73,11 +78,7 @@ class Canvas:
             return
         if behind:
             dark = cv2.multiply(dark, 255 - self.before[there], scale=1 / 255)
-        self._blend(there, np.zeros((*dark.shape, 3), np.uint8), dark.astype(np.float32) * (shadow.dark / 255))
-
-    def _blend(self, there: tuple[slice, slice], picture: np.ndarray, share: np.ndarray) -> None:
-        below = np.ascontiguousarray(self.image[there])
-        self.image[there] = cv2.blendLinear(np.ascontiguousarray(picture), below, share, 1 - share)
+        _blend(self.image[there], np.zeros((*dark.shape, 3), np.uint8), dark.astype(np.float32) * (shadow.dark / 255))
 
     def lit(self, placed: Placed, brightness: float, cast: float) -> Placed:
         """The person in a light that is nearer to that of the photograph around it.
@@ -95,6 +96,11 @@ class Canvas:
         tint = (colour / person.cast) ** cast
         matrix = np.diag(np.clip(gain, *BRIGHTER) * np.clip(tint, *TINTED))
         return placed._replace(person=replace(person, image=cv2.transform(person.image, matrix)))
+
+
+def _blend(below: np.ndarray, picture: np.ndarray, share: np.ndarray) -> None:
+    """Put a picture, of which a pixel has this share, onto a part of another, which changes."""
+    below[:] = cv2.blendLinear(np.ascontiguousarray(picture), np.ascontiguousarray(below), share, 1 - share)
 
 
 def _overlap(
