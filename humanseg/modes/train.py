@@ -98,9 +98,19 @@ def _config(composed: dict, job: Job, saved: dict | None, before: finetune.Origi
     if before:
         cfg = cfg | {"data": finetune.keep_split(cfg["data"], before, job.overrides)}
         refuse_wrong_values(cfg)  # another run's values are in it now
-    if cfg["distill"] and not saved:
-        cfg = cfg | {"distill": distillation.place(cfg["distill"], cfg["out"])}
+    if cfg["distill"]:
+        cfg = cfg | {"distill": _teachers_place(cfg, saved)}
     return cfg
+
+
+def _teachers_place(cfg: dict, saved: dict | None) -> str:
+    """The teacher's file. A run that goes on needs it only for answers that the cache lacks, so it may be gone."""
+    try:
+        return distillation.place(cfg["distill"], cfg["out"])
+    except ValueError:
+        if saved:
+            return cfg["distill"]
+        raise
 
 
 def _seed(cfg: dict) -> None:
