@@ -28,8 +28,9 @@ def test_shrinking_averages_photographs_and_takes_the_nearest_class():
     images[0, :, ::2], images[1, :, 32:] = 200, 100  # stripes that a sample of pixels would miss, and a half
     target = torch.zeros(2, 64, 64, dtype=torch.long)
     target[1, :, 32:], target[1, :8] = 1, 255
-    small, labels = shrunk([images, target], 32)
+    small, labels, said = shrunk([images, target, target.byte()], 32)  # a teacher's answers go the way of the masks
     assert small.shape == (2, 32, 32, 3) and small.dtype == torch.uint8 and labels.shape == (2, 32, 32)
+    assert torch.equal(said, labels.byte())
     assert small[0, :, 1:-1].sub(100).abs().max() <= 1  # uint8 wraps around: a smaller value would be far above
     assert torch.equal(labels[1, 4:, 16:], torch.ones(28, 16).long()) and labels[1, 4:, :16].max() == 0
     assert torch.equal(labels[1, :4], torch.full((4, 32), 255)) and small[1, :, 18:].unique().tolist() == [100]

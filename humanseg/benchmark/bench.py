@@ -21,6 +21,7 @@ from humanseg.compute import Compute, choose_precision
 from humanseg.data.composing import composer
 from humanseg.data.loading import Data
 from humanseg.inference import engines
+from humanseg.losses import asks_for
 from humanseg.processes import distributed, elastic
 from humanseg.processes.hardware import be_deterministic, choose_devices, cores, describe_device
 from humanseg.runs import provenance
@@ -57,6 +58,8 @@ class Bench:
         be_deterministic(cfg["trainer"]["deterministic"])
         self.compute = build.compute(cfg["trainer"], cfg["data"])
         self.loss = build.loss(cfg["loss"], cfg["model"]["classes"]).to(self.compute.device)
+        if asks_for(self.loss, "teacher"):
+            raise ValueError("mode=benchmark asks no teacher: give another loss, as loss=bce_dice")
         self.data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
         self.data.batches_per_pass()  # less than one batch is refused
         self.network = network or build.model(cfg["model"])
