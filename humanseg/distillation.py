@@ -27,11 +27,9 @@ def place(distill: str, out: str) -> str:
     try:
         path = find.checkpoint(distill, out)
     except ValueError as error:
-        raise ValueError(str(error).replace("ckpt=", "distill=", 1)) from error
+        raise ValueError(f"distill={str(error).removeprefix('ckpt=')}") from error
     if find.is_exported(path):
         raise ValueError(f"distill={path} is exported: give a checkpoint, a run's or sweep's folder, or `latest`")
-    if not path.is_file():
-        raise ValueError(f"distill={path}: no such checkpoint")
     return str(path.absolute())
 
 
@@ -82,7 +80,8 @@ def teacher(path: Path, classes: int, compute: Compute, mark: str | None) -> Tea
 
 def mark_of(network: nn.Module, config: dict) -> str:
     """16 hexadecimal digits that stand for a network's weights and for what it sees."""
-    told = blake2b(repr([config["model"], *(config["data"][key] for key in SEEN)]).encode(), digest_size=8)
+    facts = [*sorted(config["model"].items()), *(config["data"][key] for key in SEEN)]
+    told = blake2b(repr(facts).encode(), digest_size=8)
     for name, tensor in network.state_dict().items():
         told.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return told.hexdigest()

@@ -247,6 +247,7 @@ def test_a_teacher_that_does_not_fit_is_one_sentence(tiny_once, tmp_path):
      ("latest", "distill=latest: no run under")],
 )  # fmt: skip
 def test_a_teacher_that_is_not_there_is_one_sentence(tmp_path, name, told):
+    (tmp_path / "a.onnx").touch()
     with pytest.raises(ValueError, match=told):
         distillation.place(name if name == "latest" else str(tmp_path / name), str(tmp_path))
 

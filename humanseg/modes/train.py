@@ -91,8 +91,8 @@ def _config(composed: dict, job: Job, saved: dict | None, before: finetune.Origi
     if saved:
         overrides = [override for override in job.overrides if not override.startswith("experiment=")]
         trainer = composed["trainer"] | saved["config"]["trainer"]  # an older version had fewer keys
-        before_now = {"distill": None} | saved["config"] | {"trainer": trainer}
-        cfg = recorded.with_overrides(before_now, saved["choices"], composed, overrides)
+        began = {"distill": None} | saved["config"] | {"trainer": trainer}
+        cfg = recorded.with_overrides(began, saved["choices"], composed, overrides)
         refuse_other_run(saved["config"], cfg)
     refuse_wrong_values(cfg)
     if before:
