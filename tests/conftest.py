@@ -215,12 +215,12 @@ def composed(*overrides: str) -> dict:
 def experiments(several: bool) -> list[str]:
     """The names of the experiments, of conf/experiment/ablation too, on `several` sources together or on one.
 
-    One that is a sweep is left out.
+    One that is a sweep is left out, and the one that stands behind others alone.
     """
     found = []
     for name in conf.choices("experiment"):
         config = conf.choice("experiment", name)
-        if "hydra" not in config and ("sources" in config.get("data", {})) == several:
+        if "hydra" not in config and name != "zoo" and ("sources" in config.get("data", {})) == several:
             found.append(name)
     return found
 
