@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, setup_globals
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 UNKNOWN_KEY = r"Could not override '([^']+)'"
@@ -27,6 +28,7 @@ NO_CHOICE = "Config group override must be a string or a list"
 MISSING_CHOICE = r"Could not load '(\w+)/([^']+)'"
 PLUGINS = "hydra_plugins"  # Hydra takes sweepers from this package alone, and imports them by their names
 RECORDED = f"{PLUGINS}.humanseg.Recorded"
+SEARCH = f"{PLUGINS}.humanseg.Search"  # in conf/hydra/sweeper/optuna.yaml
 
 
 def launch_recorded(jobs: list[list[str]]) -> str:
@@ -57,6 +59,22 @@ def launch_recorded(jobs: list[list[str]]) -> str:
     return f"hydra.sweeper._target_={RECORDED}"
 
 
+def register(sweeper: type[Sweeper], name: str) -> None:
+    """Let Hydra find a sweeper of ours under a name of the package that it takes sweepers from."""
+    Plugins.instance().register(sweeper)
+    Plugins.instance().class_name_to_class[name] = sweeper
+
+
+def is_search(hydra: DictConfig) -> bool:
+    """Whether the sweeper is the one of humanseg/cli/search.py."""
+    return OmegaConf.select(hydra, "sweeper._target_") == SEARCH
+
+
+def loader() -> ConfigLoader:
+    """What composes the configs of this command line's jobs."""
+    return GlobalHydra.instance().config_loader()
+
+
 def planned_jobs(config: DictConfig) -> list[list[str]] | None:
     """The overrides of each job of a sweep, as Hydra's own sweeper will make them; None under one that decides as it goes."""
     sweeper = config.hydra.sweeper
@@ -67,16 +85,16 @@ def planned_jobs(config: DictConfig) -> list[list[str]] | None:
     given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()] + OmegaConf.to_container(
         config.hydra.overrides.task
     )
-    return jobs_of(given, GlobalHydra.instance().config_loader())
+    return jobs_of(given, loader())
 
 
-def jobs_of(overrides: list[str], loader: ConfigLoader | None = None) -> list[list[str]]:
+def jobs_of(overrides: list[str], config_loader: ConfigLoader | None = None) -> list[list[str]]:
     """The overrides of each job that overrides make, in the form that Hydra gives them.
 
     Args:
-        loader: knows the choices of groups, for `glob`.
+        config_loader: knows the choices of groups, for `glob`.
     """
-    parser = OverridesParser.create(config_loader=loader)
+    parser = OverridesParser.create(config_loader=config_loader)
     return BasicSweeper.split_arguments(parser.parse_overrides(overrides), None)[0]
 
 
@@ -86,7 +104,7 @@ def value_in_job(config: DictConfig, job: list[str]) -> Callable[[str], Any]:
     Args:
         config: the sweep's. job: its overrides.
     """
-    composed = cache(lambda: GlobalHydra.instance().config_loader().load_sweep_config(config, job))
+    composed = cache(lambda: loader().load_sweep_config(config, job))
     return lambda key: value_in(composed(), composed().hydra.runtime.choices, key)
 
 
@@ -104,12 +122,11 @@ def composed_jobs(config: DictConfig, jobs: list[list[str]]) -> Iterator[tuple[D
     Args:
         config: the sweep's. jobs: their overrides.
     """
-    loader = GlobalHydra.instance().config_loader()
-    parser = OverridesParser.create(config_loader=loader)
+    parser = OverridesParser.create(config_loader=loader())
 
     @cache
     def composed(*chosen: str) -> tuple[DictConfig, DictConfig]:
-        whole = loader.load_sweep_config(config, [*chosen])
+        whole = loader().load_sweep_config(config, [*chosen])
         choices = whole.hydra.runtime.choices
         with open_dict(whole):
             del whole["hydra"]
@@ -118,7 +135,7 @@ def composed_jobs(config: DictConfig, jobs: list[list[str]]) -> Iterator[tuple[D
     for job in jobs:
         chosen, values = [], []
         for override in parser.parse_overrides(job):
-            of_group = loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+            of_group = loader().repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
             (chosen if of_group else values).append(override)
         base, choices = composed(*(override.input_line for override in chosen))
         copied = copy.deepcopy(base)

@@ -20,7 +20,8 @@ from humanseg.processes import signals
 from humanseg.runs.atomic import NotWritten
 from humanseg.runs.conf import command
 from humanseg.runs.locks import lock
-from humanseg.runs.summary import job_number, mark, read_jobs, read_summary, read_sweep
+from humanseg.runs import trials
+from humanseg.runs.summary import ENDED, FINISHED, job_number, mark, read_jobs, read_summary, read_sweep
 
 HINTS = {
     r"DataLoader worker \(pid": "it is killed where memory runs out: try a smaller data.num_workers",
@@ -42,9 +43,10 @@ def run(config: DictConfig) -> float | None:
     sweep = read_sweep(folder.parent)
     launchers.note_signals(hydra, sweep["jobs"])
     before = read_summary(folder)
-    if before.get("status") == "completed":
+    if before.get("status") in FINISHED:
         return before.get("monitored")
-    if launchers.stopped() or gives_up(folder.parent, config.sweep.max_failures):
+    gives_up = "search" not in sweep and has_failed_enough(folder.parent, config.sweep.max_failures)
+    if launchers.stopped() or gives_up:
         return math.nan
     try:
         with lock(folder), launchers.share(config, hydra, folder.parent, sweep):
@@ -103,23 +105,27 @@ def say_how_to_go_on(folder: Path) -> None:
 def progress(job: Path) -> str:
     """A finished job in one line: its overrides, its result, and how much is left of its sweep."""
     summary, sweep = read_summary(job), read_sweep(job.parent)
-    number, planned = job_number(job.name), sweep["jobs"]
+    number, planned, search = job_number(job.name), sweep["jobs"], sweep.get("search")
     own = [item for item in summary["overrides"] if not planned or any(item not in other for other in planned)]
+    if search:
+        own = trials.own(summary["overrides"], search["constant"])
     result = "" if summary.get("monitored") is None else f"  {summary['monitor']} {summary['monitored']:.4f}"
-    line = f"job {number} done: {' '.join(own)}{result}  {summary['seconds']:.1f} s"
+    how = f"pruned after epoch {summary['epochs']}" if summary["status"] == "pruned" else "done"
+    line = f"job {number} {how}: {' '.join(own)}{result}  {summary['seconds']:.1f} s"
     if not planned:
         return line
-    ended = sum(one.get("status") in ("completed", "failed") for one in read_jobs(job.parent))
-    left = len(planned) - ended
+    ended = sum(one.get("status") in ENDED for one in read_jobs(job.parent))
+    total = search["trials"] if search else len(planned)
+    left = total - ended
     since = max(time.time() - sweep["started"], 0)  # the clock may have been put back
     minutes = since / max(ended - sweep["ended_before"], 1) * left / 60
-    return f"{line}  ({left} of {len(planned)} left, about {minutes:.0f} min)" if left else f"{line}  (the last)"
+    return f"{line}  ({left} of {total} left, about {minutes:.0f} min)" if left else f"{line}  (the last)"
 
 
-def gives_up(sweep: Path, limit: int | None) -> bool:
+def has_failed_enough(sweep: Path, limit: int | None) -> bool:
     """Whether the last `limit` jobs of a sweep, by number, all failed."""
     states = [job.get("status") for job in read_jobs(sweep)]
-    ended = [state for state in states if state in ("completed", "failed")]
+    ended = [state for state in states if state in ENDED]
     return limit is not None and len(ended) >= limit and set(ended[-limit:]) == {"failed"}
 
 

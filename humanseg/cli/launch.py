@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from humanseg import config_rules, modes
@@ -22,8 +23,9 @@ from humanseg.cli.recorded_overrides import resolved
 from humanseg.processes import slurm
 from humanseg.runs.atomic import write_text
 from humanseg.runs.conf import PROGRAM
-from humanseg.runs.job import Job
+from humanseg.runs.job import Job, Trial
 from humanseg.runs.overrides import key_of
+from humanseg.runs.summary import read_sweep
 from humanseg.runs.trust import of_run
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,15 @@ def this_job(config: DictConfig, ranked: bool) -> Job:
     overrides = resolved(given, lambda key: hydra_private.value_in(config, chosen, key))
     if overrides != given:
         write_text(folder / ".hydra" / "overrides.yaml", yaml.safe_dump(overrides))
-    return Job(folder, overrides, of_run(chosen), config.mode, ranked, typed.overrides())
+    return Job(folder, overrides, of_run(chosen), config.mode, ranked, typed.overrides(), _trial(hydra, folder.parent))
+
+
+def _trial(hydra: DictConfig, sweep: Path) -> Trial | None:
+    """The trial of a search that this run is, where the search can stop it: its trials are compared by one value."""
+    of_search = hydra.mode == RunMode.MULTIRUN and hydra_private.is_search(hydra)
+    if not of_search or len(read_sweep(sweep)["search"]["objectives"]) > 1:
+        return None
+    return Trial(sweep, hydra.job.num, OmegaConf.to_container(hydra.sweeper.pruner, resolve=True))
 
 
 def _run_among_joined(shared: bool, work: tuple) -> float | None:

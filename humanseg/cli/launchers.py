@@ -20,6 +20,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from humanseg.cli import hydra_private
 from humanseg.processes import signals
 from humanseg.runs import locks
 from humanseg.runs.conf import PROGRAM
@@ -50,6 +51,8 @@ def refuse_missing(launcher: DictConfig) -> None:
 def jobs_at_once(hydra: DictConfig, planned: list | None) -> int:
     """How many jobs of a sweep this machine runs at once; 1 for each of those that SLURM gives a share of its own."""
     launcher = hydra.launcher
+    if hydra_private.is_search(hydra):
+        return 1 if launcher._target_.endswith(".SlurmLauncher") else slots(hydra)
     if launcher._target_.endswith(".LocalLauncher"):
         return len(planned or [()])  # submitit starts all of them
     if not _is_joblib(launcher):
@@ -58,6 +61,21 @@ def jobs_at_once(hydra: DictConfig, planned: list | None) -> int:
 
     wanted = effective_n_jobs(launcher.n_jobs)
     return min(wanted, len(planned)) if planned else wanted
+
+
+def slots(hydra: DictConfig) -> int:
+    """How many trials of a search there are at once: as many as it asks for, or as joblib has processes.
+
+    Hydra's own launcher runs them in this process, so it has one.
+    """
+    if hydra.launcher._target_.endswith(".BasicLauncher"):
+        return 1
+    if not _is_joblib(hydra.launcher):
+        return hydra.sweeper.n_jobs or 1
+    from joblib import effective_n_jobs
+
+    there = effective_n_jobs(hydra.launcher.n_jobs)
+    return min(hydra.sweeper.n_jobs or there, there)
 
 
 @contextmanager

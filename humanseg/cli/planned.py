@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +20,7 @@ from humanseg.runs import recorded
 from humanseg.runs.atomic import write_json
 from humanseg.runs.plain import refuse_other_than_plain
 from humanseg.runs.reading import is_config, load_json
-from humanseg.runs.summary import job_number, read_jobs
+from humanseg.runs.summary import job_number, read_jobs, read_sweep
 from humanseg.runs.trust import of_run
 
 FILE = "planned.json"
@@ -36,7 +37,7 @@ class Plan(NamedTuple):
 
 
 def plan(config: DictConfig, jobs: list[list[str]] | None) -> list[Plan]:
-    """The plan of each job of a sweep; none where its sweeper chooses them as it goes, or where one can't be composed.
+    """The plan of each job of a sweep; of a search that of what all jobs share. None where one can't be composed.
 
     Hydra tells why it can't when the job's turn comes.
     """
@@ -77,7 +78,7 @@ def read(folder: Path) -> list[Plan] | None:
     return [Plan(**job) for job in jobs]
 
 
-def refuse_changed(folder: Path, plans: list[Plan], keep: bool) -> None:
+def refuse_changed(folder: Path, plans: list[Plan], keep: bool, shared: bool = False) -> None:
     """Compare what conf/ gives now with what it gave at the start to jobs that have not begun.
 
     A mistake in conf/ that made jobs fail before they trained may be mended: what differs in them, and in no job that has
@@ -85,6 +86,7 @@ def refuse_changed(folder: Path, plans: list[Plan], keep: bool) -> None:
 
     Args:
         plans: what it gives now. keep: these jobs train what was planned, which is said.
+        shared: whether there is one plan, of what all jobs share, because a search chooses the rest as it goes.
 
     Raises:
         ValueError: it differs, and is not to be kept.
@@ -93,6 +95,8 @@ def refuse_changed(folder: Path, plans: list[Plan], keep: bool) -> None:
     begun = {job_number(file.parents[1].name) for file in folder.glob("*/checkpoints/last.pt")}
     begun |= {job_number(job["folder"].name) for job in jobs if job.get("status") == "completed"}
     failed = {job_number(job["folder"].name) for job in jobs if job.get("status") == "failed"} - begun
+    if shared:
+        begun = failed = set()
     trained, mended, left = {}, {}, {}
     for number, (before, now) in enumerate(zip(planned, plans, strict=False)):
         found = _differences(before.config, now.config)
@@ -117,11 +121,15 @@ def as_planned(config: DictConfig, folder: Path, number: int, overrides: list[st
         ValueError: the plan can't be read, or names what conf/ does not have.
     """
     now, plans = OmegaConf.to_container(config, resolve=True), read(folder)
+    composed = _as_recorded(now)
+    if plans and (search := read_sweep(folder).get("search")):
+        number = 0
+        composed = plan(OmegaConf.create({"hydra": HydraConfig.get()}), [search["constant"]])[0].config
     if plans is None:  # the jobs before this one were divided by their seed
         return OmegaConf.create(now | {"data": now["data"] | recorded.drawn_by_seed(now)})
-    if number >= len(plans) or not (differ := _differences(plans[number].config, _as_recorded(now))):
+    if number >= len(plans) or not (differ := _differences(plans[number].config, composed)):
         return config
-    terminal.say(f"job {number} keeps what was planned: {_told(differ)}")
+    terminal.say(f"job {HydraConfig.get().job.num} keeps what was planned: {_told(differ)}")
     before = {name: value for name, value in plans[number].config.items() if name not in PLACES}
     before["trainer"] = now["trainer"] | before["trainer"]  # an older version had fewer keys
     return OmegaConf.create(recorded.with_overrides(now | before, plans[number].choices, now, overrides))

@@ -25,9 +25,10 @@ LAUNCHER = {
     *("timeout_min", "max_num_timeout", "signal_delay_s", "array_parallelism", "nodes", "tasks_per_node"),
     *("gpus_per_node", "cpus_per_task", "mem_gb", "name", "stderr_to_stdout"),
 }
+SWEEPER = re.compile(r"hydra\.sweeper\.(n_trials|timeout|n_jobs|seed|objectives|(sampler|pruner)\.[a-z]\w*)")
 PROCESSES = {
     *("data.num_workers", "trainer.threads", "trainer.devices"),
-    *("hydra.launcher.n_jobs", "hydra.launcher.tasks_per_node"),
+    *("hydra.launcher.n_jobs", "hydra.launcher.tasks_per_node", "hydra.sweeper.n_jobs"),
 }
 MOST_PROCESSES = max(16, 2 * (os.cpu_count() or 1))  # that a record may start without being asked
 MOST_JOBS = 10_000
@@ -138,6 +139,8 @@ def _is_known(override: Override) -> bool:
         return all(_is_choice(group, name, package) for name in names) and (group != "mode" or {*names} <= {*MODES})
     if key in PROCESSES and not _is_few(value):
         return False
+    if SWEEPER.fullmatch(key):
+        return _is_setting(value) or (isinstance(value, list) and all(map(_is_setting, value)))
     if key.startswith("hydra"):
         return key.removeprefix("hydra.launcher.") in LAUNCHER and bool(SETTING.fullmatch(str(value)))
     root, *path = key.split(".")
@@ -148,6 +151,11 @@ def _is_known(override: Override) -> bool:
     if root in trust.GROUPS:
         return not trust.strange_at(value, root, path)
     return not _has_target(value)
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether this is what a setting of a search may be: a number, a switch, or the name of a value with its direction."""
+    return not isinstance(value, dict | list) and bool(re.fullmatch(r"[\w./:-]{1,400}", str(value)))
 
 
 def _is_gone(override: Override) -> bool:

@@ -12,14 +12,14 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from humanseg import config_rules
-from humanseg.cli import hydra_private, recorded_overrides, typed
+from humanseg.cli import hydra_private, recorded_overrides, space, typed
 from humanseg.cli.composing import composed, place_of_runs
 from humanseg.cli.recorded_overrides import MODES, usable
 from humanseg.runs import find, recorded, trust
 from humanseg.runs.locks import refuse_links
 from humanseg.runs.overrides import key_of, literal, sign_of
 from humanseg.runs.reading import read_config, read_yaml
-from humanseg.runs.summary import is_sweep, job_number, read_jobs, read_summary, read_sweep
+from humanseg.runs.summary import FINISHED, is_sweep, job_number, read_jobs, read_summary, read_sweep
 
 
 @dataclass
@@ -67,7 +67,7 @@ def _run(folder: Path, flags: list[str], overrides: list[str]) -> Continuation:
         config_rules.refuse_other_run(own, recorded.with_overrides(own, choices, anew, overrides))
     where = [f"hydra.run.dir={literal(str(folder))}", "hydra.mode=RUN"]
     later = [override for override in overrides if key_of(override) != "out"]  # the run has its place
-    finished = summary.get("status") == "completed" and merge(before, later) == merge(before, [])
+    finished = summary.get("status") in FINISHED and merge(before, later) == merge(before, [])
     return Continuation(folder, [*flags, *together, *where], finished)
 
 
@@ -80,22 +80,45 @@ def _sweep(folder: Path, flags: list[str], overrides: list[str]) -> Continuation
             f"{' '.join(other)} would change the jobs of {folder}: start a new sweep; beside its resume= there may be "
             + ", ".join(config_rules.of_machine())
         )
+    if "search" in sweep:
+        return _search(folder, sweep, flags, overrides)
     if not sweep["jobs"]:
         raise ValueError(
             f"{folder}: its sweeper chose the jobs as it went and can't be started again; each job can: resume={folder}/JOB"
         )
-    # What was swept and is typed again as it was changes nothing.
-    overrides = [one for one in overrides if one not in sweep["overrides"] or recorded_overrides.is_literal(one)]
-    of_hydra = [override for override in overrides if key_of(override).startswith("hydra")]
-    of_jobs, *more = hydra_private.jobs_of([override for override in overrides if override not in of_hydra])
-    if more:
-        raise ValueError(f"resume={folder} takes no sweep beside it, which would make other jobs")
+    of_hydra, of_jobs, overrides = _typed_beside(folder, sweep, overrides)
     recorded_overrides.refuse_many(sweep["jobs"], sweep["hydra"], overrides)
     known = {*usable(list(dict.fromkeys(text for job in sweep["jobs"] for text in job)), overrides, folder)}
     jobs = [_placed(folder, merge([text for text in job if text in known], of_jobs)) for job in sweep["jobs"]]
     launcher = merge(usable(sweep["hydra"], overrides, folder), of_hydra)
     where = [f"hydra.sweep.dir={literal(str(folder))}", hydra_private.launch_recorded(jobs)]
     return Continuation(folder, ["-m", *flags, *launcher, *jobs[0], *where], sweep.get("status") == "completed")
+
+
+def _typed_beside(folder: Path, sweep: dict, overrides: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """What is typed beside a sweep's `resume=`: for Hydra, for all jobs, and both together."""
+    # What was swept and is typed again as it was changes nothing.
+    overrides = [one for one in overrides if one not in sweep["overrides"] or recorded_overrides.is_literal(one)]
+    of_hydra = [override for override in overrides if key_of(override).startswith("hydra")]
+    of_jobs, *more = hydra_private.jobs_of([override for override in overrides if override not in of_hydra])
+    if more:
+        raise ValueError(f"resume={folder} takes no sweep beside it, which would make other jobs")
+    return of_hydra, of_jobs, overrides
+
+
+def _search(folder: Path, sweep: dict, flags: list[str], overrides: list[str]) -> Continuation:
+    """A search is started again with what it recorded: its space, and the trials in its journal, which are all of it."""
+    of_hydra, of_jobs, overrides = _typed_beside(folder, sweep, overrides)
+    search = sweep["search"]
+    given = [text for text in sweep["hydra"] if not key_of(text).startswith("hydra.sweeper.params")]  # read once
+    space.refuse_strange(folder, search, overrides)
+    recorded_overrides.refuse_many([search["constant"]], given, overrides)
+    constant = _placed(folder, merge(usable(search["constant"], overrides, folder), of_jobs))
+    launcher = merge(usable(given, overrides, folder), of_hydra)
+    where = f"hydra.sweep.dir={literal(str(folder))}"
+    return Continuation(
+        folder, ["-m", *flags, *launcher, *constant, where], sweep.get("status") == "completed" and not of_hydra
+    )
 
 
 def _placed(folder: Path, overrides: list[str]) -> list[str]:

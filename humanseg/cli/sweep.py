@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from humanseg import report, terminal
-from humanseg.cli import hydra_private, launchers, planned, resume, typed
+from humanseg.cli import hydra_private, launchers, planned, resume, search, typed
 from humanseg.cli.job import say_how_to_go_on
 from humanseg.cli.recorded_overrides import literal_keys, resolved
 from humanseg.config_rules import refuse_wrong_values
@@ -21,7 +21,7 @@ from humanseg.processes import signals
 from humanseg.runs import conf, locks, provenance
 from humanseg.runs.atomic import NotWritten, write_json
 from humanseg.runs.overrides import key_of, literal
-from humanseg.runs.summary import mark, read_jobs, read_sweep
+from humanseg.runs.summary import ENDED, mark, read_jobs, read_sweep
 
 SET_ANEW = ("hydra.sweep.dir=", "hydra.mode=", f"hydra.sweeper._target_={hydra_private.RECORDED}")
 
@@ -46,12 +46,17 @@ class Runs(Callback):
             launchers.refuse_missing(config.hydra.launcher)
             _claim(config, "sweep")
             refuse_wrong_values({"sweep": OmegaConf.to_container(config.sweep)}, complete=False)
-            folder, jobs = Path(config.hydra.sweep.dir), hydra_private.planned_jobs(config)
+            folder, searched = Path(config.hydra.sweep.dir), {}
             claimed.append(folder)
-            if jobs:
-                jobs = [resolved(job, hydra_private.value_in_job(config, job)) for job in jobs]
-            plans = planned.plan(config, jobs)
-            constant = _plan(folder, jobs, given, plans, keep=config.sweep.changed == "keep")
+            if hydra_private.is_search(config.hydra):
+                jobs, searched["search"] = search.prepared(config)
+                plans = planned.plan(config, [searched["search"]["constant"]])
+            else:
+                jobs = hydra_private.planned_jobs(config)
+                if jobs:
+                    jobs = [resolved(job, hydra_private.value_in_job(config, job)) for job in jobs]
+                plans = planned.plan(config, jobs)
+            constant = _plan(folder, jobs, given, plans, config.sweep.changed == "keep", searched)
         _for_all_jobs(config, f"hydra.job.config.override_dirname.exclude_keys={literal(constant)}")
         launchers.pass_signals_on(config.hydra, jobs)
 
@@ -63,11 +68,15 @@ class Runs(Callback):
         sweep, jobs = read_sweep(folder), read_jobs(folder)
         completed = [job for job in jobs if job.get("status") == "completed"]
         done = len(completed) == len(sweep["jobs"] or jobs)
+        if searched := sweep.get("search"):
+            done = not searched["left"]
         with _sweep_lock, _refusals(folder):
             write_json(folder / "sweep.json", sweep | {"status": "completed" if done else "failed"})
             if any(job.get("ranked") for job in jobs) or not done:
                 terminal.say(report.write([folder], folder))
-        if not done:
+        if searched:
+            search.say_end(folder, searched, bool(completed), config.sweep.max_failures)
+        elif not done:
             missing = len(sweep["jobs"] or jobs) - len(jobs)
             stopped = f"{config.sweep.max_failures} jobs in a row failed, {missing} were not started; " * bool(missing)
             sys.exit(
@@ -87,9 +96,17 @@ def _refusals(folder: str | Path) -> Iterator[None]:
 
 
 def _plan(
-    folder: Path, jobs: list[list[str]] | None, given: dict[str, list[str]], plans: list[planned.Plan], keep: bool
+    folder: Path,
+    jobs: list[list[str]] | None,
+    given: dict[str, list[str]],
+    plans: list[planned.Plan],
+    keep: bool,
+    searched: dict,
 ) -> list[str]:
     """Write what a sweep is made of; one that goes on is first compared with what it was.
+
+    Args:
+        searched: of a search, its record, as `search`.
 
     Returns:
         the keys that all jobs share, which the names of their folders leave out.
@@ -101,12 +118,13 @@ def _plan(
     if locks.holds(folder):
         before = read_sweep(folder)
         resume.refuse_other_jobs(folder, jobs)
-        planned.refuse_changed(folder, plans, keep)
+        planned.refuse_changed(folder, plans, keep, shared=bool(searched))
         for job in read_jobs(folder):
-            ended += job.get("status") == "completed"
-            if job.get("status") == "failed":
+            ended += job.get("status") in (ENDED if searched else ("completed",))
+            if job.get("status") == "failed" and not searched:
                 mark(job["folder"], "interrupted")  # it is tried again, and counts for no max_failures until then
-        terminal.say(f"goes on    {ended} of {len(jobs)} jobs are completed")
+        of_all = f"{searched['search']['trials']} trials have ended" if searched else f"{len(jobs)} jobs are completed"
+        terminal.say(f"goes on    {ended} of {of_all}")
     else:
         _sweep_lock.enter_context(locks.lock(folder))
         planned.write(folder, plans)
@@ -126,6 +144,7 @@ def _plan(
         "started": time.time(),
         "ended_before": ended,
         "environment": provenance.environment(),
+        **searched,
     }
     write_json(folder / "sweep.json", facts)
     return constant

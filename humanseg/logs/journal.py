@@ -215,8 +215,11 @@ class Journal:
         self.run.update(epochs=state.epoch, best=best, monitored=best.get(self.setup.settings.monitor))
 
     @rank_zero_only
-    def close(self, state: State, best: dict[str, float]) -> None:
+    def close(self, state: State, best: dict[str, float], status: str = "completed") -> None:
         """Write the row for HPARAMS and the summary's end; print the best metrics and the next commands to try.
+
+        Args:
+            status: completed or pruned.
 
         Raises:
             NotWritten: a table can't be written. ValueError: a callback has failed, with callbacks.strict=true.
@@ -227,7 +230,7 @@ class Journal:
         log_hparams(self.writer, self.job.choices, self.job.overrides, listed, state.step + 1)
         self.writer.close()
         saving = round(self.checkpoints.seconds, 2)
-        self.run.update(status="completed", best=best, speed=_speed(state.history), saving_seconds=saving)
+        self.run.update(status=status, best=best, speed=_speed(state.history), saving_seconds=saving)
         parts = ("val", "test") if any(name.startswith("val/") for name in best) else ("train", "test")
         shown = [f"{name} {best[name]:.4f}" for name in whole if name.startswith(parts) and "loss" not in name]
         mean = f", average of {best['averaged']}" if "averaged" in best else ""
@@ -236,7 +239,7 @@ class Journal:
             log.info("%s", terminal.lines(table))
         log.info("next       %s mode=test ckpt=%s", command(), shlex.quote(str(self.job.folder)))
         log.info("           tensorboard --logdir %s", shlex.quote(str(self.cfg["out"])))
-        self.callbacks.end(replace(self.info, status="completed", scores=best))
+        self.callbacks.end(replace(self.info, status=status, scores=best))
         self.callbacks.refuse_failed()
 
     @rank_zero_only

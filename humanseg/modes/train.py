@@ -1,8 +1,10 @@
 """``mode=train``: build what the config names, fit it, and leave a run's folder behind."""
 
+import functools
 import logging
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from humanseg.logs.journal import Journal
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
 from humanseg.restoring import restore
-from humanseg.runs import conf, provenance, recorded
+from humanseg.runs import conf, provenance, recorded, trials
 from humanseg.runs.job import Job
 from humanseg.runs.plain import refuse_other_than_plain
 from humanseg.runs.value_names import measured, metric_of
@@ -47,8 +49,8 @@ def run(config: dict, job: Job) -> float:
     journal = Journal(job, facts, setup, checkpoints, build.callbacks(cfg["callbacks"]))
     journal.open(state, changed)
     try:
-        best = _fit(cfg, job, setup, state, checkpoints, journal)
-        journal.close(state, best)
+        best, status = _fit(cfg, job, setup, state, checkpoints, journal)
+        journal.close(state, best, status)
     except BaseException as stop:
         journal.break_off(state, stop)
         raise
@@ -57,8 +59,12 @@ def run(config: dict, job: Job) -> float:
 
 def _fit(
     cfg: dict, job: Job, setup: loop.Setup, state: loop.State, checkpoints: Checkpoints, journal: Journal
-) -> dict[str, float]:
-    """Train to the end, and score best.pt where the config says so; returns the best epoch's values, and those scores."""
+) -> tuple[dict[str, float], str]:
+    """Train to the end, and score best.pt where the config says so.
+
+    Returns:
+        the best epoch's values, and those scores; and whether the run is completed or pruned.
+    """
     state.parallel = setup.parallel(state.model)
     if cfg["trainer"]["compile"]:
         state.model.compile()
@@ -66,13 +72,29 @@ def _fit(
 
     with signals.noted(speaks=distributed.is_main()) as asked:
         safe_point = SafePoint(checkpoints, setup, cfg["seed"], asked)
-        loop.fit(state, setup, loop.Hooks(safe_point, journal.note, journal.react, journal.keep))
-        averaging.finish(state, setup, checkpoints.folder, safe_point, journal.keep_averaged)
+        hooks = loop.Hooks(safe_point, journal.note, journal.react, journal.keep, _pruning(job, setup))
+        completed = loop.fit(state, setup, hooks)
+        hooks.hopeless(state)  # the last epoch is reported too
+        if completed:
+            averaging.finish(state, setup, checkpoints.folder, safe_point, journal.keep_averaged)
 
     best = best_epoch(state.history, setup.settings.monitor, setup.settings.monitor_mode)
-    if cfg["trainer"]["test"]:
+    if cfg["trainer"]["test"] and completed:
         best = best | _test_best(cfg, job, setup)
-    return best
+    return best, "completed" if completed else "pruned"
+
+
+def _pruning(job: Job, setup: loop.Setup) -> Callable[[loop.State], bool]:
+    """What a trial of a search is asked before each epoch: it reports what is validated, and may be told to stop."""
+    if job.trial is None:
+        return lambda state: False
+    make = functools.partial(trials.Watched, job.trial.sweep, job.trial.number)
+    watched = make(build.build(job.trial.pruner, "hydra.sweeper.pruner")) if distributed.is_main() else None
+
+    def hopeless(state: loop.State) -> bool:
+        return distributed.made_by_main(lambda: watched.is_hopeless(state.history, setup.settings.monitor))
+
+    return hopeless
 
 
 def _config(composed: dict, job: Job, saved: dict | None, before: finetune.Origin | None) -> dict:

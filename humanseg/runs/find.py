@@ -7,7 +7,7 @@ from pathlib import Path
 from humanseg import terminal, zoo
 from humanseg.runs.locks import is_held
 from humanseg.runs.reading import read_json
-from humanseg.runs.summary import is_sweep, ranking, read_jobs
+from humanseg.runs.summary import FINISHED, is_sweep, ranking, read_jobs
 
 
 def checkpoint(ckpt: str, out: str) -> Path:
@@ -56,7 +56,7 @@ def is_exported(path: Path) -> bool:
 
 
 def unfinished(resume: str, out: str) -> Path:
-    """The folder that `resume=` means: a run's or sweep's, that of a last.pt, or `latest`, the newest not completed.
+    """The folder that `resume=` means: a run's or sweep's, that of a last.pt, or `latest`, the newest that is not finished.
 
     Raises:
         ValueError: nothing there to go on with.
@@ -83,7 +83,7 @@ def _unfinished(out: Path) -> Iterator[Path]:
     for file in [*out.glob("**/summary.json"), *out.glob("**/sweep.json")]:
         folder, told = file.parent, read_json(file)
         begun = told.get("mode") == "train" or (is_sweep(folder) and any(folder.glob("*/.hydra")))
-        waits = told.get("status") != "completed" and not is_held(folder)
+        waits = told.get("status") not in FINISHED and not is_held(folder)
         if begun and waits and not is_sweep(folder.parent):
             yield folder
 

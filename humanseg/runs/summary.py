@@ -12,6 +12,9 @@ from humanseg.runs.reading import load_json, read_json
 LARGEST = 4_000_000  # bytes of a summary, which grows with each resume
 ITEMS = 20_000  # values in it
 NAME = 400  # characters of a metric's name, which may hold that of a source, and so of a folder
+FINISHED = ("completed", "pruned")  # the states of a run that has nothing more to do
+ENDED = (*FINISHED, "failed")
+STATES = ("running", "interrupted", *ENDED)
 UTMOST = 1e100  # of a number: the square of a larger one is no number
 
 
@@ -35,7 +38,7 @@ def _is_environment(value: Any) -> bool:
 
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "status": (("running", "completed", "interrupted", "failed").__contains__, "one of a run's states"),
+    "status": (STATES.__contains__, "one of a run's states"),
     "mode": (_is_text, "a name"),
     "ranked": (lambda value: isinstance(value, bool), "true or false"),
     "monitor": (_is_text, "a name"),
@@ -124,7 +127,10 @@ def numbers(told: dict | None) -> dict[str, float | None]:
 
 
 def read_sweep(folder: Path) -> dict:
-    """A sweep's sweep.json: status, overrides, hydra, jobs, constant, started, ended_before; empty where it can't be read."""
+    """A sweep's sweep.json: status, overrides, hydra, jobs, constant, started, ended_before, of a search also `search`.
+
+    It is empty where it can't be read.
+    """
     sweep = read_json(folder / "sweep.json")
     return sweep if _is_sweeps(sweep) else {}
 
@@ -138,7 +144,29 @@ def _is_sweeps(told: dict) -> bool:
     texts = all(isinstance(one, list) and all(isinstance(item, str) for item in one) for one in lists)
     numbers = all(isinstance(told.get(name, 0), int | float) for name in ("started", "ended_before"))
     environment = told.get("environment", {})
-    return texts and numbers and isinstance(environment, dict) and isinstance(environment.get("command", ""), str)
+    described = isinstance(environment, dict) and isinstance(environment.get("command", ""), str)
+    return texts and numbers and described and ("search" not in told or _is_search(told["search"]))
+
+
+def _is_search(told: Any) -> bool:
+    """Whether this is what a sweep.json says of a search: see cli/search.py."""
+    if not isinstance(told, dict) or not all(type(told.get(name)) is int for name in ("trials", "left")):
+        return False
+    space, ways = told.get("space"), told.get("objectives")
+    named = isinstance(space, dict) and isinstance(ways, dict) and all(map(_is_text, [*space, *ways]))
+    return named and bool(ways) and {*ways.values()} <= {"max", "min"} and _are_texts(told.get("constant")) and all(
+        map(_is_parameter, space.values())
+    )
+
+
+def _is_parameter(one: Any) -> bool:
+    if not isinstance(one, dict):
+        return False
+    if "choices" in one:
+        return _are_texts(one["choices"]) and bool(one["choices"])
+    bounds = [one.get("low"), one.get("high")]
+    numbers = None not in bounds and all(map(_is_number, [*bounds, one.get("step")]))
+    return numbers and all(isinstance(one.get(name), bool) for name in ("log", "whole"))
 
 
 def is_sweep(folder: Path) -> bool:
@@ -160,10 +188,12 @@ def job_number(name: str) -> int:
 
 
 def ranking(jobs: list[dict]) -> list[dict]:
-    """Summaries of jobs, the best monitored metric first; jobs without one come last."""
+    """Summaries of jobs, the best monitored metric first; then those that were pruned, and last those without one."""
 
     def key(job: dict) -> tuple:
-        value = job.get("monitored")
-        return (True, 0.0) if value is None else (False, -value if job.get("monitor_mode", "max") == "max" else value)
+        value, pruned = job.get("monitored"), job.get("status") == "pruned"
+        if value is None:
+            return True, pruned, 0.0
+        return False, pruned, -value if job.get("monitor_mode", "max") == "max" else value
 
     return sorted(jobs, key=key)

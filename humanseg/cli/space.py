@@ -1,0 +1,193 @@
+"""What a search searches: read from Hydra's grammar when it begins, and from its record when it goes on.
+
+A record may come from a stranger: it is held against what the folder of any sweep may bring.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig, OmegaConf
+
+from humanseg.cli import hydra_private
+from humanseg.cli.recorded_overrides import MOST_JOBS, is_literal, resolved, usable
+from humanseg.config_rules import refuse_wrong_values
+from humanseg.runs import trials
+from humanseg.value_rules import WORD, WORDS, number, or_null, whole
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+LOWER_IS_BETTER = ("parameters", "multiply_adds", "latency_ms")  # what is no metric
+RULES = {
+    "n_trials": whole(1, MOST_JOBS),
+    "timeout": or_null(number(0)),
+    "n_jobs": or_null(whole(1, 1000)),
+    "seed": whole(0, 2**63 - 1),
+    "objectives": or_null(WORDS),
+    "space": or_null(WORD),
+}
+
+
+def begin(config: DictConfig) -> dict[str, Any]:
+    """What sweep.json says of a search that begins.
+
+    Args:
+        config: the sweep's.
+
+    Returns:
+        `space`: see `runs/trials.py`; `constant`: the overrides of all jobs; `objectives`: max or min by name; `trials`:
+        how many there will be; `left`: how many have not ended.
+
+    Raises:
+        ValueError: Optuna is missing, or the search can't be as it is typed.
+    """
+    sweeper = refuse_wrong(config)
+    given = [f"{name}={value}" for name, value in (sweeper.params or {}).items()]
+    given += OmegaConf.to_container(config.hydra.overrides.task)
+    parser = OverridesParser.create(config_loader=hydra_private.loader())
+    parsed = {one.get_key_element(): one for one in parser.parse_overrides(given)}  # what is typed wins
+    space = {name: parameter(one) for name, one in parsed.items() if one.is_sweep_override()}
+    (constant,) = hydra_private.jobs_of([one.input_line for name, one in parsed.items() if name not in space])
+    constant = resolved(constant, hydra_private.value_in_job(config, constant))
+    if not space and not sweeper.space:
+        raise ValueError(
+            "hydra/sweeper=optuna has nothing to search: give a key a range, as optimizer.lr=tag(log,interval(1e-4,1e-1))"
+        )
+    plain = refuse_wrong_bounds(config, constant, space)
+    objectives = dict(_objective(text, plain["trainer"]) for text in sweeper.objectives or ["monitor"])
+    found = {"space": space, "constant": constant, "objectives": objectives}
+    return found | {"trials": sweeper.n_trials, "left": sweeper.n_trials}
+
+
+def refuse_wrong(config: DictConfig) -> DictConfig:
+    """The sweeper's own settings.
+
+    Raises:
+        ValueError: Optuna is missing, or a setting is wrong.
+    """
+    refuse_without_optuna()
+    sweeper = config.hydra.sweeper
+    settings = OmegaConf.to_container(sweeper, resolve=True)
+    refuse_wrong_values({"hydra.sweeper": settings}, rules={f"hydra.sweeper.{name}": rule for name, rule in RULES.items()})
+    return sweeper
+
+
+def refuse_without_optuna() -> None:
+    """Raises:
+    ValueError: it is not installed.
+    """
+    if not find_spec("optuna"):
+        raise ValueError('hydra/sweeper=optuna needs the package optuna: pip install -e ".[search]"')
+
+
+def parameter(override: Override) -> dict[str, Any]:
+    """What Hydra's grammar says that a key may be, as plain data.
+
+    Raises:
+        ValueError: Optuna has no such range.
+    """
+    sweep, name = override.value(), override.get_key_element()
+    log = "log" in sweep.tags
+    if isinstance(sweep, IntervalSweep):
+        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
+        found = {"low": sweep.start, "high": sweep.end, "step": None, "log": log, "whole": whole}
+    elif isinstance(sweep, RangeSweep) and not sweep.shuffle:
+        values = [*override.sweep_iterator()]
+        whole = all(isinstance(one, int) for one in values)
+        step = None if log else abs(sweep.step)
+        found = {"low": min(values), "high": max(values), "step": step, "log": log, "whole": whole}
+    else:
+        found = {"choices": [*dict.fromkeys(override.sweep_string_iterator())]}
+        if computed := [text for text in found["choices"] if not is_literal(f"{name}={text}")]:
+            raise ValueError(f"{name}={computed[0]}: what a search chooses from is written out")
+    try:
+        trials.distribution(found)
+    except ValueError as error:
+        raise ValueError(f"{override.input_line}: {error}") from error
+    return found
+
+
+def refuse_wrong_bounds(config: DictConfig, constant: list[str], space: trials.Space) -> dict:
+    """Compose what all jobs share, and with each choice and bound alone, so that a mistake is told before any trial.
+
+    Returns:
+        the config that all jobs share, resolved.
+
+    Raises:
+        ValueError: a value that its key can't have. HydraException: a choice or key that is none.
+    """
+    alone = [text for name, told in space.items() for text in _alone(name, told)]
+    (shared, _), *composed = hydra_private.composed_jobs(config, [constant, *([*constant, text] for text in alone)])
+    for text, (each, _) in zip(alone, composed, strict=True):
+        try:
+            refuse_wrong_values(OmegaConf.to_container(each, resolve=True), complete=False)
+        except ValueError as error:
+            hint = " (int(interval(1,8)) gives whole numbers)" if not space[text.partition("=")[0]].get("whole", True) else ""
+            raise ValueError(f"{error}{hint}") from error
+    return OmegaConf.to_container(shared, resolve=True)
+
+
+def _alone(name: str, one: dict[str, Any]) -> list[str]:
+    """The choices, or the bounds, of one parameter as overrides."""
+    return [f"{name}={value}" for value in one.get("choices") or (one["low"], one["high"])]
+
+
+def _objective(text: str, trainer: dict) -> tuple[str, str]:
+    """An objective and whether more of it is better; `NAME:min` says that it is not."""
+    name, _, direction = text.partition(":")
+    if name == "monitor":
+        if not trainer["monitor"]:
+            raise ValueError("trainer.monitor=null: a search needs to know what it compares")
+        name, direction = trainer["monitor"], direction or trainer["monitor_mode"].replace("auto", "")
+    if direction not in ("", "max", "min"):
+        raise ValueError(f"hydra.sweeper.objectives: {text} should end with :max or :min")
+    if not direction and name in LOWER_IS_BETTER:
+        direction = "min"
+    if not direction:
+        from humanseg.modes.train import monitor_mode  # it takes torch along
+
+        direction = monitor_mode(name, "auto")
+    return name, direction
+
+
+def directions(search: dict[str, Any]) -> list[str]:
+    """Optuna's names for the directions of a search's objectives."""
+    return [f"{one}imize" for one in search["objectives"].values()]
+
+
+def jobs_of(study: "Study", search: dict[str, Any], free: bool) -> list[list[str]]:
+    """The overrides of each job that a search has begun, in the order of the trials.
+
+    Args:
+        search: the record in sweep.json. free: whether a function may have added parameters.
+
+    Raises:
+        ValueError: a trial is not of the space.
+    """
+    found = trials.read_trials(study, search["space"], free)
+    return [[*search["constant"], *trials.overrides(trial.params, search["space"])] for trial in found]
+
+
+def refuse_strange(folder: Path, search: dict[str, Any], typed: list[str]) -> None:
+    """Hold the record and the journal of a search that is to go on against what a record may bring.
+
+    Raises:
+        ValueError: they hold something else.
+    """
+    refuse_without_optuna()
+    bounds = [text for name, one in search["space"].items() for text in _alone(name, one)]
+    begun, drawn = trials.refuse_strange(folder), []
+    try:
+        for one in search["space"].values():
+            trials.distribution(one)
+        if begun:
+            begun_jobs = jobs_of(trials.open_study(folder), search, free=True)
+            drawn = [text for job in begun_jobs for text in trials.own(job, search["constant"])]
+    except Exception as error:  # whatever Optuna raises for a journal that is none of a search
+        raise ValueError(f"{folder}: its journal can't be read: {str(error) or type(error).__name__}") from error
+    every = [*dict.fromkeys([*bounds, *drawn])]
+    if len(usable(every, [], folder)) < len(every) or any(text.lstrip("+").startswith("hydra") for text in every):
+        raise ValueError(f"the recorded overrides have a place or a setting of Hydra's in the space of {folder}")
