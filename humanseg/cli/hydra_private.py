@@ -135,7 +135,9 @@ def composed_jobs(config: DictConfig, jobs: list[list[str]]) -> Iterator[tuple[D
     for job in jobs:
         chosen, values = [], []
         for override in parser.parse_overrides(job):
-            of_group = loader().repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+            of_group = loader().repository.group_exists(override.key_or_group) and not isinstance(
+                override.value(), dict
+            )
             (chosen if of_group else values).append(override)
         base, choices = composed(*(override.input_line for override in chosen))
         copied = copy.deepcopy(base)

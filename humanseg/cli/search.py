@@ -103,7 +103,9 @@ class Search(Sweeper):
         self.waiting = [one.number for one in self.study.get_trials(deepcopy=False) if not one.state.is_finished()]
         self.ends = time.monotonic() + self.timeout
         ways = ", ".join(f"{name} ({way})" for name, way in self.search["objectives"].items())
-        terminal.say(f"search     {self.n_trials} trials by {ways} over {', '.join(self.search['space']) or 'a space of your own'}")
+        terminal.say(
+            f"search     {self.n_trials} trials by {ways} over {', '.join(self.search['space']) or 'a space of your own'}"
+        )
         if launchers.slots(self.config.hydra) == 1:
             self._work()
         else:
@@ -130,8 +132,7 @@ class Search(Sweeper):
 
     def _work(self) -> None:
         while (number := self._next()) is not None:
-            if self._status(number) not in ENDED:
-                self._launch(number)
+            self._launch(number)
             with self.lock:
                 self._tell(number)
 
@@ -172,7 +173,9 @@ class Search(Sweeper):
             seed = int(np.random.SeedSequence([self.seed, len(known), attempt]).generate_state(1)[0])
             of_its_own = {} if "seed" in self.sampler.keywords else {"seed": seed}
             sampler = self.sampler(**of_its_own) if 2 * attempt < ATTEMPTS else optuna.samplers.RandomSampler(seed)
-            memory = optuna.create_study(directions=[one.name.lower() for one in self.study.directions], sampler=sampler)
+            memory = optuna.create_study(
+                directions=[one.name.lower() for one in self.study.directions], sampler=sampler
+            )
             memory.add_trials(known)
             trial = memory.ask(of_space)
             if self.more:
@@ -187,9 +190,9 @@ class Search(Sweeper):
     def _launch(self, number: int) -> None:
         """Run a trial to its end, where a launcher may have another process do it."""
         folder = self._folder(number)
-        if folder and locks.is_held(folder):  # a job of submitit outlives the search that began it
-            while locks.is_held(folder):
-                time.sleep(1)
+        while folder and locks.is_held(folder):  # a job of submitit outlives the search that began it
+            time.sleep(1)
+        if self._status(number) in ENDED:
             return
         try:
             with self.lock:
@@ -201,9 +204,11 @@ class Search(Sweeper):
             terminal.say(f"job {number} failed: {' '.join(str(error).split())}")
             return
         try:
-            self.launcher.launch([self.jobs[number]], number)
-        except Exception as error:  # of a launcher whose process has died; the trial is finished when the search goes on
-            terminal.say(f"job {number} has died: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+            [
+                done.return_value for done in self.launcher.launch([self.jobs[number]], number)
+            ]  # raises what a job raised
+        except Exception as error:  # as of a launcher whose process has died; the trial is finished by `resume=`
+            terminal.say(f"job {number} has died: {(str(error) or type(error).__name__).splitlines()[0]}")
 
     def _folder(self, number: int) -> Path | None:
         return next((one for one in self.folder.glob(f"{number}*") if job_number(one.name) == number), None)
@@ -249,7 +254,10 @@ class Search(Sweeper):
             write_text(self.folder / "experiment" / f"{name}.yaml", text)
         write_text(self.folder / "best.yaml", text)
         typed = shlex.join([*conf.PROGRAM.split(), "--config-dir", str(self.folder), "experiment=best"])
-        terminal.say(f"best       {told}  {' '.join(trials.own(self.jobs[best], self.search['constant']))}", f"           {typed}")
+        terminal.say(
+            f"best       {told}  {' '.join(trials.own(self.jobs[best], self.search['constant']))}",
+            f"           {typed}",
+        )
 
 
 def experiment(config: DictConfig, job: list[str], told: str, folder: Path, name: str) -> str:
@@ -264,7 +272,11 @@ def experiment(config: DictConfig, job: list[str], told: str, folder: Path, name
     mine, theirs = (flat(OmegaConf.to_container(one, resolve=True)) for one in (whole, plain))
     differ: dict = {}
     for path, value in mine.items():
-        if (path not in theirs or theirs[path] != value) and key(path).change != "machine" and path not in ("mode", "resume"):
+        if (
+            (path not in theirs or theirs[path] != value)
+            and key(path).change != "machine"
+            and path not in ("mode", "resume")
+        ):
             *groups, last = path.split(".")
             node = differ
             for group in groups:

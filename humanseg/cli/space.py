@@ -71,7 +71,9 @@ def refuse_wrong(config: DictConfig) -> DictConfig:
     refuse_without_optuna()
     sweeper = config.hydra.sweeper
     settings = OmegaConf.to_container(sweeper, resolve=True)
-    refuse_wrong_values({"hydra.sweeper": settings}, rules={f"hydra.sweeper.{name}": rule for name, rule in RULES.items()})
+    refuse_wrong_values(
+        {"hydra.sweeper": settings}, rules={f"hydra.sweeper.{name}": rule for name, rule in RULES.items()}
+    )
     return sweeper
 
 
@@ -125,7 +127,11 @@ def refuse_wrong_bounds(config: DictConfig, constant: list[str], space: trials.S
         try:
             refuse_wrong_values(OmegaConf.to_container(each, resolve=True), complete=False)
         except ValueError as error:
-            hint = " (int(interval(1,8)) gives whole numbers)" if not space[text.partition("=")[0]].get("whole", True) else ""
+            hint = (
+                " (int(interval(1,8)) gives whole numbers)"
+                if not space[text.partition("=")[0]].get("whole", True)
+                else ""
+            )
             raise ValueError(f"{error}{hint}") from error
     return OmegaConf.to_container(shared, resolve=True)
 

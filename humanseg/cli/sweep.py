@@ -71,7 +71,8 @@ class Runs(Callback):
         if searched := sweep.get("search"):
             done = not searched["left"]
         with _sweep_lock, _refusals(folder):
-            write_json(folder / "sweep.json", sweep | {"status": "completed" if done else "failed"})
+            broken_off = "interrupted" if searched else "failed"
+            write_json(folder / "sweep.json", sweep | {"status": "completed" if done else broken_off})
             if any(job.get("ranked") for job in jobs) or not done:
                 terminal.say(report.write([folder], folder))
         if searched:

@@ -37,6 +37,7 @@ class Board:
     by_source: list[str]  # that metric of each source, of all and their mean; empty where no run has several sources
     metrics: list[str]  # the other val/* and test/* that any of them has
     keys: list[str]  # keys of the overrides that differ
+    search: dict | None  # what a search that is the only source has recorded
     groups: list[dict]  # repetitions over seeds and folds, best mean first; empty where nothing was repeated
     problems: list[str] = field(default_factory=list)  # files that can't be read, a sentence each
 
@@ -66,7 +67,8 @@ def read(sources: list[Path]) -> Board:
     by_source = _by_source(names, monitor)
     metrics = [name for name in others if name not in by_source]
     groups = _repeated(jobs, monitor, by_source)
-    return Board(sources, jobs, monitor, by_source, metrics, _differing(jobs), groups, problems)
+    search = read_sweep(sources[0]).get("search") if len(sources) == 1 else None
+    return Board(sources, jobs, monitor, by_source, metrics, _differing(jobs), search, groups, problems)
 
 
 def _by_source(names: Iterable[str], monitor: str | None) -> list[str]:

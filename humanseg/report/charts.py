@@ -4,13 +4,14 @@ import math
 import statistics
 from pathlib import Path
 
+from humanseg.report.axes import finite, scale_of
 from humanseg.report.board import Board, value
+from humanseg.report.searching import search_data
 from humanseg.runs.reading import read_table
-from humanseg.runs.summary import UTMOST
+from humanseg.runs.summary import FINISHED
 from humanseg.terminal import visible
 
 POINTS = 200  # epochs of a learning curve that are drawn
-DECADES = 2  # a hyperparameter that spans so many gets a logarithmic axis
 LABELLED = 8  # up to so many different values of a hyperparameter get a tick each
 APART = 0.08  # share of the axis that must lie between ticks
 
@@ -20,7 +21,7 @@ def chart_data(board: Board) -> dict:
 
     Returns:
         `monitor`; `jobs`: their names; `curves`: for each chart its `name`, the `range` of its y axis and `jobs`, for
-        each a pair of epochs and values; `parameters`: see `_parameter`.
+        each a pair of epochs and values; `parameters`: see `_parameter`; `search`: see `searching.search_data`.
     """
     names = list(dict.fromkeys([*filter(None, [board.monitor]), *board.by_source, "train/loss", "val/loss"]))
     logs = [_curves(board, job["folder"] / "metrics.csv", names) for job in board.jobs]
@@ -35,6 +36,7 @@ def chart_data(board: Board) -> dict:
             if (ys := _values(curve))
         ],
         "parameters": [found for key in keys if (found := _parameter(board, key))],
+        "search": search_data(board, keys) if board.search else None,
     }
 
 
@@ -43,9 +45,9 @@ def _curves(board: Board, file: Path, names: list[str]) -> dict[str, tuple[list,
     points = {name: [] for name in names}
     try:
         for row in read_table(file) if file.exists() else ():  # a test's run has none
-            epoch = _finite(row.get("epoch"))
+            epoch = finite(row.get("epoch"))
             for name, found in points.items():
-                y = _finite(row.get(name))
+                y = finite(row.get(name))
                 if epoch is not None and y is not None:
                     found.append((int(epoch), float(f"{y:.5g}")))
     except ValueError as error:
@@ -72,31 +74,33 @@ def _range(board: Board, name: str, values: list[float]) -> tuple[float, float]:
 
 
 def _parameter(board: Board, key: str) -> dict | None:
-    """A hyperparameter against the metric; None where the completed runs don't differ in it.
+    """A hyperparameter against the metric; None where the finished runs don't differ in it.
 
     Returns:
-        `key`; `scale`: log, linear or category; `jobs`: the points' places in the ranking; `x` (a category's number),
-        `y` and the `range` of its axis; `ticks` and `labels` of the x axis (empty: plotly's own); `medians`: pairs of
+        `key`; `scale`: log, linear or category; `jobs`: the points' places in the ranking; `pruned`: whether a run was
+        stopped, for each of them; `x` (a category's number), `y` and the `range` of its axis; `ticks` and `labels` of the x axis (empty: plotly's own); `medians`: pairs of
         x and y.
     """
-    completed = {place: job for place, job in enumerate(board.jobs) if job["status"] == "completed"}
-    y = {place: value(board, job) for place, job in completed.items() if value(board, job) is not None}
-    texts = {place: completed[place]["settings"].get(key, "not set") for place in y}
+    finished = {place: job for place, job in enumerate(board.jobs) if job["status"] in FINISHED}
+    y = {place: value(board, job) for place, job in finished.items() if value(board, job) is not None}
+    texts = {place: finished[place]["settings"].get(key, "not set") for place in y}
     if len(set(texts.values())) < 2:
         return None
-    numbers = {place: _finite(text) for place, text in texts.items()}
+    numbers = {place: finite(text) for place, text in texts.items()}
     if None in numbers.values():
         labels = sorted(set(texts.values()))
         x, scale, ticks = {place: labels.index(text) for place, text in texts.items()}, "category", range(len(labels))
     else:
-        x, scale = numbers, _scale(list(numbers.values()))
+        x, scale = numbers, scale_of([*numbers.values()])
         ticks = _ticks(sorted(set(numbers.values())), scale)
         labels = [f"{tick:g}" for tick in ticks]
-    medians = [(one, statistics.median(y[place] for place in x if x[place] == one)) for one in sorted(set(x.values()))]
+    full = {place: one for place, one in x.items() if finished[place]["status"] == "completed"}
+    medians = [(one, statistics.median(y[at] for at in full if x[at] == one)) for one in sorted(set(full.values()))]
     return {
         "key": visible(key),
         "scale": scale,
         "jobs": list(x),
+        "pruned": [place not in full for place in x],
         "x": list(x.values()),
         "y": list(y.values()),
         "range": _range(board, board.monitor, list(y.values())),
@@ -106,22 +110,9 @@ def _parameter(board: Board, key: str) -> dict | None:
     }
 
 
-def _scale(numbers: list[float]) -> str:
-    return "log" if min(numbers) > 0 and max(numbers) >= 10**DECADES * min(numbers) else "linear"
-
-
 def _ticks(numbers: list[float], scale: str) -> list[float]:
     """The values themselves where they are few and far enough apart for labels, else none."""
     along = [math.log(one) for one in numbers] if scale == "log" else numbers
     gaps = [after - before for before, after in zip(along, along[1:], strict=False)]
     readable = len(numbers) <= LABELLED and min(gaps, default=0) >= APART * (along[-1] - along[0])
     return numbers if readable else []
-
-
-def _finite(text: str | None) -> float | None:
-    """A text as a number; None for any other text, and for a number that can't be reckoned with."""
-    try:
-        found = float(text or "")
-    except ValueError:
-        return None
-    return found if abs(found) <= UTMOST else None

@@ -78,6 +78,96 @@ function curveChart(curve) {
   return { traces, layout, highlighted: job => curve.jobs[job] };
 }
 
+/** Points of runs in their colours; those that were pruned are grey and hollow. */
+function markers(jobs, pruned) {
+  return {
+    size: jobs.length > 100 ? 6 : 8, opacity: 0.8, symbol: pruned.map(one => one ? "circle-open" : "circle"),
+    color: jobs.map((job, at) => colour(pruned[at] ? "--muted" : COLOURS[job] ?? "--muted")),
+  };
+}
+
+const ring = () => ({ x: [], y: [], mode: "markers", marker: { size: 14, color: "rgba(0,0,0,0)", line: { width: 2, color: colour("--strong") } }, hoverinfo: "skip" });
+
+function historyChart({ jobs, x, y, pruned, best }) {
+  const text = jobs.map(job => plain(report.jobs[job]));
+  const traces = () => [
+    { x: best.map(([number]) => number), y: best.map(([, value]) => value), mode: "lines", line: { color: colour("--text"), width: 1.5, shape: "hv" }, hoverinfo: "skip" },
+    { x, y, text, customdata: jobs, mode: "markers", marker: markers(jobs, pruned), hovertemplate: "%{text}<br>%{y}<extra></extra>" },
+    ring(),
+  ];
+  const place = job => jobs.indexOf(job);
+  return { traces, layout: () => withAxes({ title: { text: "trial" } }, {}), highlighted: job => place(job) < 0 ? [[], []] : [[x[place(job)]], [y[place(job)]]] };
+}
+
+function importanceChart(shares) {
+  const rows = [...shares].reverse();
+  const traces = () => [
+    { type: "bar", orientation: "h", x: rows.map(([, share]) => share), y: rows.map(([key]) => plain(key)), marker: { color: colour("--first") }, hovertemplate: "%{x:.0%}<extra></extra>" },
+    { x: [], y: [], hoverinfo: "skip" },
+  ];
+  return { traces, layout: () => withAxes({ tickformat: ".0%", rangemode: "tozero" }, {}), highlighted: () => [[], []] };
+}
+
+function parallelChart({ axes, lines, history }) {
+  const along = axes.map((_, at) => at);
+  const drawn = (jobs, style) => {
+    const trace = { ...style, mode: "lines", x: [], y: [], text: [], customdata: [], connectgaps: false, hovertemplate: "%{text}<extra></extra>" };
+    for (const job of jobs) {
+      trace.x.push(...along, null);
+      trace.y.push(...lines[history.jobs.indexOf(job)], null);
+      trace.text.push(...along.map(() => plain(report.jobs[job])), "");
+      trace.customdata.push(...along.map(() => job), null);
+    }
+    return trace;
+  };
+  const full = history.jobs.filter((_, at) => !history.pruned[at]), stopped = history.jobs.filter((_, at) => history.pruned[at]);
+  const line = (name, width, dash = "solid") => ({ line: { color: colour(name), width, dash } });
+  const traces = () => [
+    drawn(stopped, line("--muted", 0.8, "dot")),
+    drawn(full.filter(job => job >= COLOURS.length), line("--muted", 1.2)),
+    ...COLOURS.map((name, job) => drawn(full.filter(one => one === job), line(name, 2))).reverse(),
+    { ...line("--strong", 3), mode: "lines", x: [], y: [], hoverinfo: "skip" },
+  ];
+  const annotations = () => axes.flatMap(({ labels }, x) => labels.map(([y, text]) => ({
+    x, y, text: shortened(text), showarrow: false, xanchor: x === axes.length - 1 ? "right" : "left", xshift: x === axes.length - 1 ? -5 : 5, yshift: y === 0 ? -9 : 9,
+    font: { size: 11, color: colour("--text") },
+  })));
+  const lined = () => ({
+    ...withAxes({ tickvals: along, ticktext: axes.map(({ name }) => shortened(name)), range: [-0.05, axes.length - 0.95] }, { range: [-0.1, 1.1], showticklabels: false, showgrid: false }),
+    annotations: annotations(),
+  });
+  const place = job => history.jobs.indexOf(job);
+  return { traces, layout: lined, highlighted: job => place(job) < 0 ? [[], []] : [along, lines[place(job)]] };
+}
+
+function frontChart({ front, points, objectives }) {
+  const jobs = Object.keys(points).map(Number), at = job => points[job];
+  const traces = () => [
+    { x: front.map(job => at(job)[0]), y: front.map(job => at(job)[1]), mode: "lines", line: { color: colour("--text"), width: 1.5, dash: "dot" }, hoverinfo: "skip" },
+    { x: jobs.map(job => at(job)[0]), y: jobs.map(job => at(job)[1]), text: jobs.map(job => plain(report.jobs[job])), customdata: jobs, mode: "markers",
+      marker: { ...markers(jobs, jobs.map(() => false)), color: jobs.map(job => colour(front.includes(job) ? "--first" : "--muted")) },
+      hovertemplate: "%{text}<br>%{x}, %{y}<extra></extra>" },
+    ring(),
+  ];
+  const layout = () => withAxes({ title: { text: plain(objectives[0]) } }, { title: { text: plain(objectives[1]) } });
+  return { traces, layout, highlighted: job => points[job] ? [[at(job)[0]], [at(job)[1]]] : [[], []] };
+}
+
+function addSearch(search) {
+  const section = document.getElementById("search"), parent = document.getElementById("searched");
+  const { history, importance, axes, front, objectives } = search;
+  if (!history.jobs.length) return;
+  section.hidden = false;
+  note(parent).textContent = "Trials in the colours of the learning curves; hollow and dotted: pruned. Importance is the share of a key in being among the best tenth (PED-ANOVA).";
+  addChart(parent, `${objectives[0]} by trial, and the best so far`, historyChart(history));
+  if (importance.length) addChart(parent, "Importance", importanceChart(importance));
+  if (front.length) addChart(parent, "Pareto front", frontChart(search));
+  if (axes.length > 1) {
+    addChart(parent, "Parallel coordinates", parallelChart(search));
+    parent.lastElementChild.className = "wide";
+  }
+}
+
 function parameterChart(parameter) {
   const category = parameter.scale === "category";
   const x = parameter.x.map((one, place) => category ? one + 0.5 * ((parameter.jobs[place] * SWAY) % 1 - 0.5) : one);
@@ -85,11 +175,11 @@ function parameterChart(parameter) {
   const traces = () => [
     {
       x, y: parameter.y, text, customdata: parameter.jobs, mode: "markers",
-      marker: { size: x.length > 100 ? 6 : 8, opacity: 0.8, color: parameter.jobs.map(job => colour(COLOURS[job] ?? "--muted")) },
+      marker: markers(parameter.jobs, parameter.pruned),
       hovertemplate: "%{text}<br>%{y}<extra></extra>",
     },
     { ...medianLine(parameter), line: { color: colour("--text"), width: 1.5, dash: category ? "solid" : "dot" }, hoverinfo: "skip" },
-    { x: [], y: [], mode: "markers", marker: { size: 14, color: "rgba(0,0,0,0)", line: { width: 2, color: colour("--strong") } }, hoverinfo: "skip" },
+    ring(),
   ];
   const ticks = parameter.ticks.length ? { tickvals: parameter.ticks, ticktext: parameter.labels.map(shortened) } : {};
   const range = category ? { range: [-0.6, parameter.ticks.length - 0.4] } : {};
@@ -100,7 +190,7 @@ function parameterChart(parameter) {
 
 function medianLine({ medians, scale }) {
   const pairs = scale === "category" ? medians.flatMap(([x, y]) => [[x - 0.32, y], [x + 0.32, y], [null, null]]) : medians;
-  const few = pairs.length <= 36 ? pairs : []; // a random search has a value a run
+  const few = pairs.length <= 36 && (scale === "category" || !report.search) ? pairs : []; // a search has a value a run
   return { mode: "lines", x: few.map(([x]) => x), y: few.map(([, y]) => y) };
 }
 
@@ -149,6 +239,7 @@ function addLegend() {
 const note = section => section.parentElement.querySelector("p");
 const curves = document.getElementById("curves"), parameters = document.getElementById("parameters");
 for (const curve of report.curves) addChart(curves, curve.name, curveChart(curve));
+if (report.search) addSearch(report.search);
 for (const parameter of report.parameters) addChart(parameters, `${report.monitor} by ${parameter.key}`, parameterChart(parameter));
 if (report.curves.length) addLegend();
 else note(curves).textContent = "No run has finished an epoch yet.";

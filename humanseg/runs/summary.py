@@ -154,8 +154,12 @@ def _is_search(told: Any) -> bool:
         return False
     space, ways = told.get("space"), told.get("objectives")
     named = isinstance(space, dict) and isinstance(ways, dict) and all(map(_is_text, [*space, *ways]))
-    return named and bool(ways) and {*ways.values()} <= {"max", "min"} and _are_texts(told.get("constant")) and all(
-        map(_is_parameter, space.values())
+    return (
+        named
+        and bool(ways)
+        and {*ways.values()} <= {"max", "min"}
+        and _are_texts(told.get("constant"))
+        and all(map(_is_parameter, space.values()))
     )
 
 

@@ -26,7 +26,16 @@ STUDY = "search"
 LARGEST = 2**28  # bytes of a journal: 10,000 trials of 100 epochs
 GRACE = 10  # seconds after which the lock of a process that was killed is taken from it
 DIGITS = 4  # that count, of a value in an interval: the names of the folders show it
-OPERATIONS = {0, 2, 3, 4, 6, 7, 8, 9}  # of Optuna's journal: a study, its attributes, a whole trial, its state and values
+OPERATIONS = {
+    0,
+    2,
+    3,
+    4,
+    6,
+    7,
+    8,
+    9,
+}  # of Optuna's journal: a study, its attributes, a whole trial, its state and values
 PICKLED = "cma"  # the beginning of the attributes in which Optuna's CMA-ES keeps pickles
 
 Space = dict[str, dict[str, Any]]  # by the key of an override: `choices`, or `low`, `high`, `step`, `log` and `whole`
@@ -52,7 +61,9 @@ def distribution(one: dict[str, Any]) -> "BaseDistribution":
 
 def overrides(params: dict[str, Any], space: Space) -> list[str]:
     """A trial's parameters as overrides; a choice of the space is the text that Hydra reads."""
-    return [f"{name}={value if 'choices' in space.get(name, {}) else _written(value)}" for name, value in params.items()]
+    return [
+        f"{name}={value if 'choices' in space.get(name, {}) else _written(value)}" for name, value in params.items()
+    ]
 
 
 def _written(value: Any) -> str:
@@ -174,10 +185,18 @@ def read_trials(study: "Study", space: Space, free: bool) -> "list[FrozenTrial]"
     known = {name: distribution(one) for name, one in space.items()}
     found = study.get_trials(deepcopy=False)
     for number, trial in enumerate(found):
-        strange = [name for name, of in trial.distributions.items() if (not free or name in known) and known.get(name) != of]
-        outside = [name for name, of in trial.distributions.items() if not of._contains(of.to_internal_repr(trial.params[name]))]
+        strange = [
+            name for name, of in trial.distributions.items() if (not free or name in known) and known.get(name) != of
+        ]
+        outside = [
+            name
+            for name, of in trial.distributions.items()
+            if not of._contains(of.to_internal_repr(trial.params[name]))
+        ]
         if strange or outside or trial.number != number:
-            raise ValueError(f"trial {number} has {', '.join(strange + outside)[:200]}, which is not of the search's space")
+            raise ValueError(
+                f"trial {number} has {', '.join(strange + outside)[:200]}, which is not of the search's space"
+            )
     return found
 
 
