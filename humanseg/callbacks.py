@@ -4,6 +4,8 @@ It may look at the record, draw with TensorBoard's SummaryWriter and add values:
 metrics.csv, TensorBoard and summary.json, and can be monitored.
 """
 
+import statistics
+import time
 import warnings
 
 import numpy as np
@@ -59,6 +61,24 @@ def pr_curve(record: Record, writer: SummaryWriter, step: int, every: int = 1) -
         step,
         num_thresholds=len(thresholds),
     )
+
+
+def latency(record: Record, writer: SummaryWriter, step: int, every: int = 1, times: int = 9) -> None:
+    """Milliseconds that the network takes for one photograph, the median of some: ``latency_ms``, an objective of a search.
+
+    What else this machine does meanwhile is in it.
+    """
+    if not due(record, every):
+        return
+    image, taken = record.samples[0][:1], []
+    record.model.eval()
+    with torch.inference_mode():
+        record.compute(record.model, image).cpu()  # the first one is slower
+        for _ in range(times):
+            started = time.perf_counter()
+            record.compute(record.model, image).cpu()  # which waits for a GPU
+            taken.append(1000 * (time.perf_counter() - started))
+    record.log["latency_ms"] = statistics.median(taken)
 
 
 def graph(record: Record, writer: SummaryWriter, step: int) -> None:

@@ -5,6 +5,7 @@ import torch
 from conftest import ROOT, TINY, board, composed, experiments
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from torch import nn
 
 from humanseg import build
@@ -236,6 +237,21 @@ def test_the_experiment_that_is_a_sweep():
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         hydra = compose("config", ["experiment=sweep_lr_loss"], return_hydra_config=True).hydra
     assert hydra.mode.name == "MULTIRUN" and set(hydra.sweeper.params) == {"optimizer.lr", "loss"}
+
+
+@pytest.mark.parametrize("sampler", names("hydra/sweeper/sampler"))
+@pytest.mark.parametrize("pruner", names("hydra/sweeper/pruner"))
+def test_the_experiment_that_is_a_search(sampler, pruner):
+    optuna = pytest.importorskip("optuna")
+    chosen = [f"hydra/sweeper/sampler={sampler}", f"hydra/sweeper/pruner={pruner}"]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", ["experiment=[portrait,search]", *chosen], return_hydra_config=True)
+    sweeper = OmegaConf.to_container(config, resolve=False)["hydra"]["sweeper"]
+    sweeper["pruner"].update({"max_resource": 8} if pruner == "hyperband" else {})
+    assert config.hydra.mode.name == "MULTIRUN" and config.data.image_size == 224
+    assert isinstance(build.build(sweeper["sampler"], "sampler")(seed=1), optuna.samplers.BaseSampler)
+    assert isinstance(build.build(sweeper["pruner"], "pruner"), optuna.pruners.BasePruner)
 
 
 def test_experiments_of_values_stack():

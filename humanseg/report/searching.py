@@ -109,7 +109,7 @@ def importance(board: Board, keys: list[str], completed: dict[int, list[float]])
     warnings.filterwarnings("ignore", "PedAnova", UserWarning)
     try:
         found = optuna.importance.get_param_importances(study, target=lambda trial: sign * trial.values[0])
-    except (ValueError, RuntimeError):  # all are equally good
+    except Exception:  # as where all are equally good, or a record has values that no search had
         return []
     return [(key, round(share, 4)) for key, share in found.items()]
 

@@ -248,7 +248,11 @@ def front(points: dict[int, list[float]], directions: list[str]) -> list[int]:
     def beats(one: list[float], other: list[float]) -> bool:
         return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
-    return [number for number, ys in signed.items() if not any(beats(other, ys) for other in signed.values())]
+    found: list[int] = []
+    for number in sorted(signed, key=signed.get, reverse=True):  # what beats another one comes before it
+        if not any(beats(signed[other], signed[number]) for other in found):
+            found.append(number)
+    return found
 
 
 def own(job: list[str], constant: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ ARMS = {
     "random": ["hydra/sweeper/sampler=random", "hydra/sweeper/pruner=none"],
     "tpe, pruned": ["hydra/sweeper/sampler=tpe", "hydra/sweeper/pruner=median"],
 }
-EPOCHS, STEPS = 4, 5  # of a full trial
+EPOCHS, STEPS = 4, 4  # of a full trial
 SMALL = [
     *("experiment=portrait", "data.image_size=64", "data.batch_size=8", "data.val_split=32", "data.num_workers=0"),
     *(f"trainer.epochs={EPOCHS}", f"trainer.steps_per_epoch={STEPS}", "trainer.precision=fp32", "callbacks=none"),
