@@ -68,6 +68,8 @@ def test_a_command(command, run, sweep_once, finished, people, tmp_path):
         replaced = re.sub(rf"\b{name}(?=\s|$)", str(value), replaced)
     replaced = replaced.replace("output=", f"output={tmp_path}/")
     arguments = shlex.split(replaced, comments=True)[2:]
+    if "hydra/sweeper=optuna" in arguments:
+        arguments += ["hydra.sweeper.n_trials=2"]
     if "mode=benchmark" in arguments:
         arguments += [*ON_FILES, "seconds=0.01", "parts=[ceiling]"]
     elif not any(argument.startswith(("mode=", "resume=")) for argument in arguments):

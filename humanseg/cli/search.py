@@ -236,7 +236,7 @@ class Search(Sweeper):
     def _record(self) -> None:
         """Bring sweep.json up to date."""
         finished = sum(one.state.is_finished() for one in self.study.get_trials(deepcopy=False))
-        self.search |= {"trials": self.n_trials, "left": self.n_trials - finished, "failed": self._gives_up()}
+        self.search |= {"trials": self.n_trials, "left": max(self.n_trials - finished, 0), "failed": self._gives_up()}
         write_json(self.folder / "sweep.json", read_sweep(self.folder) | {"jobs": self.jobs, "search": self.search})
 
     def _write_best(self) -> None:

@@ -133,7 +133,7 @@ function parallelChart({ axes, lines, history }) {
     font: { size: 11, color: colour("--text") },
   })));
   const lined = () => ({
-    ...withAxes({ tickvals: along, ticktext: axes.map(({ name }) => shortened(name)), range: [-0.05, axes.length - 0.95] }, { range: [-0.1, 1.1], showticklabels: false, showgrid: false }),
+    ...withAxes({ tickvals: along, ticktext: axes.map(({ name }) => shortened(name)), ticklabeloverflow: "allow", range: [-0.05, axes.length - 0.95] }, { range: [-0.1, 1.1], showticklabels: false, showgrid: false }),
     annotations: annotations(),
   });
   const place = job => history.jobs.indexOf(job);

@@ -14,7 +14,7 @@ from humanseg.terminal import visible
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-FEWEST = 4  # completed trials of which importance is reckoned
+FEWEST = 6  # completed trials of which importance is reckoned
 ENOUGH = 8  # labels on an axis of parallel coordinates
 
 

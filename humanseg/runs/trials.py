@@ -231,7 +231,7 @@ def values(told: dict, objectives: dict[str, str]) -> list[float] | None:
         told: its summary.
     """
     model = told.get("model")
-    known = numbers(model if isinstance(model, dict) else {}) | numbers(told.get("best"))
+    known = numbers(model if isinstance(model, dict) else {}) | numbers(told.get("best") or told.get("metrics"))
     found = [known.get(name) for name in objectives]
     return None if None in found else found
 

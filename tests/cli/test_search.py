@@ -17,10 +17,15 @@ from humanseg.runs import trials
 
 optuna = pytest.importorskip("optuna")
 
-SHORT = [*TINY, "trainer.epochs=3", "trainer.steps_per_epoch=1", "data.samples=12", "trainer.save_minutes=0"]
+SHORT = [*TINY, "trainer.epochs=3", "trainer.steps_per_epoch=1", "data.samples=12"]
 SPACE = ["optimizer.lr=tag(log,interval(1e-4,1e-1))", "loss=choice(dice,bce_dice,lovasz)"]
-SEARCH = ["-m", *SHORT, "hydra/sweeper=optuna", "hydra.sweeper.pruner.n_startup_trials=2", *SPACE]
-HALVES = "hydra/sweeper/pruner=halving"  # stops some of six trials, whatever they are
+SEARCH = [
+    "-m",
+    *SHORT,
+    "hydra/sweeper=optuna",
+    "hydra/sweeper/pruner=halving",
+    *SPACE,
+]  # which stops some of six trials
 
 
 def study(sweep: Path) -> optuna.Study:
@@ -91,21 +96,24 @@ def test_the_winner_is_an_experiment_that_gives_the_same_again(searched, run):
     assert summary(again.folder)["monitored"] == winner["monitored"]
 
 
-def test_a_kill_in_each_phase_loses_no_trial_and_asks_for_none_twice(searched, tmp_path):
+PHASES = [  # in the order in which a search comes through them, and the call of it that is its last
+    ("humanseg.runs.trials:open_study", 1),  # before there is a journal
+    ("optuna.study:Study.add_trial", 1),  # a trial is asked, and nothing says so
+    ("humanseg.loop:total_loss", 1),  # in the first trial
+    ("humanseg.loop:validate", 2),
+    ("optuna.trial:Trial.report", 2),  # a checkpoint is written, and not reported
+    ("optuna.trial:Trial.should_prune", 1),
+    ("optuna.study:Study.tell", 1),  # a trial has ended, and the study does not know
+    ("humanseg.cli.search:write_json", 2),
+    ("optuna.study:Study.tell", 2),
+    ("humanseg.cli.search:experiment", 1),
+]
+
+
+@pytest.mark.parametrize("phases", [PHASES[1::3], pytest.param(PHASES, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_a_kill_in_each_phase_loses_no_trial_and_asks_for_none_twice(searched, tmp_path, phases):
     log, sweep = tmp_path / "log", tmp_path / "sweep"
     typed = [*SEARCH, "hydra.sweeper.n_trials=6", f"out={tmp_path}", f"hydra.sweep.dir={sweep}"]
-    phases = [
-        ("humanseg.runs.trials:open_study", 1),  # before there is a journal
-        ("optuna.study:Study.add_trial", 1),  # a trial is asked, and nothing says so
-        ("humanseg.loop:total_loss", 1),  # in the first trial
-        ("humanseg.loop:validate", 2),
-        ("optuna.trial:Trial.report", 2),  # a checkpoint is written, and not reported
-        ("optuna.trial:Trial.should_prune", 1),
-        ("optuna.study:Study.tell", 1),  # a trial has ended, and the study does not know
-        ("humanseg.cli.search:write_json", 2),
-        ("optuna.study:Study.tell", 2),
-        ("humanseg.cli.search:experiment", 1),
-    ]
     for at, call in phases:
         kill_at(at, log, *(typed if not (sweep / "sweep.json").exists() else [f"resume={sweep}"]), call=call)
     finish(log, f"resume={sweep}")
@@ -152,7 +160,7 @@ def test_the_lock_of_a_process_that_was_killed_is_taken_from_it(copied, monkeypa
 def test_trials_of_joblib_are_pruned_too_and_a_process_that_dies_ends_nothing_else(tmp_path, searched):
     sweep = tmp_path / "sweep"
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    command = [sys.executable, str(ROOT / "run.py"), *SEARCH, HALVES, "hydra.sweeper.n_trials=6", *launcher]
+    command = [sys.executable, str(ROOT / "run.py"), *SEARCH, "hydra.sweeper.n_trials=6", *launcher]
     done = subprocess.run([*command, f"out={tmp_path}", f"hydra.sweep.dir={sweep}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     states = [told["status"] for told in jobs(sweep).values()]
@@ -163,7 +171,7 @@ def test_trials_of_joblib_are_pruned_too_and_a_process_that_dies_ends_nothing_el
 @pytest.mark.slow
 def test_trials_are_jobs_of_submitit(tmp_path):
     sweep = tmp_path / "sweep"
-    launcher = ["hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2", HALVES]
+    launcher = ["hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2"]
     command = [sys.executable, str(ROOT / "run.py"), *SEARCH, "hydra.sweeper.n_trials=6", *launcher]
     done = subprocess.run([*command, f"out={tmp_path}", f"hydra.sweep.dir={sweep}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
