@@ -111,7 +111,7 @@ def _search(folder: Path, sweep: dict, flags: list[str], overrides: list[str]) -
     of_hydra, of_jobs, overrides = _typed_beside(folder, sweep, overrides)
     search = sweep["search"]
     given = [text for text in sweep["hydra"] if not key_of(text).startswith("hydra.sweeper.params")]  # read once
-    space.refuse_strange(folder, search, overrides)
+    space.refuse_strange(folder, search)
     recorded_overrides.refuse_many([search["constant"]], given, overrides)
     constant = _placed(folder, merge(usable(search["constant"], overrides, folder), of_jobs))
     launcher = merge(usable(given, overrides, folder), of_hydra)

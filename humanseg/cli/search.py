@@ -28,7 +28,7 @@ from humanseg.cli.recorded_overrides import resolved
 from humanseg.config_rules import flat, key
 from humanseg.runs import conf, locks, trials
 from humanseg.runs.atomic import write_json, write_text
-from humanseg.runs.summary import ENDED, job_number, mark, read_summary, read_sweep
+from humanseg.runs.summary import ENDED, FINISHED, job_number, mark, read_summary, read_sweep
 from humanseg.runs.trust import of_run
 
 if TYPE_CHECKING:
@@ -198,15 +198,14 @@ class Search(Sweeper):
             with self.lock:
                 [*hydra_private.composed_jobs(self.config, [self.jobs[number]])]
         except (HydraException, OmegaConfBaseException) as error:
-            folder = self.folder / f"{number}_not_composed"
+            folder, told = self.folder / f"{number}_not_composed", " ".join(str(error).split())
             folder.mkdir(exist_ok=True)
-            mark(folder, "failed", error=" ".join(str(error).split()))
-            terminal.say(f"job {number} failed: {' '.join(str(error).split())}")
+            mark(folder, "failed", error=told)
+            terminal.say(f"job {number} failed: {told}")
             return
         try:
-            [
-                done.return_value for done in self.launcher.launch([self.jobs[number]], number)
-            ]  # raises what a job raised
+            for done in self.launcher.launch([self.jobs[number]], number):
+                done.return_value  # noqa: B018  it raises what the job has raised
         except Exception as error:  # as of a launcher whose process has died; the trial is finished by `resume=`
             terminal.say(f"job {number} has died: {(str(error) or type(error).__name__).splitlines()[0]}")
 
@@ -225,10 +224,10 @@ class Search(Sweeper):
         told = read_summary(folder) if folder else {}
         status, values = told.get("status"), trials.values(told, self.search["objectives"])
         if status == "completed" and values is None:
-            lacking = f"{', '.join(self.search['objectives'])}: not all of these were measured"
-            terminal.say(f"job {number} failed: {lacking}")
-        self.failures = self.failures + 1 if status not in ("completed", "pruned") or values is None else 0
-        if status == "completed" and values is not None:
+            terminal.say(f"job {number} has not measured {', '.join(self.search['objectives'])}: it counts as failed")
+            status = "failed"
+        self.failures = 0 if status in FINISHED else self.failures + 1
+        if status == "completed":
             self.study.tell(number, values)
         elif status in ENDED:
             self.study.tell(number, state=TrialState.PRUNED if status == "pruned" else TrialState.FAIL)

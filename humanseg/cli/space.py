@@ -177,7 +177,7 @@ def jobs_of(study: "Study", search: dict[str, Any], free: bool) -> list[list[str
     return [[*search["constant"], *trials.overrides(trial.params, search["space"])] for trial in found]
 
 
-def refuse_strange(folder: Path, search: dict[str, Any], typed: list[str]) -> None:
+def refuse_strange(folder: Path, search: dict[str, Any]) -> None:
     """Hold the record and the journal of a search that is to go on against what a record may bring.
 
     Raises:

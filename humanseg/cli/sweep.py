@@ -120,12 +120,7 @@ def _plan(
         before = read_sweep(folder)
         resume.refuse_other_jobs(folder, jobs)
         planned.refuse_changed(folder, plans, keep, shared=bool(searched))
-        for job in read_jobs(folder):
-            ended += job.get("status") in (ENDED if searched else ("completed",))
-            if job.get("status") == "failed" and not searched:
-                mark(job["folder"], "interrupted")  # it is tried again, and counts for no max_failures until then
-        of_all = f"{searched['search']['trials']} trials have ended" if searched else f"{len(jobs)} jobs are completed"
-        terminal.say(f"goes on    {ended} of {of_all}")
+        ended = _count_ended(folder, len(jobs), searched)
     else:
         _sweep_lock.enter_context(locks.lock(folder))
         planned.write(folder, plans)
@@ -149,6 +144,21 @@ def _plan(
     }
     write_json(folder / "sweep.json", facts)
     return constant
+
+
+def _count_ended(folder: Path, jobs: int, searched: dict) -> int:
+    """How many jobs of a sweep have nothing more to do as it goes on, which is said."""
+    states = {job["folder"]: job.get("status") for job in read_jobs(folder)}
+    if searched:
+        ended = sum(status in ENDED for status in states.values())
+        terminal.say(f"goes on    {ended} of {searched['search']['trials']} trials have ended")
+        return ended
+    for job, status in states.items():
+        if status == "failed":
+            mark(job, "interrupted")  # it is tried again, and counts for no max_failures until then
+    ended = sum(status == "completed" for status in states.values())
+    terminal.say(f"goes on    {ended} of {jobs} jobs are completed")
+    return ended
 
 
 def _constant(overrides: list[str]) -> list[str]:

@@ -185,18 +185,10 @@ def read_trials(study: "Study", space: Space, free: bool) -> "list[FrozenTrial]"
     known = {name: distribution(one) for name, one in space.items()}
     found = study.get_trials(deepcopy=False)
     for number, trial in enumerate(found):
-        strange = [
-            name for name, of in trial.distributions.items() if (not free or name in known) and known.get(name) != of
-        ]
-        outside = [
-            name
-            for name, of in trial.distributions.items()
-            if not of._contains(of.to_internal_repr(trial.params[name]))
-        ]
-        if strange or outside or trial.number != number:
-            raise ValueError(
-                f"trial {number} has {', '.join(strange + outside)[:200]}, which is not of the search's space"
-            )
+        for name, of in trial.distributions.items():
+            is_known = known.get(name, of if free else None) == of
+            if not (is_known and of._contains(of.to_internal_repr(trial.params[name]))):
+                raise ValueError(f"trial {number} has {name[:200]}, which is not of the search's space")
     return found
 
 
