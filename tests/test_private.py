@@ -34,6 +34,7 @@ from humanseg.runs.conf import CONF
             "_apply_overrides_to_config",
         ),
         ("humanseg/cli/hydra_private.py", "hydra.core.utils", "configure_log"),
+        ("humanseg/runs/trials.py", "optuna.distributions:FloatDistribution", "_contains"),
         ("humanseg/cli/launchers.py", "submitit.core.job_environment:SignalHandler", launchers.REQUEUE),
     ],
 )

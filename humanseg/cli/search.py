@@ -102,6 +102,8 @@ class Search(Sweeper):
         self.jobs = space.jobs_of(self.study, self.search, bool(self.more))
         self.waiting = [one.number for one in self.study.get_trials(deepcopy=False) if not one.state.is_finished()]
         self.ends = time.monotonic() + self.timeout
+        if not self.jobs:
+            space.refuse_wrong_bounds(self.config, self.search)
         ways = ", ".join(f"{name} ({way})" for name, way in self.search["objectives"].items())
         terminal.say(
             f"search     {self.n_trials} trials by {ways} over {', '.join(self.search['space']) or 'a space of your own'}"
@@ -143,7 +145,7 @@ class Search(Sweeper):
                 return None
             if self.waiting:
                 return self.waiting.pop(0)
-            if len(self.jobs) >= self.n_trials or time.monotonic() > self.ends:
+            if len(self.jobs) >= self.n_trials or (self.jobs and time.monotonic() > self.ends):
                 return None
             if (asked := self._ask()) is None:
                 terminal.say("search     all points of the space have been tried")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from humanseg.cli import hydra_private
@@ -48,7 +49,10 @@ def begin(config: DictConfig) -> dict[str, Any]:
     given = [f"{name}={value}" for name, value in (sweeper.params or {}).items()]
     given += OmegaConf.to_container(config.hydra.overrides.task)
     parser = OverridesParser.create(config_loader=hydra_private.loader())
-    parsed = {one.get_key_element(): one for one in parser.parse_overrides(given)}  # what is typed wins
+    try:
+        parsed = {one.get_key_element(): one for one in parser.parse_overrides(given)}  # what is typed wins
+    except HydraException as error:
+        raise ValueError(f"hydra.sweeper.params: {' '.join(str(error).split())}") from error
     space = {name: parameter(one) for name, one in parsed.items() if one.is_sweep_override()}
     (constant,) = hydra_private.jobs_of([one.input_line for name, one in parsed.items() if name not in space])
     constant = resolved(constant, hydra_private.value_in_job(config, constant))
@@ -56,8 +60,8 @@ def begin(config: DictConfig) -> dict[str, Any]:
         raise ValueError(
             "hydra/sweeper=optuna has nothing to search: give a key a range, as optimizer.lr=tag(log,interval(1e-4,1e-1))"
         )
-    plain = refuse_wrong_bounds(config, constant, space)
-    objectives = dict(_objective(text, plain["trainer"]) for text in sweeper.objectives or ["monitor"])
+    ((shared, _),) = hydra_private.composed_jobs(config, [constant])
+    objectives = dict(_objective(text, shared.trainer) for text in sweeper.objectives or ["monitor"])
     found = {"space": space, "constant": constant, "objectives": objectives}
     return found | {"trials": sweeper.n_trials, "left": sweeper.n_trials}
 
@@ -112,28 +116,23 @@ def parameter(override: Override) -> dict[str, Any]:
     return found
 
 
-def refuse_wrong_bounds(config: DictConfig, constant: list[str], space: trials.Space) -> dict:
-    """Compose what all jobs share, and with each choice and bound alone, so that a mistake is told before any trial.
+def refuse_wrong_bounds(config: DictConfig, search: dict[str, Any]) -> None:
+    """Compose a job with each choice and bound alone, so that a mistake is told before any trial.
 
-    Returns:
-        the config that all jobs share, resolved.
+    Args:
+        config: the sweep's. search: the record in sweep.json.
 
     Raises:
         ValueError: a value that its key can't have. HydraException: a choice or key that is none.
     """
-    alone = [text for name, told in space.items() for text in _alone(name, told)]
-    (shared, _), *composed = hydra_private.composed_jobs(config, [constant, *([*constant, text] for text in alone)])
-    for text, (each, _) in zip(alone, composed, strict=True):
+    alone = [(text, one) for name, one in search["space"].items() for text in _alone(name, one)]
+    composed = hydra_private.composed_jobs(config, [[*search["constant"], text] for text, _ in alone])
+    for (_, one), (each, _) in zip(alone, composed, strict=True):
         try:
             refuse_wrong_values(OmegaConf.to_container(each, resolve=True), complete=False)
         except ValueError as error:
-            hint = (
-                " (int(interval(1,8)) gives whole numbers)"
-                if not space[text.partition("=")[0]].get("whole", True)
-                else ""
-            )
+            hint = "" if one.get("whole", True) else " (int(interval(1,8)) gives whole numbers)"
             raise ValueError(f"{error}{hint}") from error
-    return OmegaConf.to_container(shared, resolve=True)
 
 
 def _alone(name: str, one: dict[str, Any]) -> list[str]:
@@ -141,7 +140,7 @@ def _alone(name: str, one: dict[str, Any]) -> list[str]:
     return [f"{name}={value}" for value in one.get("choices") or (one["low"], one["high"])]
 
 
-def _objective(text: str, trainer: dict) -> tuple[str, str]:
+def _objective(text: str, trainer: DictConfig) -> tuple[str, str]:
     """An objective and whether more of it is better; `NAME:min` says that it is not."""
     name, _, direction = text.partition(":")
     if name == "monitor":

@@ -224,8 +224,9 @@ def test_several_objectives_over_a_space_of_ones_own(run, tmp_path):
 
 def test_time_ends_a_search_that_can_go_on(run, tmp_path):
     sweep = tmp_path / "sweep"
-    done = run(*SEARCH, "hydra.sweeper.timeout=0.001", "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={sweep}", code=1)
-    assert "no run" in done.stderr or "2 of 2 trials are left" in done.stdout
+    done = run(*SEARCH, "trainer.epochs=1", "hydra.sweeper.timeout=0.001", f"hydra.sweep.dir={sweep}")
+    assert f"23 of 24 trials are left: python run.py resume={sweep}" in done.stdout
+    assert record(sweep)["status"] == "interrupted" and len(jobs(sweep)) == 1
 
 
 @pytest.mark.parametrize(
