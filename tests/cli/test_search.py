@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,9 @@ def searched(tmp_path_factory) -> Path:
     """The folder of a search of six trials, for tests that only read it."""
     root = tmp_path_factory.mktemp("searched")
     arguments = [*SEARCH, "hydra.sweeper.n_trials=6", f"out={root}", f"hydra.sweep.dir={root}/sweep"]
-    (root / "log").write_text(finish(root / "printed", *arguments))
+    started = time.monotonic()
+    finish(root / "log", *arguments)
+    (root / "seconds").write_text(str(time.monotonic() - started))
     return root / "sweep"
 
 
@@ -124,10 +127,11 @@ def test_a_kill_in_each_phase_loses_no_trial_and_asks_for_none_twice(searched, t
 @pytest.mark.slow
 def test_twenty_random_kills_lose_no_trial(searched, tmp_path):
     draw, log, sweep, killed = random.Random(0), tmp_path / "log", tmp_path / "sweep", 0
+    whole = float((searched.parent / "seconds").read_text())
     typed = [*SEARCH, "hydra.sweeper.n_trials=6", f"out={tmp_path}", f"hydra.sweep.dir={sweep}"]
     while killed < 20:
         begun = (sweep / "sweep.json").exists()
-        if not kill_after(draw.uniform(2, 12), log, *([f"resume={sweep}"] if begun else typed)):
+        if not kill_after(draw.uniform(0.1, 0.5) * whole, log, *([f"resume={sweep}"] if begun else typed)):
             assert told(sweep) == told(searched)
             shutil.rmtree(sweep)
             continue
@@ -278,3 +282,16 @@ def test_composing_a_search_imports_no_optuna(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_config_that_has_changed_since_is_refused_by_name_or_kept(run, copied):
+    plan = json.loads((copied / "planned.json").read_text())
+    plan["jobs"][0]["config"]["optimizer"]["momentum"] = 0.5
+    (copied / "planned.json").write_text(json.dumps(plan))
+    more = [f"resume={copied}", "hydra.sweeper.n_trials=7"]
+    assert "since this sweep began: optimizer.momentum (0.5 -> 0.9). " in run(*more, code=1).stderr
+    done = run(*more, "sweep.changed=keep")
+    (job,) = copied.glob("6_*")
+    trained = yaml.safe_load((job / "config.yaml").read_text())["optimizer"]
+    assert "job 6 keeps what was planned: optimizer.momentum (0.5 -> 0.9)" in done.stdout
+    assert trained["momentum"] == 0.5 and trained["lr"] == asked(copied)[6]["optimizer.lr"]
