@@ -108,10 +108,6 @@ class Record:
 def _nothing(*_: object) -> None: ...
 
 
-def _never(*_: object) -> bool:
-    return False
-
-
 @dataclass(frozen=True)
 class Hooks:
     """What others do while the loop runs.
@@ -130,14 +126,11 @@ class Hooks:
     on_step: Callable[[State, dict[str, Tensor]], None] = _nothing
     on_epoch: Callable[[Record], None] = _nothing
     after_epoch: Callable[[State, Record], None] = _nothing
-    hopeless: Callable[[State], bool] = _never
+    hopeless: Callable[[State], bool | None] = _nothing
 
 
 def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> bool:  # noqa: B008  it is frozen
-    """Train until the last epoch or an early stop, from wherever the state is.
-
-    Returns:
-        whether it came so far: a hook may have found it hopeless before.
+    """Train until the last epoch or an early stop, from wherever the state is; False where a hook found it hopeless before.
 
     Raises:
         ValueError: the loss or the weights are not finite, or the monitored metric does not exist.
