@@ -21,6 +21,8 @@ from humanseg.runs.overrides import key_of, literal, sign_of
 from humanseg.runs.reading import read_config, read_yaml
 from humanseg.runs.summary import FINISHED, is_sweep, job_number, read_jobs, read_summary, read_sweep
 
+OF_THE_SEARCH = ("hydra.sweeper.objectives", "hydra.sweeper.params")  # what makes a search what it is
+
 
 @dataclass
 class Continuation:
@@ -110,6 +112,10 @@ def _search(folder: Path, sweep: dict, flags: list[str], overrides: list[str]) -
     """A search is started again with what it recorded: its space, and the trials in its journal, which are all of it."""
     of_hydra, of_jobs, overrides = _typed_beside(folder, sweep, overrides)
     search = sweep["search"]
+    if other := [
+        text for text in of_hydra if key_of(text) == "hydra/sweeper" or key_of(text).startswith(OF_THE_SEARCH)
+    ]:
+        raise ValueError(f"{' '.join(other)} would make another search of {folder}: start a new one")
     given = [text for text in sweep["hydra"] if not key_of(text).startswith("hydra.sweeper.params")]  # read once
     space.refuse_strange(folder, search)
     recorded_overrides.refuse_many([search["constant"]], given, overrides)

@@ -82,6 +82,8 @@ def test_trials_report_each_epoch_once(searched):
 
 def test_a_search_that_is_finished_is_left_alone_and_more_trials_can_be_typed(run, copied):
     before = told(copied)
+    for typed in ("hydra.sweeper.objectives=[val/dice]", "hydra/sweeper=basic"):
+        assert f"{typed} would make another search of" in run(f"resume={copied}", typed, code=1).stderr
     assert "is finished" in run(f"resume={copied}").stdout
     run(f"resume={copied}", "hydra.sweeper.n_trials=7")
     assert told(copied)[:6] == before and len(told(copied)) == 7 and record(copied)["search"]["left"] == 0
