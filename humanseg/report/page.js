@@ -154,10 +154,9 @@ function frontChart({ front, points, objectives }) {
 }
 
 function addSearch(search) {
-  const section = document.getElementById("search"), parent = document.getElementById("searched");
+  const parent = document.getElementById("searched");
   const { history, importance, axes, front, objectives } = search;
   if (!history.jobs.length) return;
-  section.hidden = false;
   note(parent).textContent = "Trials in the colours of the learning curves; hollow and dotted: pruned. Importance is the share of a key in being among the best tenth (PED-ANOVA).";
   addChart(parent, `${objectives[0]} by trial, and the best so far`, historyChart(history));
   if (importance.length) addChart(parent, "Importance", importanceChart(importance));

@@ -78,6 +78,17 @@ sweeps = damaged(
     .flatmap(lambda told: st.builds(lambda jobs: told | {"jobs": jobs}, st.lists(st.lists(texts, max_size=3), max_size=4) | values))
     .map(lambda value: json.dumps(value).encode())
 )  # fmt: skip
+parameters = st.fixed_dictionaries({"choices": st.lists(texts, min_size=1, max_size=3)}) | values
+objectives = st.dictionaries(st.just("val/iou") | texts, st.sampled_from(["max", "min"]), max_size=3)
+searches = damaged(
+    st.builds(
+        lambda space, ways: {"space": space, "objectives": ways, "constant": [], "trials": 3, "left": 1},
+        st.dictionaries(texts, parameters, max_size=3),
+        objectives,
+    )
+    .map(lambda search: {"jobs": [], "overrides": [], "hydra": [], "search": search})
+    .map(lambda value: json.dumps(value).encode())
+)
 cells = texts | st.floats().map(str) | st.integers().map(str)
 names = st.sampled_from(["epoch", "val/iou", "train/loss", "val/loss"]) | texts
 tables = damaged(
@@ -194,6 +205,14 @@ def test_any_table(runs, content):
 @fuzzed
 @given(content=sweeps)
 def test_any_sweep(runs, content):
+    put(runs / "sweep.json", content)
+    check(runs)
+
+
+@fuzzed
+@given(content=searches)
+def test_any_search(runs, content):
+    put(runs / "1_b" / "summary.json", json.dumps(GOOD).encode())
     put(runs / "sweep.json", content)
     check(runs)
 
