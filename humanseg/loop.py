@@ -119,18 +119,16 @@ class Hooks:
             device. Of several processes all call it; the main one alone has the values.
         on_epoch: the callbacks; they may add values to the epoch's log.
         after_epoch: logs and saves.
-        hopeless: asked before each epoch whether the training ends there. Of several processes all get the same answer.
     """
 
     after_step: Callable[[State], None] = _nothing
     on_step: Callable[[State, dict[str, Tensor]], None] = _nothing
     on_epoch: Callable[[Record], None] = _nothing
     after_epoch: Callable[[State, Record], None] = _nothing
-    hopeless: Callable[[State], bool | None] = _nothing
 
 
-def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> bool:  # noqa: B008  it is frozen
-    """Train until the last epoch or an early stop, from wherever the state is; False where a hook found it hopeless before.
+def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> None:  # noqa: B008  it is frozen
+    """Train until the last epoch or an early stop, from wherever the state is.
 
     Raises:
         ValueError: the loss or the weights are not finite, or the monitored metric does not exist.
@@ -138,8 +136,6 @@ def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> bool:  # noqa: B0
     settings, data = setup.settings, setup.data
     batches, judged_by = None, (settings.monitor, settings.monitor_mode, settings.early_stop)
     while state.epoch < settings.epochs and not stops_early(state.history, *judged_by):
-        if hooks.hopeless(state):
-            return False
         if batches is None or state.hardness:
             batches = training_batches(state, setup)
         log = train_epoch(state, batches, setup, hooks)
@@ -149,7 +145,6 @@ def fit(state: State, setup: Setup, hooks: Hooks = Hooks()) -> bool:  # noqa: B0
         hooks.on_epoch(record)
         finish_epoch(state, distributed.broadcast(log), setup)  # the main process' callbacks may have added values
         hooks.after_epoch(state, record)
-    return True
 
 
 def training_batches(state: State, setup: Setup) -> Iterator[tuple[Tensor, ...]]:

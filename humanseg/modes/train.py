@@ -69,32 +69,41 @@ def _fit(
     if cfg["trainer"]["compile"]:
         state.model.compile()
     distributed.seed_rank(cfg["seed"], state.step)
+    refuse_hopeless = _pruning(job, setup)
+
+    def keep(state: loop.State, record: loop.Record) -> None:
+        journal.keep(state, record)
+        refuse_hopeless(state)
 
     with signals.noted(speaks=distributed.is_main()) as asked:
         safe_point = SafePoint(checkpoints, setup, cfg["seed"], asked)
-        hooks = loop.Hooks(safe_point, journal.note, journal.react, journal.keep, _pruning(job, setup))
-        completed = loop.fit(state, setup, hooks)
-        hooks.hopeless(state)  # the last epoch is reported too
-        if completed:
+        try:
+            refuse_hopeless(state)  # a trial that was killed may have been told so before
+            loop.fit(state, setup, loop.Hooks(safe_point, journal.note, journal.react, keep))
             averaging.finish(state, setup, checkpoints.folder, safe_point, journal.keep_averaged)
+            status = "completed"
+        except trials.Pruned:
+            status = "pruned"
 
     best = best_epoch(state.history, setup.settings.monitor, setup.settings.monitor_mode)
-    if cfg["trainer"]["test"] and completed:
+    if cfg["trainer"]["test"] and status == "completed":
         best = best | _test_best(cfg, job, setup)
-    return best, "completed" if completed else "pruned"
+    return best, status
 
 
-def _pruning(job: Job, setup: loop.Setup) -> Callable[[loop.State], bool]:
-    """What a trial of a search is asked before each epoch: it reports what is validated, and may be told to stop."""
+def _pruning(job: Job, setup: loop.Setup) -> Callable[[loop.State], None]:
+    """What a trial of a search does after each epoch: it reports what is validated, and `Pruned` ends one that is hopeless."""
     if job.trial is None:
-        return lambda state: False
+        return lambda state: None
     make = functools.partial(trials.Watched, job.trial.sweep, job.trial.number)
     watched = make(build.build(job.trial.pruner, "hydra.sweeper.pruner")) if distributed.is_main() else None
 
-    def hopeless(state: loop.State) -> bool:
-        return distributed.made_by_main(lambda: watched.is_hopeless(state.history, setup.settings.monitor))
+    def refuse_hopeless(state: loop.State) -> None:
+        hopeless = distributed.made_by_main(lambda: watched.is_hopeless(state.history, setup.settings.monitor))
+        if hopeless and state.epoch < setup.settings.epochs:
+            raise trials.Pruned
 
-    return hopeless
+    return refuse_hopeless
 
 
 def _config(composed: dict, job: Job, saved: dict | None, before: finetune.Origin | None) -> dict:

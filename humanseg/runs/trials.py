@@ -192,6 +192,10 @@ def read_trials(study: "Study", space: Space, free: bool) -> "list[FrozenTrial]"
     return found
 
 
+class Pruned(Exception):
+    """Ends the training of a hopeless trial."""
+
+
 class Watched:
     """A trial, as the run that tries it sees it: what it has reported, and whether it is hopeless.
 

@@ -14,7 +14,7 @@ from humanseg.runs.run_info import RunInfo
 
 log = logging.getLogger(__name__)
 
-STATUS = {"completed": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+STATUS = {"completed": "FINISHED", "pruned": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 SENT = "humanseg.sent"  # the tag that comes with values and says how far they go: the server knows what it has
 AT_ONCE = 100  # parameters or tags in a request, at most
 LONGEST_NAME, LONGEST = 250, 6000  # characters of a name, and of a parameter

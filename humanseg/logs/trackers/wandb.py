@@ -80,4 +80,4 @@ class Wandb:
                 name = file.relative_to(run.folder).as_posix()
                 artifact.add_file(str(file), name=name, policy="immutable", skip_cache=True)
             self.run.log_artifact(artifact)
-        self.run.finish(exit_code=0 if run.status == "completed" else 1)
+        self.run.finish(exit_code=0 if run.status in ("completed", "pruned") else 1)
