@@ -14,7 +14,7 @@ class RunInfo:
         changed: the keys that have another value than before, where the run goes on.
         sweep: the sweep that it is a job of, as ``2026-11-26/10-32-01``.
         tracked: for a tracker, what its `start` returned before this run went on.
-        status: at the end ``completed``, ``interrupted`` or ``failed``.
+        status: at the end ``completed``, ``pruned``, ``interrupted`` or ``failed``.
         scores: at the end the best epoch's values, and those of `trainer.test`.
     """
 
