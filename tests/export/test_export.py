@@ -296,7 +296,9 @@ def test_the_stage_that_differs_is_named(monkeypatch, stage):
         (["ckpt=model.onnx"], "ckpt=model.onnx is exported already: give a checkpoint"),
     ],
 )
-def test_what_an_export_needs(run, suite, typed, sentence):
+def test_what_an_export_needs(run, suite, monkeypatch, tmp_path, typed, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.onnx").touch()
     assert sentence in run("mode=export", f"ckpt={suite}/run", *typed, code=1).stderr
 
 
