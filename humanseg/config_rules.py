@@ -72,7 +72,8 @@ KEYS = {
     "out": Key(ANYTHING, "machine", path=True),
     **dict.fromkeys(("ckpt", "resume"), Key(path=True)),
     "distill": Key(or_null(WORD), optional=True, path=True),
-    **dict.fromkeys(("input", "output", "background", "runs"), Key(optional=True, path=True)),  # options of modes
+    # Options of modes.
+    **dict.fromkeys(("input", "output", "background", "runs", "a", "b"), Key(optional=True, path=True)),
     **dict.fromkeys(("local", "experiment"), Key(MISPLACED, optional=True)),
     "hydra*": Key(ANYTHING, "machine"),
     **dict.fromkeys(("hydra.run.dir", "hydra.sweep.dir"), Key(ANYTHING, "machine", optional=True, path=True)),

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from humanseg import tally, terminal
+from humanseg.compare import scores
 from humanseg.data.loading import Data
 from humanseg.data.splits.parts import Split
 from humanseg.data.transforms import unletterbox
@@ -18,6 +19,7 @@ from humanseg.pictures import contact_sheet, extremes, png, titled_row
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed
 from humanseg.runs.atomic import write_bytes, write_table
+from humanseg.runs.find import TABLE
 
 log = logging.getLogger(__name__)
 
@@ -56,21 +58,29 @@ def score(
         The metrics over all photographs as ``test/NAME``, or under another name than `test`; of several sources each has
         its own, see `tally.evaluate`.
     """
+    values, rows = measure(predictor, data, split, metrics)
+    _write_scores(predictor, data.splits[split], rows, folder, worst, next(iter(metrics)))
+    return {f"{called}/{name}": value for name, value in values.items()}
+
+
+def measure(
+    predictor: Predictor, data: Data, split: str, metrics: dict[str, Callable[[Counts], float]]
+) -> tuple[dict[str, float], list[dict]]:
+    """The metrics over all photographs of a split, and a row for each photograph in the order of the split."""
     parts = {part.name: part for part in data.splits[split].parts}
     rows = {source: [] for source in parts}
 
-    def each(source: str, counts: Counts) -> None:
+    def each(source: str, counts: Counts, target: Tensor) -> None:
         name = parts[source].name_of(data.share.rank + data.share.world_size * len(rows[source]))
         told = {"image": name} | ({"source": source} if data.splits[split].sources else {})
-        rows[source].append(told | {key: metric(counts) for key, metric in metrics.items()})
+        told |= {key: metric(counts) for key, metric in metrics.items()}
+        rows[source].append(told | scores.facts(counts, target, "boundary_iou" in metrics))
 
     outputs = {
         source: photograph_outputs(predictor, data.photographs(split, part), source) for source, part in parts.items()
     }
     values, *_ = tally.evaluate(outputs, metrics, each=each)
-    gathered = [row for own in rows.values() for row in distributed.all_gather_in_turns(own)]
-    _write_scores(predictor, data.splits[split], gathered, folder, worst, next(iter(metrics)))
-    return {f"{called}/{name}": value for name, value in values.items()}
+    return values, [row for own in rows.values() for row in distributed.all_gather_in_turns(own)]
 
 
 @distributed.rank_zero_only
@@ -78,7 +88,7 @@ def _write_scores(predictor: Predictor, split: Split, rows: list[dict], folder: 
     """Write the rows, and draw and log the best and the worst by the metric `first`."""
     folder.mkdir(exist_ok=True)
     order = sorted(range(len(rows)), key=lambda index: rows[index][first])
-    write_table(folder / "per_image.csv", list(rows[0]), rows)
+    write_table(folder / TABLE, list(rows[0]), rows)
     sources = [f"{row['source']}  " if "source" in row else "" for row in rows]
     width = max(map(len, sources))
     shown = [f"  {rows[index][first]:.4f}  {sources[index]:{width}}{rows[index]['image']}" for index in order[:worst]]

@@ -4,6 +4,7 @@ A metric is a function of `Counts`. A user's own metric is named by its dotted p
 is the person. Pixels that are IGNORE in the target count nowhere. An empty prediction on an empty mask scores 1.
 """
 
+import functools
 import importlib
 import math
 from collections.abc import Callable
@@ -131,55 +132,78 @@ def _boundary(mask: np.ndarray, reach: int) -> np.ndarray:
     return mask & (cv2.erode(plane, square, borderType=cv2.BORDER_CONSTANT, borderValue=0) == 0)
 
 
-def iou(counts: Counts) -> float:
+def of_sums(metric: Callable[[Counts], Tensor]) -> Callable[[Counts], float | Tensor]:
+    """A metric that is a function of sums: a number for one `Counts`, a tensor for many, whose tensors have more dimensions.
+
+    It is smooth, and the same for twice the sums: `compare` takes its gradient.
+    """
+
+    @functools.wraps(metric)
+    def measured(counts: Counts) -> float | Tensor:
+        value = metric(counts)
+        return value if value.ndim else value.item()
+
+    return measured
+
+
+@of_sums
+def iou(counts: Counts) -> Tensor:
     """The person's intersection over union."""
-    return _ious(counts)[1]
+    return _ious(counts)[..., 1]
 
 
-def miou(counts: Counts) -> float:
+@of_sums
+def miou(counts: Counts) -> Tensor:
     """Mean IoU over the classes that truth or prediction shows; 1 where no pixel counts."""
-    shown = (counts.confusion.sum(0) + counts.confusion.sum(1) > 0).tolist()
-    ious = [iou for iou, there in zip(_ious(counts), shown, strict=True) if there]
-    return _share(sum(ious), len(ious))
+    shown = counts.confusion.cpu().sum(-1) + counts.confusion.cpu().sum(-2) > 0
+    return _share((_ious(counts) * shown).sum(-1), shown.sum(-1))
 
 
-def iou_per_image(counts: Counts) -> float:
+@of_sums
+def iou_per_image(counts: Counts) -> Tensor:
     """Mean over the photographs of the person's IoU."""
-    return (counts.image_iou / counts.images.clamp(min=1)).item()
+    return (counts.image_iou / counts.images.clamp(min=1)).cpu()
 
 
-def dice(counts: Counts) -> float:
+@of_sums
+def dice(counts: Counts) -> Tensor:
     """The person's Dice coefficient, which is the F1 score."""
     hits, false_alarms, misses = _person(counts)
     return _share(2 * hits, 2 * hits + false_alarms + misses)
 
 
-def accuracy(counts: Counts) -> float:
+@of_sums
+def accuracy(counts: Counts) -> Tensor:
     """Share of pixels with the right class."""
-    return _share(int(counts.confusion.diagonal().sum()), int(counts.confusion.sum()))
+    pixels = counts.confusion.cpu().double()
+    return _share(pixels.diagonal(dim1=-2, dim2=-1).sum(-1), pixels.sum((-2, -1)))
 
 
-def precision(counts: Counts) -> float:
+@of_sums
+def precision(counts: Counts) -> Tensor:
     """Share of the pixels called person that are person; 1 where no pixel is called so and no person is missed."""
     hits, false_alarms, misses = _person(counts)
-    return _share(hits, hits + false_alarms, empty=float(misses == 0))
+    return _share(hits, hits + false_alarms, empty=(misses == 0).double())
 
 
-def recall(counts: Counts) -> float:
+@of_sums
+def recall(counts: Counts) -> Tensor:
     """Share of the person's pixels that were found; 1 where there is no person."""
     hits, _, misses = _person(counts)
     return _share(hits, hits + misses)
 
 
-def boundary_iou(counts: Counts) -> float:
+@of_sums
+def boundary_iou(counts: Counts) -> Tensor:
     """IoU of the boundaries (Cheng et al. 2021); validation and test count it, training does not."""
-    intersection, union = counts.boundary.tolist()
+    intersection, union = counts.boundary.cpu().double().unbind(-1)
     return _share(intersection, union)
 
 
-def boundary_iou_per_image(counts: Counts) -> float:
+@of_sums
+def boundary_iou_per_image(counts: Counts) -> Tensor:
     """Mean over the photographs of the IoU of the boundaries; validation and test count it."""
-    return (counts.image_boundary_iou / counts.images.clamp(min=1)).item()
+    return (counts.image_boundary_iou / counts.images.clamp(min=1)).cpu()
 
 
 def average_precision(counts: Counts) -> float:
@@ -191,13 +215,14 @@ def average_precision(counts: Counts) -> float:
     return float((gained * positive / (positive + negative).clamp(min=1)).sum())
 
 
-BUILT_IN = {
+OF_SUMS = {
     function.__name__: function
     for function in (
         *(iou, miou, iou_per_image, dice, accuracy, precision, recall),
-        *(boundary_iou, boundary_iou_per_image, average_precision),
+        *(boundary_iou, boundary_iou_per_image),
     )
-}  # in all of them higher is better
+}
+BUILT_IN = OF_SUMS | {"average_precision": average_precision}  # in all of them higher is better
 OF_BOUNDARIES = ("boundary_iou", "boundary_iou_per_image")
 EVALUATION_ONLY = (*OF_BOUNDARIES, "average_precision")  # too slow for every training step
 
@@ -241,18 +266,20 @@ def _as_a_number(name: str, metric: Callable[[Counts], Any]) -> Callable[[Counts
     return measured
 
 
-def _ious(counts: Counts) -> list[float]:
-    matrix = counts.confusion.double()
-    hits = matrix.diagonal()
-    unions = matrix.sum(0) + matrix.sum(1) - hits
-    return [_share(hit, union) for hit, union in zip(hits.tolist(), unions.tolist(), strict=True)]
+def _ious(counts: Counts) -> Tensor:
+    """The IoU of each class, 1 where it is nowhere."""
+    pixels = counts.confusion.cpu().double()
+    hits = pixels.diagonal(dim1=-2, dim2=-1)
+    return _share(hits, pixels.sum(-2) + pixels.sum(-1) - hits)
 
 
-def _person(counts: Counts) -> tuple[int, int, int]:
+def _person(counts: Counts) -> tuple[Tensor, Tensor, Tensor]:
     """The person's hits, false alarms and misses, in pixels."""
-    hits = int(counts.confusion[1, 1])
-    return hits, int(counts.confusion[:, 1].sum()) - hits, int(counts.confusion[1].sum()) - hits
+    pixels = counts.confusion.cpu().double()
+    hits = pixels[..., 1, 1]
+    return hits, pixels[..., 1].sum(-1) - hits, pixels[..., 1, :].sum(-1) - hits
 
 
-def _share(part: float, whole: float, empty: float = 1.0) -> float:
-    return part / whole if whole else empty
+def _share(part: Tensor, whole: Tensor, empty: float | Tensor = 1.0) -> Tensor:
+    there = whole > 0
+    return torch.where(there, part / torch.where(there, whole, 1), empty)

@@ -154,7 +154,7 @@ def evaluate(
     outputs: dict[str, Iterable[tuple[Tensor, ...]]],
     metrics: dict[str, Callable[[Counts], float]],
     loss: nn.Module | None = None,
-    each: Callable[[str, Counts], None] = lambda source, counts: None,
+    each: Callable[[str, Counts, Tensor], None] = lambda source, counts, target: None,
 ) -> tuple[dict[str, float], Counts, Tensor]:
     """Metrics over pairs of logits NxCxHxW and target NxHxW; validation and test both come through here.
 
@@ -164,7 +164,7 @@ def evaluate(
         outputs: the pairs of each source by its name. Photographs uint8 NxHxWx3 may stand behind them, and a teacher's
             answers uint8 NxHxW, for the loss.
         loss: the means of its terms over the samples join the metrics.
-        each: called with the source and the counts of each pair alone.
+        each: called with the source of each pair, its counts alone, and its target.
 
     Returns:
         The metrics over all samples, those of each of several sources and the means over the sources that show people (see
@@ -189,7 +189,7 @@ def _add_up(
     pairs: Iterable[tuple[Tensor, ...]],
     metrics: Container[str],
     loss: nn.Module | None,
-    each: Callable[[Counts], None],
+    each: Callable[[Counts, Tensor], None],
 ) -> Scores:
     """The scores of one source, from all processes."""
     sums, counts, ious = defaultdict(float), None, []
@@ -201,7 +201,7 @@ def _add_up(
         here = Counts.zeros(logits.shape[1], logits.device)
         ious.append(here.add(logits, target, boundary=of_boundaries, scores=True))
         counts = here if counts is None else counts + here
-        each(here)
+        each(here, target)
         if loss is not None:
             for name, term in total_loss(loss, [logits], target.long(), **given)[1].items():
                 sums[name] += term * len(logits)

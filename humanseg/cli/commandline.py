@@ -97,10 +97,14 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
     Train mode composes its own config and takes only weights from `ckpt=`; the other modes start from the checkpoint's.
     """
     given = typed.values(arguments)
-    if given.get("mode", "train") == "train" or not given.get("ckpt"):
+    mode = given.get("mode", "train")
+    named = given.get("a" if mode == "compare" else "ckpt")
+    if mode == "train" or not named:
         return arguments
-    path = grammar.read(given["ckpt"])
-    if not isinstance(path, str):  # a sweep over checkpoints, which share no choices
+    path = grammar.read(named)
+    if not isinstance(path, str) or find.test(
+        path
+    ):  # a sweep over checkpoints, which share no choices, or no checkpoint
         return arguments
     found = find.checkpoint(path, "")
     if find.is_exported(found):  # it brings no config

@@ -27,11 +27,7 @@ def run(config: dict, job: Job) -> float:
         raise ValueError("mode=test needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
     refuse_wrong_values(config, rules={"refine": SWITCH})
     path = find.checkpoint(config["ckpt"], config["out"])
-    cfg, predictor, epoch = (_exported if find.is_exported(path) else _recorded)(path, config, job.typed)
-    if config["refine"] and len(predictor.classes) > 2:
-        raise ValueError(
-            f"refine=true scores the person's edges alone, and {path} has {len(predictor.classes)} classes"
-        )
+    cfg, predictor, epoch = opened(path, config, job.typed)
     begun = job.begin(ckpt=str(path), epoch=epoch) if distributed.is_main() else None
     data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
     functions = metrics.find(cfg["metrics"])
@@ -52,25 +48,49 @@ def run(config: dict, job: Job) -> float:
     return value
 
 
+def opened(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predictor, int | None]:
+    """A network to score: the config that says on what, the predictor, and a checkpoint's epoch.
+
+    Args:
+        config: as Hydra composed it. typed: the overrides of this command line.
+
+    Raises:
+        ValueError: the file can't be opened, or is an exported one for which no data is typed.
+    """
+    if not find.is_exported(path):
+        return _recorded(path, config, typed)
+    if not any(override.startswith("data=") for override in typed):
+        raise ValueError(f"{path} says nothing of its data: type it, as data=folder data.test_root=DIR")
+    return exported(path, config)
+
+
 def _recorded(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predictor, int]:
     """A checkpoint's config with what is typed, its network, and its epoch."""
     payload = checkpoint.load(path)
     cfg = recorded.checkpoint_config(payload, config, typed, ("model", "data"))
     _settle(cfg, config["split"])
     predictor = Predictor.of_checkpoint(path, payload, cfg, config["backend"] or "torch", config["refine"])
+    _refuse_several(predictor, path)
     return cfg, predictor, payload["epoch"]
 
 
-def _exported(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predictor, None]:
-    """The composed config, for a file that brings none; the file in its own runtime, unless `backend` names another."""
-    if not any(override.startswith("data=") for override in typed):
-        raise ValueError(f"{path} says nothing of its data: type it, as data=folder data.test_root=DIR")
+def exported(path: Path, config: dict) -> tuple[dict, Predictor, None]:
+    """A config for a file that brings none; the file in its own runtime, unless `backend` names another."""
     _settle(config, config["split"])
     trainer, backend = config["trainer"], config["backend"] or READERS[path.suffix][0]
     predictor = Predictor(path, trainer["device"], trainer["precision"], backend, config["refine"])
-    config["data"] |= {"image_size": predictor.size, "pad_value": predictor.pad_value}
-    config["model"]["classes"] = len(predictor.classes)
-    return config, predictor, None
+    _refuse_several(predictor, path)
+    shape = {"image_size": predictor.size, "pad_value": predictor.pad_value}
+    model = config["model"] | {"classes": len(predictor.classes)}
+    return config | {"data": config["data"] | shape, "model": model}, predictor, None
+
+
+def _refuse_several(predictor: Predictor, path: Path) -> None:
+    """Refuse to score the refined edges of a network of several classes: they are the person's alone."""
+    if predictor.refine and len(predictor.classes) > 2:
+        raise ValueError(
+            f"refine=true scores the person's edges alone, and {path} has {len(predictor.classes)} classes"
+        )
 
 
 def _settle(cfg: dict, split: str) -> None:

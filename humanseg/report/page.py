@@ -1,6 +1,6 @@
 """A board as one page that opens offline: page.html, filled with tables, pictures, numbers for charts, and plotly.js.
 
-All that a run's folder tells (names, overrides, tags, errors) becomes HTML in `html` alone, which escapes it. The page's
+All that a run's folder tells (names, overrides, tags, errors) becomes HTML in `markup.html` alone, which escapes it. The page's
 policy lets no script run but its own, and nothing be loaded.
 """
 
@@ -12,12 +12,13 @@ import re
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import Markup
 
+from humanseg.markup import html, joined
 from humanseg.report.board import (
     Board,
     epoch,
@@ -33,7 +34,6 @@ from humanseg.report.charts import chart_data
 from humanseg.report.tables import duration, number, rate, spread
 from humanseg.runs.atomic import no_link
 from humanseg.runs.conf import PROGRAM
-from humanseg.terminal import visible
 
 HERE = Path(__file__).parent
 PICTURED = 3  # best runs whose photographs are shown
@@ -41,11 +41,6 @@ PICTURES = ("best_and_worst.png", "contact_sheet.png", "test/contact_sheet.png",
 PICTURE_WIDTH = 1400  # pixels, to which wider ones are shrunk
 PICTURE_PIXELS = 50_000_000  # of a file that is opened
 OTHERS = 4  # metrics in the table beside the one that ranks; leaderboard.csv has all
-
-
-def html(form: str, *values: object) -> Markup:
-    """HTML with values in place of each `{}`. All that is no HTML is escaped, and so is what acts on a terminal."""
-    return Markup(form).format(*(one if isinstance(one, Markup) else visible(one) for one in values))
 
 
 def draw(board: Board, into: Path, plotly: str) -> str:
@@ -91,7 +86,7 @@ def _facts(board: Board) -> Markup:
         facts = {"Best": html("<b>{}</b> {}, {}", number(top), board.monitor, best["job"])} | facts
     if command := sweep_command(board):
         facts["Command"] = _copied(command)
-    return _joined(html("<div><dt>{}</dt><dd>{}</dd></div>", name, fact) for name, fact in facts.items())
+    return joined(html("<div><dt>{}</dt><dd>{}</dd></div>", name, fact) for name, fact in facts.items())
 
 
 def _table(board: Board, into: Path) -> Markup:
@@ -124,7 +119,7 @@ def _errors(board: Board, into: Path) -> Markup:
     items = [html("<li>{}<br>{}</li>", _link(job, into), job["error"]) for job in board.jobs if job["error"]]
     items += [html("<li>{}</li>", problem) for problem in board.problems if problem not in _told(board)]
     form = '<section><h2>What failed</h2><ul class="errors">{}</ul></section>'
-    return html(form, _joined(items)) if items else Markup()
+    return html(form, joined(items)) if items else Markup()
 
 
 def _told(board: Board) -> set[str]:
@@ -159,8 +154,8 @@ def _spreads(name: str, groups: list[dict]) -> list[Markup]:
 def _sortable(columns: list[list[Markup]], row: str) -> Markup:
     """A table of columns with their heads. At first it is sorted by the first column; page.js sorts it anew."""
     columns[0][0] = columns[0][0].replace(Markup("<th"), Markup('<th aria-sort="ascending"'), 1)
-    head, *cells = map(_joined, zip(*columns, strict=True))
-    rows = _joined(html('<tr data-{}="{}">{}</tr>', row, place, one) for place, one in enumerate(cells))
+    head, *cells = map(joined, zip(*columns, strict=True))
+    rows = joined(html('<tr data-{}="{}">{}</tr>', row, place, one) for place, one in enumerate(cells))
     form = '<div class="scroll"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
     return html(form, head, rows)
 
@@ -176,10 +171,6 @@ def _texts(head: str, cells: list[str]) -> list[Markup]:
     """A column of texts or HTML; the table is sorted by its text."""
     start = html('<th scope="col"><button type="button">{}</button></th>', head)
     return [start, *(html("<td>{}</td>", cell) for cell in cells)]
-
-
-def _joined(parts: Iterable[Markup]) -> Markup:
-    return Markup().join(parts)
 
 
 def _link(job: dict, into: Path) -> Markup:
@@ -226,7 +217,7 @@ def _pictures(board: Board, into: Path) -> Markup:
                 image = html('<a href="{}"><img src="{}" alt="{}"></a>', _url(file, into), source, file.stem)
                 figures.append(html("<figure><figcaption>{}</figcaption>{}</figure>", told, image))
     nothing = "None of the best runs has left pictures of its best and worst photographs."
-    return _joined(figures) or _paragraph(nothing)
+    return joined(figures) or _paragraph(nothing)
 
 
 def _embedded(board: Board, file: Path) -> str:

@@ -9,6 +9,8 @@ from humanseg.runs.locks import is_held
 from humanseg.runs.reading import read_json
 from humanseg.runs.summary import FINISHED, is_sweep, ranking, read_jobs
 
+TABLE = "per_image.csv"  # what a test leaves of each photograph
+
 
 def checkpoint(ckpt: str, out: str) -> Path:
     """The checkpoint that `ckpt=` means: a file, a run's best.pt, a sweep's winner, `latest`, or one of the zoo's.
@@ -48,6 +50,18 @@ def _of_the_zoo(name: str) -> Path:
     there = zoo.names()
     brought = f"{terminal.did_you_mean(name, there)}; the suite brings {', '.join(there)}" if there else ""
     raise ValueError(f"{name}: no such checkpoint{brought}")
+
+
+def test(given: str) -> Path | None:
+    """The folder of a test that has left its scores; None where something else is named."""
+    path = Path(os.path.expanduser(given))
+    return path if (path / TABLE).is_file() else None
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """The folder of the run whose best.pt a checkpoint is; None for any other file."""
+    is_best = checkpoint.name == "best.pt" and checkpoint.parent.name == "checkpoints"
+    return checkpoint.parent.parent if is_best else None
 
 
 def is_exported(path: Path) -> bool:

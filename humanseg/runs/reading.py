@@ -104,15 +104,18 @@ def read_json(path: Path) -> dict:
         return {}
 
 
-def read_table(path: Path) -> Iterator[dict[str, str]]:
+def read_table(path: Path, most: int = LARGEST) -> Iterator[dict[str, str]]:
     """The rows of a table that `atomic.write_table` wrote, with the texts that were given to it.
+
+    Args:
+        most: bytes.
 
     Raises:
         FileNotFoundError: there is none. ValueError: it can't be read; the sentence names it.
     """
     try:
         with open(path, newline="", encoding="utf-8", opener=no_link) as file:
-            _size(file.fileno(), LARGEST)
+            _size(file.fileno(), most)
             rows = csv.reader(file)
             columns = [_true(cell) for cell in next(rows, [])]
             for number, row in enumerate(rows):

@@ -1,0 +1,213 @@
+"""The scores of each photograph, as per_image.csv has them: what a test writes and a comparison reads.
+
+The columns ``confusion/TRUTH/PREDICTION`` and ``boundary/...`` are pixels. ``truth/...`` tells whether another table is of
+the same photographs with the same masks.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from humanseg import terminal
+from humanseg.metrics import OF_SUMS, Counts
+from humanseg.runs.reading import read_table
+from humanseg.runs.summary import UTMOST
+
+LARGEST = 128_000_000  # bytes of a table
+BOUNDARY = ("boundary/intersection", "boundary/union")
+TRUTH = ("truth/height", "truth/width", "truth/sha256")
+MOST_CLASSES = 255
+WHOLE, HASH = re.compile(r"\d{1,12}", re.ASCII), re.compile(r"[0-9a-f]{16}")
+NAMED = 4  # photographs in a sentence
+
+
+def facts(counts: Counts, target: Tensor, boundary: bool) -> dict[str, int | str]:
+    """What a row says of one photograph beside its metrics.
+
+    Args:
+        target: class ids 1xHxW, uint8. boundary: whether it was counted.
+    """
+    found = {
+        f"confusion/{truth}/{seen}": pixels
+        for truth, row in enumerate(counts.confusion.tolist())
+        for seen, pixels in enumerate(row)
+    }
+    found |= dict(zip(BOUNDARY, counts.boundary.tolist(), strict=True)) if boundary else {}
+    return found | dict(zip(TRUTH, mark(target[0].cpu().numpy()), strict=True))
+
+
+def mark(mask: np.ndarray) -> tuple[int, int, str]:
+    """Height, width and hash of class ids, uint8 HxW."""
+    return *mask.shape, hashlib.sha256(mask.tobytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a split's photographs.
+
+    Args:
+        images, sources: names; a source's is empty where there is one.
+        truths: height, width and hash of each mask.
+        counts: of each photograph: confusion NxKxK, images N, image_iou N, boundary Nx2; no scores.
+        own: the values of other metrics, N each.
+        boundary: whether it was counted.
+    """
+
+    images: list[str]
+    sources: list[str]
+    truths: list[tuple]
+    counts: Counts
+    own: dict[str, Tensor]
+    boundary: bool
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def has(self, metric: str) -> bool:
+        """Whether a metric can be computed from these counts, or is there."""
+        return metric in self.own or (metric in OF_SUMS and (metric != "boundary_iou" or self.boundary))
+
+    def at(self, places: list[int]) -> "Scores":
+        """The scores of some photographs, in this order."""
+        counts = Counts(*(value[places] for value in vars(self.counts).values()))
+        own = {name: values[places] for name, values in self.own.items()}
+        names = [[given[place] for place in places] for given in (self.images, self.sources, self.truths)]
+        return Scores(*names, counts, own, self.boundary)
+
+    def values(self, metric: str) -> Tensor:
+        """Each photograph's value of a metric, float64 N."""
+        return OF_SUMS[metric](self.counts) if metric in OF_SUMS else self.own[metric]
+
+    def value(self, metric: str) -> float:
+        """A metric over all photographs; of one that is no function of sums the mean over the photographs."""
+        if metric not in OF_SUMS:
+            return self.own[metric].mean().item()
+        return OF_SUMS[metric](Counts(*(one.sum(0) for one in vars(self.counts).values())))
+
+
+def read(file: Path) -> Scores:
+    """The scores in a table.
+
+    Raises:
+        FileNotFoundError: there is none. ValueError: it can't be read, is an earlier version's without counts, or has counts
+            that no photograph has.
+    """
+    return of_rows(list(read_table(file, LARGEST)), str(file))
+
+
+def of_rows(rows: list[dict], where: str) -> Scores:
+    """The scores in the rows of a table.
+
+    Args:
+        where: the table, for a sentence.
+
+    Raises:
+        ValueError: as for `read`.
+    """
+    if not rows:
+        raise ValueError(f"{where} has no photographs")
+    cells = [name for name in rows[0] if name.startswith("confusion/")]
+    classes = next((count for count in range(2, MOST_CLASSES + 1) if count**2 == len(cells)), 0)
+    wanted = [f"confusion/{truth}/{seen}" for truth in range(classes) for seen in range(classes)]
+    if not classes or {*cells} != {*wanted} or not {"image", *TRUTH} <= {*rows[0]}:
+        raise ValueError(f"{where} has no counts, as those of earlier versions")
+    boundary = {*BOUNDARY} <= {*rows[0]}
+    counted, truths = [], []
+    for row in rows:
+        counted.append([_whole(row, name, where) for name in (*wanted, *(BOUNDARY if boundary else ()))])
+        truths.append(_truth(row, where))
+    found = torch.tensor(counted, dtype=torch.int64)
+    confusion, edges = found[:, : classes**2], found[:, classes**2 :]
+    pixels = torch.tensor([height * width for height, width, _ in truths])
+    if (confusion.sum(1) > pixels).any() or (boundary and not _fit(edges, pixels)):
+        raise ValueError(f"{where} counts more pixels than a photograph has")
+    zeros = torch.zeros(len(rows), dtype=torch.int64)
+    counts = Counts(
+        confusion.unflatten(1, (classes, classes)), zeros + 1, zeros.double(),
+        edges if boundary else torch.zeros(len(rows), 2, dtype=torch.int64), torch.zeros(len(rows), 0),
+    )  # fmt: skip
+    counts.image_iou = OF_SUMS["iou"](counts)
+    taken = {"image", "source", *TRUTH, *BOUNDARY, *wanted, *OF_SUMS}
+    own = {name: _numbers(rows, name, where) for name in rows[0] if name not in taken}
+    sources = [str(row.get("source") or "") for row in rows]
+    return Scores([str(row.get("image")) for row in rows], sources, truths, counts, own, boundary)
+
+
+def _whole(row: dict, name: str, where: str) -> int:
+    text = str(row.get(name))
+    if not WHOLE.fullmatch(text):
+        raise ValueError(f"{where}: {name} is {terminal.cut(text, 40)}, which is no number of pixels")
+    return int(text)
+
+
+def _truth(row: dict, where: str) -> tuple[int, int, str]:
+    height, width, mark = (row.get(name) for name in TRUTH)
+    if not HASH.fullmatch(str(mark)):
+        raise ValueError(f"{where}: truth/sha256 is {terminal.cut(mark, 40)}, which is no hash")
+    return _whole(row, TRUTH[0], where), _whole(row, TRUTH[1], where), mark
+
+
+def _fit(edges: Tensor, pixels: Tensor) -> bool:
+    return bool(((edges[:, 0] <= edges[:, 1]) & (edges[:, 1] <= pixels)).all())
+
+
+def _numbers(rows: list[dict], name: str, where: str) -> Tensor:
+    try:
+        found = torch.tensor([float(row[name]) for row in rows], dtype=torch.float64)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{where}: {terminal.cut(name, 40)} has values that are no numbers") from error
+    if not (found.abs() <= UTMOST).all():
+        raise ValueError(f"{where}: {terminal.cut(name, 40)} has values that are not finite")
+    return found
+
+
+def matched(first: Scores, second: Scores) -> Scores:
+    """The second scores in the order of the first.
+
+    A photograph is the same where source and path below the source's folder are.
+
+    Raises:
+        ValueError: photographs, sizes or masks differ.
+    """
+    one, other = _places(first), _places(second)
+    if one.keys() != other.keys():
+        only = [[name for name in mine if name not in theirs] for mine, theirs in ((one, other), (other, one))]
+        told = [
+            f"{len(names)} are {where} alone ({_some(names)})" for names, where in zip(only, "ab", strict=True) if names
+        ]
+        raise ValueError(f"the photographs differ: {', '.join(told)}")
+    for what, part in (("sizes", slice(0, 2)), ("masks", slice(0, 3))):
+        differ = [name for name in one if first.truths[one[name]][part] != second.truths[other[name]][part]]
+        if differ:
+            raise ValueError(f"the {what} of {len(differ)} photographs differ ({_some(differ)})")
+    return second.at([other[name] for name in one])
+
+
+def _places(scores: Scores) -> dict[tuple, int]:
+    """Where each photograph stands, by its source, its path below what those of its source share, and how often it came."""
+    shared = {source: _folder(scores, source) for source in {*scores.sources}}
+    met, found = Counter(), {}
+    for place, (source, image) in enumerate(zip(scores.sources, scores.images, strict=True)):
+        name = (source, image[len(shared[source]) :])
+        found[*name, met[name]] = place
+        met[name] += 1
+    return found
+
+
+def _folder(scores: Scores, source: str) -> str:
+    """The beginning, up to a slash, of the names of all photographs of a source."""
+    names = [image for image, own in zip(scores.images, scores.sources, strict=True) if own == source]
+    low, high = min(names), max(names)  # what these two share, all between them share
+    same = next((place for place, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
+    return low[: low.rfind("/", 0, same) + 1]
+
+
+def _some(names: Iterable[tuple]) -> str:
+    return terminal.some((" ".join(filter(None, name[:2])) for name in names), NAMED, 80)
