@@ -164,13 +164,13 @@ def _left(network: Network) -> tuple[Path, Scores]:
     if run is None:
         raise FileNotFoundError
     told = load_summary(run)
-    called = [""] if network.is_test else [name for name in ENDED if (run / name / TABLE).is_file()]
-    if not called or (told.get("status") != "completed" and not network.is_test):
+    called = "" if network.is_test else next((name for name in ENDED if find.scores(run, name)), None)
+    if called is None or (told.get("status") != "completed" and not network.is_test):
         raise FileNotFoundError
-    file = run / called[0] / TABLE
+    file = run / called / TABLE
     found, values = scores.read(file), numbers(told.get("metrics") if network.is_test else told.get("best"))
     for name in filter(found.has, metrics.OF_SUMS):
-        value = values.get(f"{called[0] or 'test'}/{name}")
+        value = values.get(f"{called or 'test'}/{name}")
         if value is not None and abs(value - found.value(name)) > SAME:
             raise ValueError(f"{file} gives {name} {found.value(name):.4f}, and summary.json {value:.4f}")
     return file, found

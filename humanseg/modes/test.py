@@ -13,6 +13,7 @@ from humanseg.predictor import Predictor
 from humanseg.processes import distributed
 from humanseg.runs import find, recorded
 from humanseg.runs.job import Job
+from humanseg.runs.summary import read_summary
 from humanseg.runs.value_names import over_all
 from humanseg.value_rules import SWITCH
 
@@ -28,7 +29,8 @@ def run(config: dict, job: Job) -> float:
     refuse_wrong_values(config, rules={"refine": SWITCH})
     path = find.checkpoint(config["ckpt"], config["out"])
     cfg, predictor, epoch = opened(path, config, job.typed)
-    begun = job.begin(ckpt=str(path), epoch=epoch) if distributed.is_main() else None
+    told = {"ckpt": str(path), "epoch": epoch, "seed": cfg["seed"], "trained": _overrides_of(path)}
+    begun = job.begin(**told) if distributed.is_main() else None
     data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
     functions = metrics.find(cfg["metrics"])
     split = choose_split(data, config["split"])
@@ -46,6 +48,11 @@ def run(config: dict, job: Job) -> float:
         log.info("%s", terminal.lines(table))
     log.info("pictures   %s", job.folder / "contact_sheet.png")
     return value
+
+
+def _overrides_of(path: Path) -> list[str]:
+    """The overrides that a checkpoint's run was trained with, so that a report knows what tells tests apart."""
+    return read_summary(path.parent.parent).get("overrides", []) if path.parent.name == "checkpoints" else []
 
 
 def opened(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predictor, int | None]:

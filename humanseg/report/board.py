@@ -6,13 +6,13 @@ have their place too.
 
 import os
 import shlex
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from humanseg.report.repeats import NO_HYPERPARAMETERS, NOT_COMPARED, REPEATED, experiments, gap
 from humanseg.runs.conf import PROGRAM
 from humanseg.runs.locks import is_held
 from humanseg.runs.overrides import unquoted
@@ -22,9 +22,6 @@ from humanseg.runs.value_names import metric_of, source_of
 
 RANKED_ONCE = ("train", "test")  # the ranked modes, where the summary is too old to say it, or missing
 SOURCES = 60  # values by source that have a column
-NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
-REPEATED = {"seed": "seeds", "data.fold": "folds"}  # runs that differ in these alone repeat one experiment
-NO_HYPERPARAMETERS = (*NOT_COMPARED, "name", *REPEATED)
 
 
 @dataclass
@@ -107,12 +104,13 @@ def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
     overrides = told.get("overrides", planned)
     if overrides is None:
         overrides = _read(_recorded_overrides, folder, problems)
+    trained = told.get("trained")
     return told | {
         "folder": folder,
         "job": folder.name if folder == base else folder.relative_to(base).as_posix(),
         "status": _status(folder, told, planned),
         "overrides": overrides or [],
-        "settings": settings(overrides or []),
+        "settings": settings(trained or []) | settings(overrides or []),
         "compared": overrides is not None,
         "problems": problems,
         "error": "; ".join(problems) or told.get("error"),
@@ -190,46 +188,25 @@ def _differing(jobs: list[dict]) -> list[str]:
 
 
 def _repeated(jobs: list[dict], monitor: str | None, by_source: list[str]) -> list[dict]:
-    """Experiments: completed runs that differ by seed and fold alone, with n, mean and sample standard deviation.
+    """Experiments over seeds and folds, the best mean first; none where nothing was repeated.
 
     Args:
         by_source: names of other values that get mean and deviation too.
     """
-    experiments = {}
-    for job in jobs:
-        if job["status"] == "completed" and job.get("monitored") is not None and job["monitor"] == monitor:
-            own = {key: value for key, value in job["settings"].items() if key not in NO_HYPERPARAMETERS}
-            experiments.setdefault(tuple(sorted(own.items())), []).append(job)
-    if not any(_repeats(group) for group in experiments.values()):
+    measured = [job for job in jobs if job["status"] == "completed" and job.get("monitored") is not None]
+    alike = [
+        job | {"values": job["values"] | {monitor: job["monitored"]}} for job in measured if job["monitor"] == monitor
+    ]
+    groups = experiments(alike, [monitor, *by_source])
+    if not any(group["repeats"] for group in groups):
         return []
-    return ranking([_experiment(group, monitor, by_source) for group in experiments.values()])
-
-
-def _repeats(group: list[dict]) -> list[str]:
-    """What the runs of an experiment differ by."""
-    found = {"seed": lambda job: str(job.get("seed", job["settings"].get("seed")))}
-    found |= {"data.fold": lambda job: job["settings"].get("data.fold")}
-    return [word for key, word in REPEATED.items() if len({found[key](job) for job in group}) > 1]
-
-
-def _experiment(group: list[dict], monitor: str | None, by_source: list[str]) -> dict:
-    values = {monitor: [job["monitored"] for job in group]}
-    values |= {name: [job["values"].get(name) for job in group] for name in by_source}
-    spreads = {name: _spread(found) for name, found in values.items() if None not in found}
-    return {
-        "settings": group[0]["settings"],
-        "jobs": [job["job"] for job in group],
-        "n": len(group),
-        "repeats": _repeats(group),
-        "monitored": spreads[monitor][0],
-        "monitor_mode": group[0]["monitor_mode"],
-        "spreads": spreads,
-    }
-
-
-def _spread(values: list[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation, which one value has not."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    ranked = ranking(
+        [
+            group | {"monitored": group["spreads"][monitor][0], "monitor_mode": group["members"][0]["monitor_mode"]}
+            for group in groups
+        ]
+    )
+    return [group | {"gap": gap(ranked[0], group, monitor) if place else None} for place, group in enumerate(ranked)]
 
 
 def repeated_keys(board: Board) -> list[str]:

@@ -31,7 +31,7 @@ from humanseg.report.board import (
     value,
 )
 from humanseg.report.charts import chart_data
-from humanseg.report.tables import duration, number, rate, spread
+from humanseg.report.tables import away, duration, number, rate, spread
 from humanseg.runs.atomic import no_link
 from humanseg.runs.conf import PROGRAM
 
@@ -136,10 +136,13 @@ def _seeds(board: Board) -> Markup:
         _numbers("rank", [(place, str) for place in range(1, len(groups) + 1)]),
         *[_spreads(name, groups) for name in (board.monitor, *board.by_source)],
         _numbers("n", [(group["n"], str) for group in groups]),
+        *[_texts("against the first", [away(group["gap"]) for group in groups])] * (len(groups) > 1),
         *[_texts(key, [group["settings"].get(key, "") for group in groups]) for key in keys],
     ]
     over = repetition(board)
     note = f"Completed runs that differ by their {over} alone: mean ± sample standard deviation."
+    if len(groups) > 1:
+        note += " The difference from the first one has a 95 % interval: Student's t over pairs, or a bootstrap over photographs."
     form = "<section><h2>Over {}</h2>{}{}</section>"
     return html(form, over, _paragraph(note), _sortable(columns, "experiment"))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from humanseg import terminal
 from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, repetition, speed, tags, value
+from humanseg.report.repeats import Gap
 from humanseg.runs.atomic import write_table
 
 SHOWN = 20  # rows of a table in the terminal, and files that can't be read
@@ -14,6 +15,7 @@ OTHERS = 3  # metrics beside those that rank, at most
 WIDTH = 120  # characters of a line there, unless a job's name is too long for it
 CELL = 28  # characters of an override's value there
 FIRST = ("rank", "job", "status", "epoch")
+GAP = ("difference", "low", "high", "paired by")  # from the first experiment
 LAST = ("seconds", "images_per_second", "tags", "error", "overrides")
 
 
@@ -39,9 +41,11 @@ def write_seeds(board: Board, into: Path) -> Path:
         row = {"rank": place, "n": group["n"], "jobs": " ".join(group["jobs"])}
         for name, (mean, std) in group["spreads"].items():
             row |= {f"{name} mean": mean, f"{name} std": std}
+        if one := group["gap"]:
+            row |= dict(zip(GAP, (one.difference, one.low, one.high, one.by), strict=True))
         rows.append(row | {key: group["settings"].get(key) for key in keys})
     measured = [f"{name} {what}" for name in (board.monitor, *board.by_source) for what in ("mean", "std")]
-    write_table(into / "seeds.csv", ["rank", "n", *measured, *keys, "jobs"], rows)
+    write_table(into / "seeds.csv", ["rank", "n", *measured, *GAP, *keys, "jobs"], rows)
     return into / "seeds.csv"
 
 
@@ -87,10 +91,13 @@ def _over_seeds(board: Board) -> list[str]:
 
 def _experiments(board: Board, others: list[str]) -> list[str]:
     keys = repeated_keys(board)
-    table = [["rank", f"{board.monitor} over {repetition(board)}", *others, "n", *keys]]
+    compared = ["against the first"] * (len(board.groups) > 1)
+    table = [["rank", f"{board.monitor} over {repetition(board)}", *others, "n", *compared, *keys]]
     for place, group in enumerate(board.groups[:SHOWN], 1):
         measured = [spread(group, name) for name in (board.monitor, *others)]
-        table.append([str(place), *measured, str(group["n"]), *(_cell(group["settings"].get(k, "")) for k in keys)])
+        told = [away(group["gap"])] * len(compared)
+        own = [_cell(group["settings"].get(key, "")) for key in keys]
+        table.append([str(place), *measured, str(group["n"]), *told, *own])
     return terminal.aligned(table)
 
 
@@ -98,6 +105,14 @@ def spread(group: dict, name: str) -> str:
     """Mean and standard deviation of one of an experiment's values as text; empty where not all of its runs have it."""
     mean, std = group["spreads"].get(name, (None, None))
     return number(mean) + (f" ± {std:.4f}" if std is not None else "")
+
+
+def away(gap: Gap | None) -> str:
+    """A difference with its interval, and what pairs it; empty where there is none."""
+    if gap is None:
+        return ""
+    interval = "" if gap.low is None else f" ({gap.low:+.4f} to {gap.high:+.4f}{f', by {gap.by}' * bool(gap.by)})"
+    return f"{gap.difference:+.4f}{interval}"
 
 
 def number(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """Which checkpoint `ckpt=` means, and which run or sweep `resume=`: a path, `latest`, or a name of the zoo."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +56,18 @@ def _of_the_zoo(name: str) -> Path:
 def test(given: str) -> Path | None:
     """The folder of a test that has left its scores; None where something else is named."""
     path = Path(os.path.expanduser(given))
-    return path if (path / TABLE).is_file() else None
+    return path if scores(path, "") else None
+
+
+def scores(run: Path, split: str) -> Path | None:
+    """The table of a run's scores of each photograph; None where it has none.
+
+    Args:
+        split: the folder in the run, as ``test`` or ``val_full_size``; empty for a run of mode=test.
+    """
+    folder = run / split
+    own = re.fullmatch(r"\w*", split) and not (split and folder.is_symlink())
+    return folder / TABLE if own and (folder / TABLE).is_file() else None
 
 
 def run_of(checkpoint: Path) -> Path | None:
