@@ -119,8 +119,8 @@ def _with_error(sums: Tensor, weights: Tensor, columns: Tensor, statistic: Stati
     sums = sums.detach().requires_grad_()
     value = statistic(sums)
     (gradient,) = torch.autograd.grad(value.sum(), sums)
-    influence = gradient @ columns.T
-    return value.detach(), (weights * influence**2).sum(1).sqrt()
+    error = (weights * (gradient @ columns.T) ** 2).sum(1).sqrt()
+    return value.detach(), torch.where(error > ALIKE, error, 0)
 
 
 def _columns(scores: Scores, metrics: list[str]) -> Tensor:

@@ -21,6 +21,8 @@ OF_LATEX = {one: f"\\{one}" for one in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "<": "$<$",
     ">": "$>$",
+    "[": "{[}",  # after the end of a row it would begin an argument, and so would a star
+    "*": "{*}",
 }
 
 
