@@ -8,7 +8,7 @@ from pathlib import Path
 
 from humanseg import terminal
 from humanseg.report.board import Board
-from humanseg.report.repeats import NOT_COMPARED, Gap, experiments, gap, setting
+from humanseg.report.repeats import NOT_COMPARED, REPEATED, Gap, experiments, gap, setting
 from humanseg.report.tables import GAP
 from humanseg.runs.atomic import write_table, write_text
 from humanseg.runs.value_names import metric_of
@@ -93,7 +93,7 @@ def _refuse_unknown(jobs: list[dict], metrics: list[str], over: list[str]) -> No
             near = terminal.did_you_mean(name, known)
             has = terminal.some(known, 12, 60) or "nothing"
             raise ValueError(f"metrics: no completed run has {name}{near}; they have {has}")
-    keys = {"seed", *(key for job in jobs for key in job["settings"])}
+    keys = {*REPEATED, *(key for job in jobs for key in job["settings"])}
     for key in over:
         if key not in keys:
             raise ValueError(

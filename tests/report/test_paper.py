@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from scipy import stats
+from test_metrics import counted, some_logits
 from test_report import table, write_run, write_sweep
-from test_scores import rows as photographs
 
 from humanseg import report
 from humanseg.compare import scores
@@ -56,23 +56,25 @@ def test_seeds_that_only_one_experiment_has_are_not_paired(sweep):
     assert (gap.by, gap.low, gap.high) == ("", pytest.approx(welch.low), pytest.approx(welch.high))
 
 
-def tested(folder: Path, shift: int, *overrides: str, trained: list[str] | None = None, seed: int = 0) -> Path:
-    """A run of mode=test with its photographs; `shift` of the first one's pixels are moved from its hits to its misses."""
-    told = photographs()
-    told[0]["confusion/1/1"] -= shift
-    told[0]["confusion/1/0"] += shift
+def write_test(folder: Path, missed: int, *overrides: str, trained: list[str], seed: int = 0) -> Path:
+    """A run of mode=test with its photographs; so many pixels of the first person are missed beside others."""
+    told = []
+    for number, (logits, mask) in enumerate(zip(*some_logits(1), strict=True)):
+        told.append({"image": f"{number}.png"} | scores.facts(counted(logits[None], mask[None]), mask[None], True))
+    told[0]["confusion/1/1"] -= missed
+    told[0]["confusion/1/0"] += missed
     value = scores.of_rows(told, "x").value("iou")
-    write_run(folder, value, *overrides, mode="test", monitor="test/iou", seed=seed, trained=trained or [])
+    folder.mkdir()
     facts = {"status": "completed", "mode": "test", "monitor": "test/iou", "monitored": value, "seed": seed}
-    facts |= {"overrides": ["mode=test", *overrides], "metrics": {"test/iou": value}, "trained": trained or []}
+    facts |= {"overrides": ["mode=test", *overrides], "metrics": {"test/iou": value}, "trained": trained}
     write_json(folder / "summary.json", facts)
     write_table(folder / "per_image.csv", list(told[0]), told)
     return folder
 
 
 def test_single_runs_are_paired_by_their_photographs(tmp_path):
-    tested(tmp_path / "a", 0, "ckpt=A", trained=["loss=dice"])
-    tested(tmp_path / "b", 20, "ckpt=B", trained=["loss=bce"])
+    write_test(tmp_path / "a", 0, "ckpt=A", trained=["loss=dice"])
+    write_test(tmp_path / "b", 20, "ckpt=B", trained=["loss=bce"])
     text = report.write(
         [tmp_path], tmp_path, {"metrics": ["test/iou"], "over": ["seed"], "baseline": [], "form": "csv"}
     )
@@ -86,7 +88,7 @@ def test_single_runs_are_paired_by_their_photographs(tmp_path):
 
 def test_tests_of_a_sweep_are_grouped_by_what_was_trained(tmp_path):
     for number, (loss, seed) in enumerate((("dice", 0), ("dice", 1), ("bce", 0), ("bce", 1))):
-        tested(
+        write_test(
             tmp_path / str(number), 3 * number, f"ckpt=R{number}", trained=[f"loss={loss}", f"seed={seed}"], seed=seed
         )
     text = report.write([tmp_path], tmp_path)
