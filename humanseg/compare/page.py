@@ -16,7 +16,6 @@ from humanseg.markup import html, joined
 
 HERE = Path(__file__).parent
 BAR = 160  # pixels of the width of an interval's drawing
-PANELS = ("photograph", "truth", "a", "b", "who is right")
 
 Drawn = Callable[[Pair, int], list[np.ndarray] | None]  # the panels of a photograph; None where they can't be drawn
 
@@ -111,9 +110,10 @@ def _figure(pair: Pair, metric: str, place: int, pictures: list[np.ndarray] | No
     one, other = (side.scores.values(metric)[place].item() for side in (pair.first, pair.second))
     numbers = f"a {pairs.number(one)}, b {pairs.number(other)}, {pairs.signed(pair.gains[place])}"
     named = " ".join(filter(None, (scores.sources[place], scores.images[place])))
+    panels = ("photograph", "truth", pair.first.label, pair.second.label, "who is right")
     images = joined(
         html('<div><img src="{}" alt="{}"><small>{}</small></div>', embedded(picture), name, name)
-        for name, picture in zip(PANELS, pictures or (), strict=bool(pictures))
+        for name, picture in zip(panels, pictures or (), strict=bool(pictures))
     )
     form = '<figure><figcaption><b>{}</b> {}</figcaption><div class="panels">{}</div></figure>'
     return html(form, numbers, named, images)

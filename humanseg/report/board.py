@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from humanseg.report.repeats import NO_HYPERPARAMETERS, NOT_COMPARED, REPEATED, experiments, gap
+from humanseg.report.repeats import NOT_COMPARED, REPEATED, experiments, gap
 from humanseg.runs.conf import PROGRAM
 from humanseg.runs.locks import is_held
 from humanseg.runs.overrides import unquoted
@@ -21,6 +21,7 @@ from humanseg.runs.summary import job_number, load_summary, numbers, ranking, re
 from humanseg.runs.value_names import metric_of, source_of
 
 RANKED_ONCE = ("train", "test")  # the ranked modes, where the summary is too old to say it, or missing
+COMPARED = 20  # experiments that are compared with the best one by their photographs
 SOURCES = 60  # values by source that have a column
 
 
@@ -206,12 +207,13 @@ def _repeated(jobs: list[dict], monitor: str | None, by_source: list[str]) -> li
             for group in groups
         ]
     )
-    return [group | {"gap": gap(ranked[0], group, monitor) if place else None} for place, group in enumerate(ranked)]
+    gaps = [gap(ranked[0], group, monitor, place < COMPARED) if place else None for place, group in enumerate(ranked)]
+    return [group | {"gap": one} for group, one in zip(ranked, gaps, strict=True)]
 
 
 def repeated_keys(board: Board) -> list[str]:
     """The keys of overrides that tell experiments apart, whatever their seed and fold."""
-    return [key for key in board.keys if key not in NO_HYPERPARAMETERS]
+    return [key for key in board.keys if any(key in group["settings"] for group in board.groups)]
 
 
 def repetition(board: Board) -> str:

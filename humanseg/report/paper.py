@@ -8,7 +8,7 @@ from pathlib import Path
 
 from humanseg import terminal
 from humanseg.report.board import Board
-from humanseg.report.repeats import NOT_COMPARED, REPEATED, Gap, experiments, gap, setting
+from humanseg.report.repeats import REPEATED, Gap, experiments, gap, setting
 from humanseg.report.tables import GAP
 from humanseg.runs.atomic import write_table, write_text
 from humanseg.runs.value_names import metric_of
@@ -70,9 +70,9 @@ def write(board: Board, metrics: list[str], over: list[str], baseline: list[str]
     groups = experiments(jobs, metrics, tuple(over))
     groups.sort(key=lambda group: _rank(group, metrics[0]))
     if baseline:
-        base = _baseline(groups, baseline, over)
+        base = _baseline(groups, baseline)
         groups.sort(key=lambda group: group is not base)
-    table, file = _Table(groups, metrics, _keys(groups, over)), into / f"table{SUFFIXES[form]}"
+    table, file = _Table(groups, metrics, _keys(groups)), into / f"table{SUFFIXES[form]}"
     if form == "csv":
         rows = table.plain()
         write_table(file, list(rows[0]), rows)
@@ -103,18 +103,19 @@ def _refuse_unknown(jobs: list[dict], metrics: list[str], over: list[str]) -> No
 
 def _rank(group: dict, metric: str) -> tuple:
     mean = group["spreads"].get(metric, (None,))[0]
-    return (mean is None, 0 if mean is None else mean if _less_is_better(metric) else -mean)
+    return (mean is None, 0 if mean is None else mean if _less_is_better(group, metric) else -mean)
 
 
-def _less_is_better(metric: str) -> bool:
-    return metric_of(metric).startswith("loss")
+def _less_is_better(group: dict, metric: str) -> bool:
+    job = group["members"][0]
+    return job["monitor_mode"] == "min" if job["monitor"] == metric else metric_of(metric).startswith("loss")
 
 
-def _baseline(groups: list[dict], wanted: list[str], over: list[str]) -> dict:
+def _baseline(groups: list[dict], wanted: list[str]) -> dict:
     pairs = [one.partition(":")[::2] for one in wanted]
     found = [group for group in groups if all(setting(group["members"][0], key) == value for key, value in pairs)]
     if len(found) != 1:
-        keys = _keys(groups, over) or ["loss"]
+        keys = _keys(groups) or ["loss"]
         there = (",".join(f"{key}:{group['settings'].get(key, '')}" for key in keys) for group in groups)
         raise ValueError(
             f"baseline={','.join(wanted)}: {len(found)} experiments are so; name one by KEY:VALUE of {terminal.some(there, 8, 80)}"
@@ -122,10 +123,9 @@ def _baseline(groups: list[dict], wanted: list[str], over: list[str]) -> dict:
     return found[0]
 
 
-def _keys(groups: list[dict], over: list[str]) -> list[str]:
+def _keys(groups: list[dict]) -> list[str]:
     """The keys that tell the experiments apart."""
-    ignored = {*NOT_COMPARED, "name", "mode", "ckpt", *over}
-    keys = dict.fromkeys(key for group in groups for key in group["settings"] if key not in ignored)
+    keys = dict.fromkeys(key for group in groups for key in group["settings"])
     return [key for key in keys if len({group["settings"].get(key) for group in groups}) > 1]
 
 
@@ -190,7 +190,7 @@ class _Table:
         digits, (mean, std) = self.digits[metric], group["spreads"][metric]
         shown = f"{mean:.{digits}f}"
         means = [f"{one['spreads'][metric][0]:.{digits}f}" for one in self.groups if metric in one["spreads"]]
-        best = (min if _less_is_better(metric) else max)(means, key=float)
+        best = (min if _less_is_better(group, metric) else max)(means, key=float)
         text = style.value.format(shown) if std is None else style.spread.format(shown, f"{std:.{digits}f}")
         return style.bold.format(text) if shown == best and len(self.groups) > 1 else text
 

@@ -13,7 +13,6 @@ from humanseg.runs import find
 
 NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
 REPEATED = {"seed": "seeds", "data.fold": "folds"}  # runs that differ in these alone repeat one experiment
-NO_HYPERPARAMETERS = (*NOT_COMPARED, "name", *REPEATED)
 LEVEL = 0.95
 SAME = 2e-6  # up to here photographs' scores give the difference of the runs' values
 
@@ -36,7 +35,7 @@ def experiments(jobs: list[dict], names: list[str], over: tuple[str, ...] = tupl
     """Runs that differ in the keys `over` alone, as one experiment each, in the order of the runs.
 
     Returns:
-        for each `settings`, the runs as `members`, their names as `jobs`, `n`, the `turns` (each run's values of `over`), what
+        for each the `settings` that its runs share, the runs as `members`, their names as `jobs`, `n`, the `turns` (each run's values of `over`), what
         they `repeats`, and of each name that all runs have a value of, `spreads`: mean and sample standard deviation, which
         one value has not.
     """
@@ -46,14 +45,14 @@ def experiments(jobs: list[dict], names: list[str], over: tuple[str, ...] = tupl
         if job.get("trained"):
             own.pop("ckpt", None)  # a test stands for the run that it is of
         found[tuple(sorted(own.items()))].append(job)
-    return [_experiment(group, names, over) for group in found.values()]
+    return [_experiment(dict(own), group, names, over) for own, group in found.items()]
 
 
-def _experiment(group: list[dict], names: list[str], over: tuple[str, ...]) -> dict:
+def _experiment(own: dict[str, str], group: list[dict], names: list[str], over: tuple[str, ...]) -> dict:
     values = {name: [job["values"].get(name) for job in group] for name in names}
     turns = [tuple(setting(job, key) for key in over) for job in group]
     return {
-        "settings": group[0]["settings"],
+        "settings": own,
         "members": group,
         "jobs": [job["job"] for job in group],
         "n": len(group),
@@ -81,8 +80,12 @@ def _spread(values: list[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def gap(base: dict, other: dict, name: str) -> Gap | None:
-    """How `other` differs from `base`, both of `experiments`; None where one has no such value."""
+def gap(base: dict, other: dict, name: str, by_photograph: bool = True) -> Gap | None:
+    """How `other` differs from `base`, both of `experiments`; None where one has no such value.
+
+    Args:
+        by_photograph: whether to draw photographs, which takes a second.
+    """
     if not (name in base["spreads"] and name in other["spreads"]):
         return None
     ours, theirs = _by_turn(other), _by_turn(base)
@@ -93,7 +96,7 @@ def gap(base: dict, other: dict, name: str) -> Gap | None:
         return _paired([after["values"][name] - before["values"][name] for before, after in pairs], by)
     if base["n"] == other["n"] == 1:
         pairs = [(base["members"][0], other["members"][0])]
-    if pairs and (found := _by_photograph(*pairs[0], name)):
+    if by_photograph and pairs and (found := _by_photograph(*pairs[0], name)):
         return found
     return _unpaired(*([job["values"][name] for job in group["members"]] for group in (base, other)))
 
@@ -111,13 +114,15 @@ def _paired(differences: list[float], by: str) -> Gap:
 
 
 def _unpaired(before: list[float], after: list[float]) -> Gap:
-    """Welch's interval; none where one side has a single value."""
+    """Welch's interval; none where one side has a single value, or no value differs from another."""
     difference = statistics.fmean(after) - statistics.fmean(before)
     if min(len(before), len(after)) < 2:
         return Gap(difference)
     errors = [statistics.variance(values) / len(values) for values in (before, after)]
     freedom = sum(error**2 / (len(values) - 1) for error, values in zip(errors, (before, after), strict=True))
-    half = _t(sum(errors) ** 2 / freedom) * math.sqrt(sum(errors)) if freedom else 0
+    if not freedom:
+        return Gap(difference)
+    half = _t(sum(errors) ** 2 / freedom) * math.sqrt(sum(errors))
     return Gap(difference, difference - half, difference + half)
 
 
