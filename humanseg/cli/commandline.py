@@ -183,9 +183,9 @@ def _explain_grammar(error: OverrideParseException) -> str:
 
 
 def _explain_key(key: str, arguments: list[str]) -> str:
-    for file in sorted((CONF / "mode").glob("*.yaml")):
-        if key in OmegaConf.load(file):
-            return f"{key} belongs to mode={file.stem}: add it, as in `{conf.PROGRAM} mode={file.stem} {key}=...`"
+    if modes := [file.stem for file in sorted((CONF / "mode").glob("*.yaml")) if key in OmegaConf.load(file)]:
+        named = " or ".join(f"mode={mode}" for mode in modes)
+        return f"{key} belongs to {named}: add it, as in `{conf.PROGRAM} mode={modes[-1]} {key}=...`"
     group, _, folder = key.partition("/")
     if there := [name for name in conf.choices(group) if folder and name.startswith(f"{folder}/")]:
         return f"{key}: its choices are those of {group}, as in {group}={there[0]}; there are {', '.join(there)}"

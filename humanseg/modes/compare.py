@@ -130,8 +130,13 @@ def _opener(config: dict, typed: list[str], networks: list[Network]) -> Opened:
 
 def _side(network: Network, functions: dict, job: Job, opened: Opened) -> Side:
     """A network's scores: those that a test has left, where nothing is typed that would change them, or scored now."""
-    wanted, file = list(functions), None
-    if not {*map(key_of, job.typed)} - NO_SCORES:
+    wanted, changed = list(functions), sorted({*map(key_of, job.typed)} - NO_SCORES)
+    if network.is_test and changed:
+        raise ValueError(
+            f"{network.label}={network.given} is the folder of a test, whose scores stay as they are: leave out "
+            f"{', '.join(changed)}, or give its checkpoint"
+        )
+    if not changed:
         try:
             file, found = _left(network)
             if missing := [name for name in wanted if not found.has(name)]:
@@ -141,12 +146,8 @@ def _side(network: Network, functions: dict, job: Job, opened: Opened) -> Side:
             pass
         except ValueError as error:
             if network.is_test:
-                raise ValueError(f"{network.label}: {error}") from error
+                raise ValueError(f"{network.label}: {error}; give the checkpoint to score it anew") from error
             log.info("scores     %s anew: %s", network.label, error)
-    if network.is_test:
-        raise ValueError(
-            f"{network.label}={network.given} is the folder of a test, which brings no network to score anew: give its checkpoint"
-        )
     _, predictor, data, split = opened(network)
     _, rows = measure(predictor, data, split, functions)
     folder = job.folder / network.label

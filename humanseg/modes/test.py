@@ -29,8 +29,7 @@ def run(config: dict, job: Job) -> float:
     refuse_wrong_values(config, rules={"refine": SWITCH})
     path = find.checkpoint(config["ckpt"], config["out"])
     cfg, predictor, epoch = opened(path, config, job.typed)
-    told = {"ckpt": str(path), "epoch": epoch, "seed": cfg["seed"], "trained": _overrides_of(path)}
-    begun = job.begin(**told) if distributed.is_main() else None
+    begun = job.begin(ckpt=str(path), epoch=epoch, **_training(path)) if distributed.is_main() else None
     data = build.data(cfg["data"], None, cfg["model"]["classes"], cfg["seed"])
     functions = metrics.find(cfg["metrics"])
     split = choose_split(data, config["split"])
@@ -50,9 +49,10 @@ def run(config: dict, job: Job) -> float:
     return value
 
 
-def _overrides_of(path: Path) -> list[str]:
-    """The overrides that a checkpoint's run was trained with, so that a report knows what tells tests apart."""
-    return read_summary(path.parent.parent).get("overrides", []) if path.parent.name == "checkpoints" else []
+def _training(path: Path) -> dict:
+    """How a checkpoint's run was trained, so that a report knows what tells tests apart: its overrides and its seed."""
+    told = read_summary(path.parent.parent) if path.parent.name == "checkpoints" else {}
+    return {"trained": told["overrides"], "seed": told.get("seed")} if told.get("overrides") else {}
 
 
 def opened(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predictor, int | None]:

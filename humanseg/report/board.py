@@ -105,13 +105,15 @@ def _read_job(folder: Path, planned: list[str] | None, base: Path) -> dict:
     overrides = told.get("overrides", planned)
     if overrides is None:
         overrides = _read(_recorded_overrides, folder, problems)
-    trained = told.get("trained")
+    own = settings(overrides or [])
+    if trained := settings(told.get("trained") or []):  # a test: the seed that counts is the training's
+        own = trained | {key: value for key, value in own.items() if key != "seed"}
     return told | {
         "folder": folder,
         "job": folder.name if folder == base else folder.relative_to(base).as_posix(),
         "status": _status(folder, told, planned),
         "overrides": overrides or [],
-        "settings": settings(trained or []) | settings(overrides or []),
+        "settings": own,
         "compared": overrides is not None,
         "problems": problems,
         "error": "; ".join(problems) or told.get("error"),

@@ -98,7 +98,7 @@ def test_the_masks_that_are_drawn_can_be_scored_photograph_by_photograph(run, tr
         (["mode=test", "ckpt=latest"], "ckpt=latest: no run under"),
         (["mode=test", "ckpt=[A,B]"], "ckpt=['A', 'B']: give one checkpoint"),
         (["mode=predict", "input=run.py", "ckpt=[A,B]"], "ckpt=['A', 'B']: give one checkpoint"),
-        (["split=val"], "split belongs to mode=test"),
+        (["split=val"], "split belongs to mode=compare or mode=test: add it"),
     ],
 )
 def test_what_a_test_needs(run, arguments, sentence):
