@@ -130,24 +130,19 @@ def _opener(config: dict, typed: list[str], networks: list[Network]) -> Opened:
 
 def _side(network: Network, functions: dict, job: Job, opened: Opened) -> Side:
     """A network's scores: those that a test has left, where nothing is typed that would change them, or scored now."""
-    wanted, changed = list(functions), sorted({*map(key_of, job.typed)} - NO_SCORES)
+    changed = sorted(key for key in {*map(key_of, job.typed)} - NO_SCORES if not key.startswith("hydra."))
     if network.is_test and changed:
         raise ValueError(
             f"{network.label}={network.given} is the folder of a test, whose scores stay as they are: leave out "
             f"{', '.join(changed)}, or give its checkpoint"
         )
-    if not changed:
-        try:
-            file, found = _left(network)
-            if missing := [name for name in wanted if not found.has(name)]:
-                raise ValueError(f"{file} has no {', '.join(missing)}")
-            return Side(network.label, network.path, f"scores of {file}", found)
-        except FileNotFoundError:
-            pass
-        except ValueError as error:
-            if network.is_test:
-                raise ValueError(f"{network.label}: {error}; give the checkpoint to score it anew") from error
-            log.info("scores     %s anew: %s", network.label, error)
+    try:
+        if not changed and (file := _table(network)):
+            return Side(network.label, network.path, f"scores of {file}", _left(network, file, list(functions)))
+    except ValueError as error:
+        if network.is_test:
+            raise ValueError(f"{network.label}: {error}; give the checkpoint to score it anew") from error
+        log.info("scores     %s anew: %s", network.label, error)
     _, predictor, data, split = opened(network)
     _, rows = measure(predictor, data, split, functions)
     folder = job.folder / network.label
@@ -156,26 +151,32 @@ def _side(network: Network, functions: dict, job: Job, opened: Opened) -> Side:
     return Side(network.label, network.path, f"scored now on {split}", scores.of_rows(rows, str(folder / TABLE)))
 
 
-def _left(network: Network) -> tuple[Path, Scores]:
-    """The scores that a test, or the end of training, has left of a network.
+def _table(network: Network) -> Path | None:
+    """What a test, or the end of training, has left of a network; None where there is nothing."""
+    if network.is_test:
+        return find.scores(network.path, "")
+    run = find.run_of(network.path)
+    if run is None or load_summary(run).get("status") != "completed":
+        return None
+    return next(filter(None, (find.scores(run, name) for name in ENDED)), None)
+
+
+def _left(network: Network, file: Path, wanted: list[str]) -> Scores:
+    """The scores in a table.
 
     Raises:
-        FileNotFoundError: there are none. ValueError: they are of an earlier version, or of another state of the network.
+        ValueError: they are of an earlier version, or of another state of the network, or lack a metric.
     """
-    run = network.path if network.is_test else find.run_of(network.path)
-    if run is None:
-        raise FileNotFoundError
-    told = load_summary(run)
-    called = "" if network.is_test else next((name for name in ENDED if find.scores(run, name)), None)
-    if called is None or (told.get("status") != "completed" and not network.is_test):
-        raise FileNotFoundError
-    file = run / called / TABLE
-    found, values = scores.read(file), numbers(told.get("metrics") if network.is_test else told.get("best"))
+    found, called = scores.read(file), "test" if network.is_test else file.parent.name
+    told = load_summary(network.path) if network.is_test else load_summary(file.parent.parent)
+    values = numbers(told.get("metrics") if network.is_test else told.get("best"))
     for name in filter(found.has, metrics.OF_SUMS):
-        value = values.get(f"{called or 'test'}/{name}")
+        value = values.get(f"{called}/{name}")
         if value is not None and abs(value - found.value(name)) > SAME:
             raise ValueError(f"{file} gives {name} {found.value(name):.4f}, and summary.json {value:.4f}")
-    return file, found
+    if missing := [name for name in wanted if not found.has(name)]:
+        raise ValueError(f"{file} has no {', '.join(missing)}")
+    return found
 
 
 def _matched(first: Side, side: Side) -> Side:
