@@ -5,6 +5,8 @@ the same photographs with the same masks.
 """
 
 import hashlib
+import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -20,10 +22,11 @@ from humanseg.metrics import OF_SUMS, Counts
 from humanseg.runs.reading import read_table
 from humanseg.runs.summary import UTMOST
 
-LARGEST = 128_000_000  # bytes of a table
+LARGEST = 64_000_000  # bytes of a table
+CONFUSION = "confusion/"
 BOUNDARY = ("boundary/intersection", "boundary/union")
 TRUTH = ("truth/height", "truth/width", "truth/sha256")
-MOST_CLASSES = 255
+MOST_CLASSES, MOST_OWN = 255, 100  # classes; metrics that are no functions of the counts
 WHOLE, HASH = re.compile(r"\d{1,12}", re.ASCII), re.compile(r"[0-9a-f]{16}")
 NAMED = 4  # photographs in a sentence
 
@@ -35,7 +38,7 @@ def facts(counts: Counts, target: Tensor, boundary: bool) -> dict[str, int | str
         target: class ids 1xHxW, uint8. boundary: whether it was counted.
     """
     found = {
-        f"confusion/{truth}/{seen}": pixels
+        f"{CONFUSION}{truth}/{seen}": pixels
         for truth, row in enumerate(counts.confusion.tolist())
         for seen, pixels in enumerate(row)
     }
@@ -99,11 +102,11 @@ def read(file: Path) -> Scores:
         FileNotFoundError: there is none. ValueError: it can't be read, is an earlier version's without counts, or has counts
             that no photograph has.
     """
-    return of_rows(list(read_table(file, LARGEST)), str(file))
+    return of_rows(read_table(file, LARGEST), str(file))
 
 
-def of_rows(rows: list[dict], where: str) -> Scores:
-    """The scores in the rows of a table.
+def of_rows(rows: Iterable[dict], where: str) -> Scores:
+    """The scores in the rows of a table, of which no more is kept than a row at a time.
 
     Args:
         where: the table, for a sentence.
@@ -111,33 +114,49 @@ def of_rows(rows: list[dict], where: str) -> Scores:
     Raises:
         ValueError: as for `read`.
     """
-    if not rows:
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is None:
         raise ValueError(f"{where} has no photographs")
-    cells = [name for name in rows[0] if name.startswith("confusion/")]
-    classes = next((count for count in range(2, MOST_CLASSES + 1) if count**2 == len(cells)), 0)
-    wanted = [f"confusion/{truth}/{seen}" for truth in range(classes) for seen in range(classes)]
-    if not classes or {*cells} != {*wanted} or not {"image", *TRUTH} <= {*rows[0]}:
-        raise ValueError(f"{where} has no counts, as those of earlier versions")
-    boundary = {*BOUNDARY} <= {*rows[0]}
-    counted, truths = [], []
-    for row in rows:
-        counted.append([_whole(row, name, where) for name in (*wanted, *(BOUNDARY if boundary else ()))])
+    wanted, own = _columns(first, where)
+    classes = math.isqrt(len([name for name in wanted if name.startswith(CONFUSION)]))
+    images, sources, truths, pixels, values = [], [], [], [], []
+    for row in itertools.chain([first], rows):
+        images.append(str(row.get("image")))
+        sources.append(str(row.get("source") or ""))
         truths.append(_truth(row, where))
-    found = torch.tensor(counted, dtype=torch.int64)
+        pixels.append(np.array([_whole(row, name, where) for name in wanted], np.int64))
+        values.append([_number(row, name, where) for name in own])
+    found = torch.from_numpy(np.stack(pixels))
     confusion, edges = found[:, : classes**2], found[:, classes**2 :]
-    pixels = torch.tensor([height * width for height, width, _ in truths])
-    if (confusion.sum(1) > pixels).any() or (boundary and not _fit(edges, pixels)):
+    whole = torch.tensor([height * width for height, width, _ in truths])
+    if (confusion.sum(1) > whole).any() or (edges > whole[:, None]).any() or (edges.diff(dim=1) < 0).any():
         raise ValueError(f"{where} counts more pixels than a photograph has")
-    zeros = torch.zeros(len(rows), dtype=torch.int64)
+    boundary, ones = edges.shape[1] > 0, torch.ones(len(images), dtype=torch.int64)
     counts = Counts(
-        confusion.unflatten(1, (classes, classes)), zeros + 1, zeros.double(),
-        edges if boundary else torch.zeros(len(rows), 2, dtype=torch.int64), torch.zeros(len(rows), 0),
-    )  # fmt: skip
+        confusion.unflatten(1, (classes, classes)),
+        ones,
+        ones.double(),
+        edges if boundary else torch.zeros(len(images), 2, dtype=torch.int64),
+        torch.zeros(len(images), 0),
+    )
     counts.image_iou = OF_SUMS["iou"](counts)
-    taken = {"image", "source", *TRUTH, *BOUNDARY, *wanted, *OF_SUMS}
-    own = {name: _numbers(rows, name, where) for name in rows[0] if name not in taken}
-    sources = [str(row.get("source") or "") for row in rows]
-    return Scores([str(row.get("image")) for row in rows], sources, truths, counts, own, boundary)
+    columns = torch.tensor(values, dtype=torch.float64).unbind(1)
+    return Scores(images, sources, truths, counts, dict(zip(own, columns, strict=True)), boundary)
+
+
+def _columns(row: dict, where: str) -> tuple[list[str], list[str]]:
+    """The columns of pixels, and those of metrics that are no functions of them."""
+    cells = [name for name in row if name.startswith(CONFUSION)]
+    classes = min(math.isqrt(len(cells)), MOST_CLASSES)
+    wanted = [f"{CONFUSION}{truth}/{seen}" for truth in range(classes) for seen in range(classes)]
+    if classes < 2 or {*cells} != {*wanted} or not {"image", *TRUTH} <= {*row}:
+        raise ValueError(f"{where} has no counts, as those of earlier versions")
+    wanted += BOUNDARY if {*BOUNDARY} <= {*row} else ()
+    own = [name for name in row if name not in {"image", "source", *TRUTH, *BOUNDARY, *wanted, *OF_SUMS}]
+    if len(own) > MOST_OWN:
+        raise ValueError(f"{where} has {len(own)} metrics of its own, and at most {MOST_OWN} are read")
+    return wanted, own
 
 
 def _whole(row: dict, name: str, where: str) -> int:
@@ -154,16 +173,12 @@ def _truth(row: dict, where: str) -> tuple[int, int, str]:
     return _whole(row, TRUTH[0], where), _whole(row, TRUTH[1], where), mark
 
 
-def _fit(edges: Tensor, pixels: Tensor) -> bool:
-    return bool(((edges[:, 0] <= edges[:, 1]) & (edges[:, 1] <= pixels)).all())
-
-
-def _numbers(rows: list[dict], name: str, where: str) -> Tensor:
+def _number(row: dict, name: str, where: str) -> float:
     try:
-        found = torch.tensor([float(row[name]) for row in rows], dtype=torch.float64)
+        found = float(row[name])
     except (KeyError, ValueError) as error:
         raise ValueError(f"{where}: {terminal.cut(name, 40)} has values that are no numbers") from error
-    if not (found.abs() <= UTMOST).all():
+    if not abs(found) <= UTMOST:
         raise ValueError(f"{where}: {terminal.cut(name, 40)} has values that are not finite")
     return found
 

@@ -4,7 +4,7 @@ The photographs are drawn again, with replacement, and both networks are scored 
 symmetric bootstrap-t (Hall 1988, "On symmetric bootstrap confidence intervals"): each draw's deviation is divided by that
 draw's own standard error, and the interval is as many standard errors wide as 95 % of the draws reach. Photographs' scores have
 long tails: a few failures decide. On simulated runs of 100 to 400 photographs with a few failures, percentile intervals cover
-the truth in 80 to 94 % and BCa's in 79 to 95 %, as they know no more of the tail than the sample does; this one in 92 to 98 %
+the truth in 80 to 94 % and BCa's in 79 to 95 %, as they know no more of the tail than the sample does; this one in 92 to 99 %
 (tests/bench/intervals.py).
 """
 

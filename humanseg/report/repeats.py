@@ -119,10 +119,12 @@ def _unpaired(before: list[float], after: list[float]) -> Gap:
     if min(len(before), len(after)) < 2:
         return Gap(difference)
     errors = [statistics.variance(values) / len(values) for values in (before, after)]
-    freedom = sum(error**2 / (len(values) - 1) for error, values in zip(errors, (before, after), strict=True))
-    if not freedom:
+    total = sum(errors)
+    if not total:
         return Gap(difference)
-    half = _t(sum(errors) ** 2 / freedom) * math.sqrt(sum(errors))
+    shares = zip(errors, (before, after), strict=True)
+    freedom = 1 / sum((error / total) ** 2 / (len(values) - 1) for error, values in shares)
+    half = _t(freedom) * math.sqrt(total)
     return Gap(difference, difference - half, difference + half)
 
 

@@ -111,8 +111,13 @@ def away(gap: Gap | None) -> str:
     """A difference with its interval, and what pairs it; empty where there is none."""
     if gap is None:
         return ""
-    interval = "" if gap.low is None else f" ({gap.low:+.4f} to {gap.high:+.4f}{f', by {gap.by}' * bool(gap.by)})"
-    return f"{gap.difference:+.4f}{interval}"
+    by = f", by {gap.by}" * bool(gap.by)
+    interval = "" if gap.low is None else f" ({_signed(gap.low)} to {_signed(gap.high)}{by})"
+    return f"{_signed(gap.difference)}{interval}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}" if abs(value) < 100 else f"{value:+.3g}"
 
 
 def number(value: float | None) -> str:
