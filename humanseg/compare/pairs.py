@@ -11,7 +11,7 @@ from humanseg.compare.statistics import ALIKE, LEVEL, Difference, differences
 from humanseg.runs.atomic import write_json, write_table
 
 WHOLE = ""  # the name of all sources together
-SHOWN_ROWS = 14  # of the terminal's table
+SHOWN_ROWS = 10  # of the terminal's table
 SHOWN_PHOTOGRAPHS = 2  # wins and losses each there
 
 
@@ -104,7 +104,7 @@ def write(pairs: list[Pair], metric: str, folder: Path, facts: dict) -> None:
 
 
 def for_terminal(pairs: list[Pair], metric: str) -> list[str]:
-    """The table, and the largest wins and losses, as at most 20 lines."""
+    """The table, and the largest wins and losses, as at most 16 lines."""
     several, shown = len(pairs) > 1, []
     for pair in pairs:
         own = [(WHOLE, name) for name in pair.found[WHOLE]]

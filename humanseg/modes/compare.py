@@ -92,7 +92,8 @@ def run(config: dict, job: Job) -> float:
     log.info("%s", terminal.lines(pairs.for_terminal(found, names[0])))
     log.info("table      %s", job.folder / "compare.csv")
     log.info("page       %s", job.folder / "compare.html")
-    log.info("result     %s of b - a: %s (%s)", names[0], pairs.signed(whole.difference), pairs.between(whole))
+    told = (names[0], found[0].second.label, pairs.signed(whole.difference), pairs.between(whole))
+    log.info("result     %s of %s - a: %s (%s)", *told)
     return whole.difference
 
 
