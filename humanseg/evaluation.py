@@ -14,7 +14,7 @@ from humanseg.compare import scores
 from humanseg.data.loading import Data
 from humanseg.data.splits.parts import Split
 from humanseg.data.transforms import unletterbox
-from humanseg.metrics import Counts, predictions
+from humanseg.metrics import OF_BOUNDARIES, Counts, predictions
 from humanseg.pictures import contact_sheet, extremes, png, titled_row
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed
@@ -69,12 +69,13 @@ def measure(
     """The metrics over all photographs of a split, and a row for each photograph in the order of the split."""
     parts = {part.name: part for part in data.splits[split].parts}
     rows = {source: [] for source in parts}
+    of_boundaries = any(name in metrics for name in OF_BOUNDARIES)
 
     def each(source: str, counts: Counts, target: Tensor) -> None:
         name = parts[source].name_of(data.share.rank + data.share.world_size * len(rows[source]))
         told = {"image": name} | ({"source": source} if data.splits[split].sources else {})
         told |= {key: metric(counts) for key, metric in metrics.items()}
-        rows[source].append(told | scores.facts(counts, target, "boundary_iou" in metrics))
+        rows[source].append(told | scores.facts(counts, target, of_boundaries))
 
     outputs = {
         source: photograph_outputs(predictor, data.photographs(split, part), source) for source, part in parts.items()
@@ -131,6 +132,10 @@ def _grouped(photographs: Iterable) -> Iterator[list]:
 
 def _tile(predictor: Predictor, image: np.ndarray, mask: np.ndarray, title: str) -> np.ndarray:
     """Photograph, truth, prediction and errors in a row, with a title."""
+    return titled_row(image, mask, found_in(predictor, image), TILE, title)
+
+
+def found_in(predictor: Predictor, image: np.ndarray) -> np.ndarray:
+    """The class ids uint8 HxW that are scored in a photograph, uint8 HxWx3."""
     logits = _at_own_size(predictor, predictor.on_squares(predictor.squares([image]))[0], image)
-    found = predictions(logits[None])[0].cpu().numpy().astype(np.uint8)
-    return titled_row(image, mask, found, TILE, title)
+    return predictions(logits[None])[0].cpu().numpy().astype(np.uint8)

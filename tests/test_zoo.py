@@ -79,6 +79,9 @@ def test_a_name_is_known_wherever_a_checkpoint_is(shelf, run, trained_once, peop
     assert Predictor("portrait", backend="torch")(photograph).shape == (48, 40)
     done = run("mode=test", "ckpt=portrait", "data=folder", f"data.test_root={people}")
     assert summary(done.scored)["ckpt"] == str(shelf / "portrait.pt")
+    typed = ["data=folder", f"data.test_root={people}", "draws=100", "metrics=[iou]"]
+    done = run("mode=compare", f"a={trained_once}", "b=portrait", *typed)
+    assert abs(summary(done.folder)["difference"]) < 0.01
     assert "people/images does not exist" in run("mode=test", "ckpt=portrait", code=1).stderr  # where it was trained
     root = f"data.root={trained_once.parent / 'people'}"
     done = run(*ON_FILES, "data=folder", root, "trainer.epochs=1", "ckpt=portrait")

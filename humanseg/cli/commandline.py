@@ -102,9 +102,7 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
     if mode == "train" or not named:
         return arguments
     path = grammar.read(named)
-    if not isinstance(path, str) or find.test(
-        path
-    ):  # a sweep over checkpoints, which share no choices, or no checkpoint
+    if not isinstance(path, str) or find.test(path):  # several share no choices, and a test's folder has no checkpoint
         return arguments
     found = find.checkpoint(path, "")
     if find.is_exported(found):  # it brings no config

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from humanseg import terminal
-from humanseg.metrics import OF_SUMS, Counts
+from humanseg.metrics import OF_BOUNDARIES, OF_SUMS, Counts
 from humanseg.runs.reading import read_table
 from humanseg.runs.summary import UTMOST
 
@@ -58,7 +58,7 @@ class Scores:
     Args:
         images, sources: names; a source's is empty where there is one.
         truths: height, width and hash of each mask.
-        counts: of each photograph: confusion NxKxK, images N, image_iou N, boundary Nx2; no scores.
+        counts: of each photograph: confusion NxKxK, images N, image_iou N, boundary Nx2, image_boundary_iou N; no scores.
         own: the values of other metrics, N each.
         boundary: whether it was counted.
     """
@@ -75,7 +75,7 @@ class Scores:
 
     def has(self, metric: str) -> bool:
         """Whether a metric can be computed from these counts, or is there."""
-        return metric in self.own or (metric in OF_SUMS and (metric != "boundary_iou" or self.boundary))
+        return metric in self.own or (metric in OF_SUMS and (metric not in OF_BOUNDARIES or self.boundary))
 
     def at(self, places: list[int]) -> "Scores":
         """The scores of some photographs, in this order."""
@@ -138,9 +138,10 @@ def of_rows(rows: Iterable[dict], where: str) -> Scores:
         ones,
         ones.double(),
         edges if boundary else torch.zeros(len(images), 2, dtype=torch.int64),
+        ones.double(),
         torch.zeros(len(images), 0),
     )
-    counts.image_iou = OF_SUMS["iou"](counts)
+    counts.image_iou, counts.image_boundary_iou = OF_SUMS["iou"](counts), OF_SUMS["boundary_iou"](counts)
     columns = torch.tensor(values, dtype=torch.float64).unbind(1)
     return Scores(images, sources, truths, counts, dict(zip(own, columns, strict=True)), boundary)
 

@@ -126,9 +126,9 @@ def _with_error(sums: Tensor, weights: Tensor, columns: Tensor, statistic: Stati
 def _columns(scores: Scores, metrics: list[str]) -> Tensor:
     """What the metrics are computed from, float64 NxC."""
     counts = scores.counts
-    parts = [counts.confusion.flatten(1), counts.images[:, None], counts.image_iou[:, None], counts.boundary]
-    own = [scores.own[name][:, None] for name in metrics if name not in OF_SUMS]
-    return torch.cat([part.double() for part in (*own, *parts)], 1)
+    own = [scores.own[name] for name in metrics if name not in OF_SUMS]
+    each = [*own, counts.images, counts.image_iou, counts.image_boundary_iou]
+    return torch.cat([torch.stack(each, 1).double(), counts.boundary.double(), counts.confusion.flatten(1).double()], 1)
 
 
 def _metric(metric: str, metrics: list[str], classes: int) -> Statistic:
@@ -136,12 +136,11 @@ def _metric(metric: str, metrics: list[str], classes: int) -> Statistic:
     own = [name for name in metrics if name not in OF_SUMS]
 
     def of_sums(sums: Tensor) -> Tensor | float:
-        means, confusion, images, ious, boundary = sums.split([len(own), classes**2, 1, 1, 2], -1)
+        each, boundary, confusion = sums.split([len(own) + 3, 2, classes**2], -1)
+        *own_sums, images, ious, boundary_ious = each.unbind(-1)
         if metric in own:
-            return means[..., own.index(metric)] / images[..., 0]
-        counts = Counts(
-            confusion.unflatten(-1, (classes, classes)), images[..., 0], ious[..., 0], boundary, boundary[..., :0]
-        )
-        return OF_SUMS[metric](counts)
+            return own_sums[own.index(metric)] / images
+        confusion = confusion.unflatten(-1, (classes, classes))
+        return OF_SUMS[metric](Counts(confusion, images, ious, boundary, boundary_ious, boundary[..., :0]))
 
     return of_sums

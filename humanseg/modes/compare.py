@@ -15,8 +15,7 @@ from humanseg.compare.pictures import panels
 from humanseg.compare.scores import Scores
 from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.loading import Data
-from humanseg.evaluation import choose_split, measure
-from humanseg.metrics import predictions
+from humanseg.evaluation import choose_split, found_in, measure
 from humanseg.modes import test
 from humanseg.predictor import Predictor
 from humanseg.runs import find
@@ -25,14 +24,15 @@ from humanseg.runs.find import TABLE
 from humanseg.runs.job import Job
 from humanseg.runs.overrides import key_of
 from humanseg.runs.summary import load_summary, numbers
-from humanseg.value_rules import Rule, one_of, or_null, whole
+from humanseg.value_rules import SWITCH, Rule, one_of, or_null, whole
 
 log = logging.getLogger(__name__)
 
 SHARED, RANKED = False, False
 
 ONE = Rule(
-    lambda value: isinstance(value, str) and value, "a checkpoint, a run's, sweep's or test's folder, or `latest`"
+    lambda value: isinstance(value, str) and value,
+    "a checkpoint, a run's, sweep's or test's folder, `latest`, or a name of the zoo",
 )
 RULES = {
     "a": ONE,
@@ -43,6 +43,7 @@ RULES = {
     "draws": whole(100, 1_000_000),
     "shown": whole(0, 100),
     "backend": or_null(one_of("auto", "torch", "onnxruntime", "openvino")),
+    "refine": SWITCH,
 }
 # What may be typed without any effect on the scores that a test has left.
 NO_SCORES = {"mode", "a", "b", "draws", "shown", "metrics", "name", "tags", "out"}
@@ -220,8 +221,7 @@ def _drawer(opened: Opened, networks: list[Network]) -> page.Drawn:
         image, mask = data.splits[split][places()[name]]
         if scores.mark(mask) != own.truths[place]:
             raise ValueError(f"the mask of {name[1]} has changed since it was scored")
-        logits = [opened(one)[1].logits([image])[0] for one in both]
-        return panels(image, mask, *(predictions(one[None])[0].cpu().numpy().astype(np.uint8) for one in logits))
+        return panels(image, mask, *(found_in(opened(one)[1], image) for one in both))
 
     def drawn(pair: Pair, place: int) -> list[np.ndarray] | None:
         if troubles:

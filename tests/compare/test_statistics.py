@@ -18,8 +18,8 @@ def scores(hits, false_alarms, misses, own=None) -> Scores:
     rest = torch.full_like(hits, 1000)
     confusion = torch.stack([rest, false_alarms, misses, hits], 1).unflatten(1, (2, 2))
     ones, edges = torch.ones(len(hits), dtype=torch.int64), torch.stack([hits, hits + misses], 1)
-    counts = Counts(confusion, ones, ones.double(), edges, torch.zeros(len(hits), 0))
-    counts.image_iou = metrics.iou(counts)
+    counts = Counts(confusion, ones, ones.double(), edges, ones.double(), torch.zeros(len(hits), 0))
+    counts.image_iou, counts.image_boundary_iou = metrics.iou(counts), metrics.boundary_iou(counts)
     names = [f"{number:06d}" for number in range(len(hits))]
     return Scores(names, [""] * len(hits), [()] * len(hits), counts, own or {}, boundary=True)
 
@@ -71,10 +71,11 @@ def test_a_few_failures_that_decide_do_not_make_it_too_narrow(photographs):
 def test_ratios_are_of_sums_and_means_are_over_photographs():
     first = scores([100, 10], [0, 0], [0, 10], {"mine": torch.tensor([1.0, 3.0], dtype=torch.float64)})
     second = scores([50, 20], [0, 0], [50, 0], {"mine": torch.tensor([2.0, 6.0], dtype=torch.float64)})
-    found = differences(first, second, ["iou", "iou_per_image", "mine", "boundary_iou"], draws=100)
+    found = differences(first, second, ["iou", "iou_per_image", "mine", *metrics.OF_BOUNDARIES], draws=100)
     assert found["iou"].first == pytest.approx(110 / 120) and found["iou"].second == pytest.approx(70 / 120)
     assert found["iou"].difference == pytest.approx(-40 / 120) == found["boundary_iou"].difference
-    assert found["iou_per_image"].difference == pytest.approx(0.75 - 0.75, abs=1e-9)
+    for name in ("iou_per_image", "boundary_iou_per_image"):
+        assert found[name].first == pytest.approx(0.75) == found[name].second, name
     assert (found["mine"].first, found["mine"].second, found["mine"].better) == (2, 4, 1)
     assert (found["iou"].better, found["iou"].equal) == (0.5, 0)
 

@@ -71,6 +71,15 @@ def test_what_is_typed_is_scored_by_both(run, trained_once, other_once, tmp_path
     assert {row["truth/width"] for row in rows(done.folder / "a", "per_image.csv")} == {"60"}
 
 
+def test_masks_are_compared_as_they_are_drawn(run, trained_once, other_once):
+    typed = ["refine=true", "metrics=[boundary_iou_per_image]", "trainer.precision=fp32"]
+    done = run("mode=compare", f"a={trained_once}", f"b={other_once}", *typed, "draws=100")
+    tested = summary(run("mode=test", f"ckpt={trained_once}", *typed).scored)["metrics"]
+    [row] = told(done).values()
+    assert row["a"] == pytest.approx(tested["test/boundary_iou_per_image"], abs=1e-6) and row["low"] is not None
+    assert "page shows no photographs" not in done.stdout
+
+
 def test_several_are_compared_with_the_first(run, trained_once, other_once):
     last = trained_once / "checkpoints" / "last.pt"
     done = run("mode=compare", f"a={trained_once}", f"b=[{other_once},{last}]", "draws=100")
