@@ -132,11 +132,13 @@ def test_other_photographs_are_refused(run, trained_once, other_once, tmp_path):
     [
         ([], "a=None: give a checkpoint"),
         (["a=nowhere.pt", "b=nowhere.pt"], "nowhere.pt: no such checkpoint"),
-        (["a=x.onnx", "b=y.onnx"], "says nothing of its data"),
-        (["a=x.onnx", "b=y.onnx", "draws=3"], "draws=3: give a whole number of at least 100"),
+        (["a=x.onnx", "b=x.onnx"], "says nothing of its data"),
+        (["a=x.onnx", "b=x.onnx", "draws=3"], "draws=3: give a whole number of at least 100"),
     ],
 )
-def test_what_a_comparison_needs(run, typed, sentence):
+def test_what_a_comparison_needs(run, typed, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.onnx").touch()
     assert sentence in run("mode=compare", *typed, code=1).stderr
 
 
