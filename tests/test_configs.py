@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import ROOT, TINY, board, composed, experiments
+from conftest import ROOT, TINY, board, composed, experiments, rows
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -207,7 +207,7 @@ def test_data(name, people, tmp_path):
     assert images.shape == (3, 64, 64, 3) and masks.shape == (3, 64, 64) and (masks == 1).any()
 
 
-@pytest.mark.parametrize("name", names("callbacks", "mlflow", "wandb"))  # tests/logs has those
+@pytest.mark.parametrize("name", names("callbacks", "mlflow", "wandb", "latency"))  # tests/logs has those of trackers
 def test_callbacks(name, run, recwarn):
     done = run(*TINY[:-1], f"callbacks={name}", *(["callbacks.histograms.every=1"] if name != "none" else []))
     tags = board(done.folder).Tags()
@@ -215,6 +215,11 @@ def test_callbacks(name, run, recwarn):
     assert ("gradients/segmentation_head.0" in tags["histograms"]) == (name != "none")
     assert bool(tags["graph"]) == (name == "all")
     assert not [one for one in recwarn if "torch.jit" in str(one.message)]
+
+
+def test_the_networks_latency_is_a_value_of_an_epoch(run):
+    done = run(*TINY[:-1], "callbacks=latency")
+    assert all(float(row["latency_ms"]) > 0 for row in rows(done.folder))
 
 
 @pytest.mark.parametrize("name", names("mode"))

@@ -152,9 +152,9 @@ def _objective(text: str, trainer: DictConfig) -> tuple[str, str]:
     if not direction and name in LOWER_IS_BETTER:
         direction = "min"
     if not direction:
-        from humanseg.modes.train import monitor_mode  # it takes torch along
+        from humanseg.monitor import mode_of  # it takes torch along
 
-        direction = monitor_mode(name, "auto")
+        direction = mode_of(name, "auto")
     return name, direction
 
 

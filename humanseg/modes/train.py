@@ -19,13 +19,13 @@ from humanseg.data.splits.parts import Split
 from humanseg.hardness import Hardness
 from humanseg.history import best_epoch
 from humanseg.logs.journal import Journal
+from humanseg.monitor import known_values, mode_of
 from humanseg.predictor import Predictor
 from humanseg.processes import distributed, hardware, signals
 from humanseg.restoring import restore
 from humanseg.runs import conf, provenance, recorded, trials
 from humanseg.runs.job import Job
 from humanseg.runs.plain import refuse_other_than_plain
-from humanseg.runs.value_names import measured, metric_of
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
             f"give at most {trainer['epochs']}"
         )
     one_pass = max(data.batches_per_pass() // trainer["accumulate"], 1)
-    monitor, known = trainer["monitor"], _known_values(cfg, data)
+    monitor, known = trainer["monitor"], known_values(cfg, data)
     if monitor and known and monitor not in known:
         near = terminal.did_you_mean(monitor, known)
         raise ValueError(f"trainer.monitor={monitor}: no such value{near}; there are {', '.join(sorted(known))}")
@@ -190,44 +190,9 @@ def _settings(cfg: dict, data: Data) -> loop.Settings:
     return loop.Settings(
         steps=trainer["steps_per_epoch"] or one_pass,
         monitor=monitor,
-        monitor_mode=monitor_mode(monitor, trainer["monitor_mode"]),
+        monitor_mode=mode_of(monitor, trainer["monitor_mode"]),
         **{key: trainer[key] for key in keys},
     )
-
-
-def monitor_mode(monitor: str | None, mode: str) -> str:
-    """``max`` or ``min``; with ``auto`` as the name of what is monitored says.
-
-    Raises:
-        ValueError: the name doesn't say which.
-    """
-    name = metric_of(monitor or "")
-    if mode != "auto":
-        return mode
-    if name == "loss" or name.startswith("loss_"):
-        return "min"
-    if monitor and name not in metrics.BUILT_IN:
-        raise ValueError(
-            f"trainer.monitor={monitor}: give trainer.monitor_mode=max or min, for the suite can't know it"
-        )
-    return "max"
-
-
-def _known_values(cfg: dict, data: Data) -> set[str]:
-    """What can be monitored; empty where a callback or loss of the user's may add to it.
-
-    Raises:
-        ValueError: a metric has the name of another one's mean over the sources.
-    """
-    terms = [f"loss_{term}" for term in cfg["loss"].get("terms", {})]
-    callbacks = [node for name, node in cfg["callbacks"].items() if node and name != "strict"]
-    names = ["loss", *terms, *(name.rpartition(".")[2] for name in cfg["metrics"])]
-    validated = measured(names, (data.splits["val"] or data.splits["train"]).sources)
-    own = [node for node in callbacks if not node.get("_target_", "").startswith("humanseg.")]
-    if own or not cfg["loss"]["_target_"].startswith(("humanseg.", "segmentation_models_pytorch.", "torch.")):
-        return set()
-    train = {f"train/{name}" for name in names if name not in metrics.EVALUATION_ONLY}
-    return train | {f"val/{name}" for name in validated}
 
 
 def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None, before: finetune.Origin | None) -> loop.State:

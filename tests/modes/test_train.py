@@ -13,7 +13,7 @@ from conftest import ON_FILES, ROOT, TINY, board, rows, saved, summary, weights
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from humanseg.callbacks import Record
-from humanseg.modes import train
+from humanseg.monitor import mode_of
 from humanseg.runs import provenance
 from humanseg.runs.summary import Run
 
@@ -260,8 +260,8 @@ def test_a_callback_that_fails_costs_no_epoch(run, tmp_path, monkeypatch, strict
     ],
 )
 def test_whether_higher_is_better_follows_from_the_name(monitor, mode):
-    assert train.monitor_mode(monitor, "auto") == mode
-    assert train.monitor_mode(monitor, "min") == "min"
+    assert mode_of(monitor, "auto") == mode
+    assert mode_of(monitor, "min") == "min"
 
 
 def test_the_best_epoch_by_a_loss_has_the_lowest(run):
@@ -272,7 +272,7 @@ def test_the_best_epoch_by_a_loss_has_the_lowest(run):
 
 def test_a_name_that_does_not_say_whether_higher_is_better_is_asked_for():
     with pytest.raises(ValueError, match="trainer.monitor=val/mine: give trainer.monitor_mode=max or min"):
-        train.monitor_mode("val/mine", "auto")
+        mode_of("val/mine", "auto")
 
 
 def test_help_explains_groups_modes_and_overrides(run):
