@@ -21,7 +21,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from humanseg.cli import hydra_private
-from humanseg.processes import signals
+from humanseg.processes import signals, slurm
 from humanseg.runs import locks
 from humanseg.runs.conf import PROGRAM
 
@@ -29,7 +29,7 @@ from humanseg.runs.conf import PROGRAM
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 PACKAGE = r"hydra_plugins\.hydra_(\w+)_launcher"
-REQUEUE = "checkpoint_and_try_requeue"  # the method of submitit that answers the signal of a pre-empted job
+REQUEUE = "checkpoint_and_try_requeue"  # the method of submitit that answers SIGUSR2; another one of its class SIGTERM
 
 _signals: list[int] = []  # those that this process was asked to stop with
 _takes_jobs = False  # whether this process is one of joblib's, which gets one job after another
@@ -163,14 +163,17 @@ def stopped() -> int | None:
 
 
 def requeue(number: int) -> None:
-    """Where submitit runs this job and waits for this signal, let it put the job into the queue again.
+    """Where submitit runs this job, and the signal says that it has to go on later, let it queue the job again.
+
+    submitit waits for SIGUSR2 alone. SLURM pre-empts by SIGTERM too, and would end the job for good.
 
     Raises:
         SystemExit: it has done so. RuntimeError: it refuses, with its reason.
     """
-    handler = signal.getsignal(number)
-    if getattr(handler, "__name__", "") == REQUEUE:
-        handler(number, None)
+    answer = signal.getsignal(number)
+    again = getattr(getattr(answer, "__self__", None), REQUEUE, None)
+    if again and (answer == again or (number == signal.SIGTERM and slurm.preempts())):
+        again(number, None)
 
 
 def _is_joblib(launcher: DictConfig) -> bool:
@@ -178,8 +181,12 @@ def _is_joblib(launcher: DictConfig) -> bool:
 
 
 def explain(error: RuntimeError) -> str:
-    """One sentence for what submitit or joblib raise where a job has died or there is no SLURM; empty for other errors."""
+    """One sentence for what submitit or joblib raise where a job has died, or SLURM is not there or refuses the jobs; empty
+    for other errors."""
     text = str(error)
+    if text.startswith("sbatch: error: "):
+        reason = text.splitlines()[0].removeprefix("sbatch: error: ")
+        return f"hydra.launcher: sbatch takes no such job ({reason}); mend its keys beside {PROGRAM} resume=latest"
     if type(error).__module__.startswith(("submitit.", "joblib.")):
         return f"a job has died ({text.splitlines()[0]}); {PROGRAM} resume=latest goes on with its sweep"
     return f"hydra/launcher: {text}" if text.startswith("Could not detect") else ""  # srun, says submitit

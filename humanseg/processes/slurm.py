@@ -1,7 +1,8 @@
-"""What srun tells its tasks, in the environment variables of torchrun."""
+"""What SLURM tells: srun its tasks, in the environment variables of torchrun; `scontrol` why a job has to stop."""
 
 import os
 import re
+import subprocess
 
 
 def adopt() -> None:
@@ -31,3 +32,20 @@ def first_host(nodes: str) -> str:
     """The first host of a list in SLURM's short form: `node07` of `node[07-09,12],other`."""
     prefix, number = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes).groups()
     return prefix + (number or "")
+
+
+def preempts() -> bool:
+    """Whether SLURM takes this job's nodes for another job. It sends SIGTERM to a job that is cancelled as well."""
+    env = os.environ
+    if "SLURM_JOB_ID" not in env:
+        return False
+    array = env.get("SLURM_ARRAY_JOB_ID")  # that number alone would mean all jobs of the array
+    job = f"{array}_{env['SLURM_ARRAY_TASK_ID']}" if array else env["SLURM_JOB_ID"]
+    told = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True, timeout=60)
+    return is_preempted(told.stdout)
+
+
+def is_preempted(shown: str) -> bool:
+    """Whether `scontrol show job` shows a job that runs, and has been told that it is pre-empted."""
+    facts = dict(fact.partition("=")[::2] for fact in shown.split())
+    return facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None") != "None"
