@@ -184,8 +184,8 @@ def explain(error: RuntimeError) -> str:
     """One sentence for what submitit or joblib raise where a job has died, or SLURM is not there or refuses the jobs; empty
     for other errors."""
     text = str(error)
-    if text.startswith("sbatch: error: "):
-        reason = text.splitlines()[0].removeprefix("sbatch: error: ")
+    if text.startswith("sbatch: "):
+        reason = text.splitlines()[0].removeprefix("sbatch: ").removeprefix("error: ")
         return f"hydra.launcher: sbatch takes no such job ({reason}); mend its keys beside {PROGRAM} resume=latest"
     if type(error).__module__.startswith(("submitit.", "joblib.")):
         return f"a job has died ({text.splitlines()[0]}); {PROGRAM} resume=latest goes on with its sweep"

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -104,6 +104,39 @@ def test_a_job_of_submitit_that_is_pre_empted_is_queued_again_and_goes_on(import
         "batch_size=4,5" in one["environment"]["command"] for one in states
     )  # what was typed, not submitit's own
     assert_same(sweep, in_turn)
+
+
+class Submitit:
+    """What submitit's class of handlers has, as far as it is used."""
+
+    def bypass(self, number, frame):
+        pass
+
+    def checkpoint_and_try_requeue(self, number, frame):
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("number", "preempted", "again"),
+    [(signal.SIGUSR2, False, True), (signal.SIGTERM, True, True), (signal.SIGTERM, False, False), (signal.SIGINT, True, False)],
+)  # fmt: skip
+def test_a_job_is_queued_again_where_slurm_warns_or_pre_empts_it_and_not_where_it_is_cancelled(
+    monkeypatch, number, preempted, again
+):
+    handlers = Submitit()
+    monkeypatch.setattr(launchers.slurm, "preempts", lambda: preempted)
+    answer = handlers.checkpoint_and_try_requeue if number == signal.SIGUSR2 else handlers.bypass
+    before = signal.signal(number, answer)
+    try:
+        with pytest.raises(SystemExit) if again else nullcontext():
+            launchers.requeue(number)
+    finally:
+        signal.signal(number, before)
+
+
+def test_what_sbatch_refuses_is_told():
+    told = launchers.explain(RuntimeError("sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job"))
+    assert told.startswith("hydra.launcher: sbatch takes no such job (invalid partition specified: gpu); ")
 
 
 def hydra(launcher: str, **settings) -> OmegaConf:

@@ -49,3 +49,13 @@ def test_slurms_tasks_are_counted_by_node(text, tasks):
 )
 def test_slurms_first_node_is_where_they_meet(nodes, first):
     assert slurm.first_host(nodes) == first
+
+
+@pytest.mark.parametrize(
+    ("shown", "preempted"),
+    [("JobId=7 JobState=RUNNING Reason=None PreemptTime=2026-11-26T04:42:24 SuspendTime=None", True),
+     ("JobId=7 JobState=CANCELLED Reason=None PreemptTime=2026-11-26T04:42:24 SuspendTime=None", False),
+     ("JobId=7 JobState=RUNNING Reason=None PreemptTime=None SuspendTime=None", False), ("", False)],
+)  # fmt: skip
+def test_slurm_says_whether_it_pre_empts_a_job_that_runs(shown, preempted):
+    assert slurm.is_preempted(shown) is preempted

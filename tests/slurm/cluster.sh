@@ -1,7 +1,7 @@
 #!/bin/bash
 # A SLURM cluster of two nodes on this machine, with accounting. It needs root and Debian's packages:
 #   apt-get install slurm-wlm slurmdbd munge mariadb-server
-#   tests/slurm/cluster.sh start DIR    # DIR is new and takes all that the daemons write
+#   tests/slurm/cluster.sh start DIR    # DIR takes all that the daemons write; users mysql and munge must get there
 #   export SLURM_CONF=DIR/slurm.conf    # sinfo, sbatch and srun find the cluster by it
 #   tests/slurm/cluster.sh stop DIR     # ends jobs and daemons, and removes DIR
 set -euo pipefail
@@ -27,6 +27,7 @@ no_jobs() { [ -z "$(squeue --noheader)" ]; }
 
 start() {
     mkdir -p "$dir"/{state,munge,database}
+    chmod a+rx "$dir"
     chown munge "$dir/munge"
     chown mysql "$dir/database"
     for file in slurm.conf slurmdbd.conf; do

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,14 +112,16 @@ class Sweep:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster(tmp_path_factory) -> Iterator[Path]:
+def cluster() -> Iterator[Path]:
     """The folder of a cluster that SLURM's commands find, and jobs that find what this file has."""
-    folder, script = tmp_path_factory.mktemp("slurm") / "cluster", str(Path(__file__).with_name("cluster.sh"))
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # pytest's own folders are closed to the daemons' users
+    script = str(Path(__file__).with_name("cluster.sh"))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HYDRA_FULL_ERROR", "0")  # a run in this process sets it, and would leave it so
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(ROOT), os.environ["PYTHONPATH"]]))
         try:
-            subprocess.run([script, "start", folder], check=True, stderr=subprocess.DEVNULL)
+            subprocess.run([script, "start", folder], check=True)
             yield folder
         finally:
             subprocess.run([script, "stop", folder], check=True)
@@ -149,28 +152,33 @@ def test_srun_shares_a_run_on_one_node_and_on_two(tmp_path):
     assert_same(tmp_path / "one", tmp_path / "two")
 
 
-@pytest.mark.parametrize("by", ["SIGTERM", "SIGUSR2"])
-def test_jobs_that_are_pre_empted_are_queued_again_and_go_on(cluster, straight, tmp_path, by):
+@pytest.fixture(params=["SIGTERM", "SIGUSR2"])
+def preempting_by(cluster, request) -> Iterator[str]:
+    """The signal that the cluster pre-empts by."""
     configuration = cluster / "slurm.conf"
     before = configuration.read_text()
-    if by == "SIGUSR2":
-        configuration.write_text(f"{before}PreemptParameters=send_user_signal\n")
-        slurm("scontrol", "reconfigure")
+    chosen = "SchedulerParameters=preempt_send_user_signal\n" if request.param == "SIGUSR2" else ""
+    configuration.write_text(before + chosen)
+    slurm("scontrol", "reconfigure")
+    yield request.param
+    configuration.write_text(before)
+    slurm("scontrol", "reconfigure")
+
+
+def test_jobs_that_are_pre_empted_are_queued_again_and_go_on(preempting_by, straight, tmp_path):
     sweep = Sweep(tmp_path, "seed=0,1")
     sweep.until_held(2)
     slurm("sbatch", "--partition=high", "--nodes=2", "--ntasks=4", "--output=/dev/null", "--wrap=true")
-    until(lambda: sum(f"{by}: finishing the step" in text for text in printed(sweep.folder)) == 2)
+    until(lambda: sum(f"{preempting_by}: finishing the step" in text for text in printed(sweep.folder)) == 2)
     sweep.let_go()
     begin_now(2)
     assert "runs:  2 completed" in sweep.ends()
     assert all("earlier" in told for told in jobs(sweep.folder).values())  # each began twice
     assert_same(sweep.folder / "0_seed-0", straight)
-    configuration.write_text(before)
-    slurm("scontrol", "reconfigure")
 
 
 def test_a_job_saves_before_its_time_is_over_and_goes_on(straight, tmp_path):
-    sweep = Sweep(tmp_path, "seed=0", "hydra.launcher.timeout_min=3", "hydra.launcher.signal_delay_s=120")
+    sweep = Sweep(tmp_path, "seed=0", "hydra.launcher.timeout_min=4", "hydra.launcher.signal_delay_s=120")
     sweep.until_held(1)
     until(lambda: "SIGUSR2: finishing the step" in printed(sweep.folder)[0])
     sweep.let_go()
