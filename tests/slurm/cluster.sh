@@ -19,7 +19,7 @@ await() { # Repeat a command until it succeeds, for a minute.
     return 1
 }
 
-gone() { ! kill -0 "$1" 2>/dev/null; }
+gone() { ! grep -q '^State:\s*[^Z]' "/proc/$1/status"; } # a container may leave a process that has ended as a zombie
 
 nodes_idle() { [ "$(sinfo --noheader --states=idle --format=%D --partition=low)" = 2 ]; }
 

@@ -127,6 +127,19 @@ def cluster() -> Iterator[Path]:
             subprocess.run([script, "stop", folder], check=True)
 
 
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[..., Sweep]]:
+    """Begins a sweep, and leaves nothing of it behind."""
+    begun = []
+    yield lambda *overrides: begun.append(Sweep(tmp_path, *overrides)) or begun[0]
+    slurm("scancel", "--user=root")
+    for sweep in begun:
+        shutil.rmtree(sweep.held, ignore_errors=True)
+        sweep.process.kill()
+        sweep.process.wait()
+    until(lambda: not slurm("squeue", "--noheader"))
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> Path:
     """A run that nothing touched, on this machine without SLURM."""
@@ -157,16 +170,16 @@ def preempting_by(cluster, request) -> Iterator[str]:
     """The signal that the cluster pre-empts by."""
     configuration = cluster / "slurm.conf"
     before = configuration.read_text()
-    chosen = "SchedulerParameters=preempt_send_user_signal\n" if request.param == "SIGUSR2" else ""
-    configuration.write_text(before + chosen)
+    parameter = "SlurmctldParameters=preempt_send_user_signal\n" if request.param == "SIGUSR2" else ""
+    configuration.write_text(before + parameter)
     slurm("scontrol", "reconfigure")
     yield request.param
     configuration.write_text(before)
     slurm("scontrol", "reconfigure")
 
 
-def test_jobs_that_are_pre_empted_are_queued_again_and_go_on(preempting_by, straight, tmp_path):
-    sweep = Sweep(tmp_path, "seed=0,1")
+def test_jobs_that_are_pre_empted_are_queued_again_and_go_on(preempting_by, straight, start):
+    sweep = start("seed=0,1")
     sweep.until_held(2)
     slurm("sbatch", "--partition=high", "--nodes=2", "--ntasks=4", "--output=/dev/null", "--wrap=true")
     until(lambda: sum(f"{preempting_by}: finishing the step" in text for text in printed(sweep.folder)) == 2)
@@ -177,8 +190,8 @@ def test_jobs_that_are_pre_empted_are_queued_again_and_go_on(preempting_by, stra
     assert_same(sweep.folder / "0_seed-0", straight)
 
 
-def test_a_job_saves_before_its_time_is_over_and_goes_on(straight, tmp_path):
-    sweep = Sweep(tmp_path, "seed=0", "hydra.launcher.timeout_min=4", "hydra.launcher.signal_delay_s=120")
+def test_a_job_saves_before_its_time_is_over_and_goes_on(straight, start):
+    sweep = start("seed=0", "hydra.launcher.timeout_min=4", "hydra.launcher.signal_delay_s=120")
     sweep.until_held(1)
     until(lambda: "SIGUSR2: finishing the step" in printed(sweep.folder)[0])
     sweep.let_go()
@@ -187,8 +200,8 @@ def test_a_job_saves_before_its_time_is_over_and_goes_on(straight, tmp_path):
     assert_same(sweep.folder / "0_seed-0", straight)
 
 
-def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(straight, tmp_path):
-    sweep = Sweep(tmp_path, "seed=0")
+def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(straight, start):
+    sweep = start("seed=0")
     sweep.until_held(1)
     slurm("scancel", "--user=root")
     until(lambda: "SIGTERM: finishing the step" in printed(sweep.folder)[0])
@@ -199,15 +212,14 @@ def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(straight, tmp_pat
     assert_same(sweep.folder / "0_seed-0", straight)
 
 
-def test_a_second_copy_of_a_job_whose_node_went_down_leaves_the_first_one_alone(cluster, straight, tmp_path):
-    sweep = Sweep(tmp_path, "seed=0")
+def test_a_second_copy_of_a_job_whose_node_went_down_leaves_the_first_one_alone(cluster, straight, start):
+    sweep = start("seed=0")
     sweep.until_held(1)
     node = slurm("squeue", "--noheader", "--format=%N").strip()
     os.kill(int((cluster / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
     begin_now(1)  # on the other node
-    until(lambda: "is in use by another process" in printed(sweep.folder)[0])
+    assert "resume=" in sweep.ends(code=1) and "is in use by another process" in printed(sweep.folder)[0]
     sweep.let_go()
     until(lambda: summary(sweep.folder / "0_seed-0")["status"] == "completed")
-    sweep.ends(code=1)
     assert_same(sweep.folder / "0_seed-0", straight)
     slurm("slurmd", "-N", node)
