@@ -42,7 +42,6 @@ def hold(record, writer, step, place: str) -> None:
 
 
 def holding(place: Path) -> str:
-    place.mkdir()
     return f"+callbacks.hold={{_target_:test_slurm.hold,_partial_:true,place:'{place}'}}"
 
 
@@ -85,6 +84,7 @@ class Sweep:
 
     def __init__(self, place: Path, *overrides: str):
         self.folder, self.held, self.log = place / "sweep", place / "held", place / "log"
+        self.held.mkdir()
         command = [
             *RUN,
             "-m",
@@ -100,6 +100,10 @@ class Sweep:
     def until_held(self, number: int) -> None:
         until(lambda: self.process.poll() is not None or len([*self.held.iterdir()]) == number)
         assert self.process.poll() is None, self.log.read_text()
+
+    def first(self) -> Path:
+        """The folder of its first job."""
+        return next(self.folder.glob("0*"))
 
     def let_go(self) -> None:
         shutil.rmtree(self.held)
@@ -187,7 +191,7 @@ def test_jobs_that_are_pre_empted_are_queued_again_and_go_on(preempting_by, stra
     begin_now(2)
     assert "runs:  2 completed" in sweep.ends()
     assert all("earlier" in told for told in jobs(sweep.folder).values())  # each began twice
-    assert_same(sweep.folder / "0_seed-0", straight)
+    assert_same(sweep.first(), straight)
 
 
 def test_a_job_saves_before_its_time_is_over_and_goes_on(straight, start):
@@ -197,7 +201,7 @@ def test_a_job_saves_before_its_time_is_over_and_goes_on(straight, start):
     sweep.let_go()
     begin_now(1)
     assert "runs:  1 completed" in sweep.ends() and "this job is timed-out" in printed(sweep.folder)[0]
-    assert_same(sweep.folder / "0_seed-0", straight)
+    assert_same(sweep.first(), straight)
 
 
 def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(straight, start):
@@ -208,8 +212,8 @@ def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(straight, start):
     sweep.let_go()
     assert "error: a job has died" in sweep.ends(code=1)  # accounting has told submitit
     assert states(sweep.folder) == ["interrupted"] and not slurm("squeue", "--noheader")
-    subprocess.run([*RUN[:2], f"resume={sweep.folder}/0_seed-0"], check=True)
-    assert_same(sweep.folder / "0_seed-0", straight)
+    subprocess.run([*RUN[:2], f"resume={sweep.first()}", holding(sweep.held)], check=True)
+    assert_same(sweep.first(), straight)
 
 
 def test_a_second_copy_of_a_job_whose_node_went_down_leaves_the_first_one_alone(cluster, straight, start):
@@ -220,6 +224,6 @@ def test_a_second_copy_of_a_job_whose_node_went_down_leaves_the_first_one_alone(
     begin_now(1)  # on the other node
     assert "resume=" in sweep.ends(code=1) and "is in use by another process" in printed(sweep.folder)[0]
     sweep.let_go()
-    until(lambda: summary(sweep.folder / "0_seed-0")["status"] == "completed")
-    assert_same(sweep.folder / "0_seed-0", straight)
+    until(lambda: summary(sweep.first())["status"] == "completed")
+    assert_same(sweep.first(), straight)
     slurm("slurmd", "-N", node)
