@@ -99,7 +99,7 @@ def test_copies_are_told_and_a_photograph_that_all_are_copies_of_is_an_error(cap
     with caplog.at_level(logging.INFO, "humanseg"):
         held([1, 2, 3, 2], val_split=1)
     assert "2 photographs are there more than once, as 1.jpg and 3.jpg" in caplog.text
-    with pytest.raises(ValueError, match="data.val_split=2.*list each photograph once"):
+    with pytest.raises(ValueError, match="data.val_split=2.*all 9 are together: group them by something else"):
         held([5] * 9, val_split=2)
 
 
