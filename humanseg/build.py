@@ -171,39 +171,38 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
     Raises:
         ValueError: a source, `split` or `Data` raises it; those of all sources together.
     """
-    loader = _taken(LoaderConfig, config)
     SplitConfig(**_taken(SplitConfig, config))  # what contradicts itself is said once for all sources
-    context = {"classes": classes, "size": config["image_size"], "seed": seed}
-    if config.get("cache"):
-        context["cache_dir"] = config["cache_dir"]
-    nodes, problems, by_key = mix.nodes(config), [], "sources" in config
-    with distributed.main_first():  # the main process checks the files; the other processes find that done
-        opened = mix.of_each(nodes, lambda name: _opened(name, nodes[name], context), problems, by_key)
-    nodes = {name: nodes[name] for name in opened}
-    parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key)
-    if problems:
-        raise ValueError(terminal.lines(dict.fromkeys(problems)))
+    problems, by_key = [], "sources" in config
+    with distributed.main_first():  # the main process looks at the files; the other processes find that done
+        nodes, opened = sources(config, classes, seed, config.get("on_error", "raise"), problems)
+        parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key)
+        if problems:
+            raise ValueError(terminal.lines(dict.fromkeys(problems)))
+        parts, left_out = mix.leave_out(parts, config, nodes)
     augment, compose = composer.apart(augment)
     pipeline = build(augment, "augment") if augment else None
     splits = mix.together(parts, config.get("duplicates", "together"))
-    return Data(splits, LoaderConfig(**loader), seed, pipeline, distributed.share(), compose)
+    loader, share = LoaderConfig(**_taken(LoaderConfig, config)), distributed.share()
+    return Data(splits, loader, seed, pipeline, share, compose, left_out=left_out)
+
+
+def sources(config: dict, classes: int, seed: int, on_error: str, problems: list[str]) -> tuple[dict, dict]:
+    """The config of each source of a `data` config by its name, and its sources by side, but for those that are refused.
+
+    Args:
+        on_error: as of `photographs.open_sources`. problems: gets what is wrong with those that are refused, in lines.
+    """
+    context = {"classes": classes, "size": config["image_size"], "seed": seed, "on_error": on_error}
+    context |= {"cache_dir": config["cache_dir"]} if config.get("cache") else {}
+    nodes = mix.nodes(config)
+    opened = mix.of_each(nodes, lambda name: _opened(name, nodes[name], context), problems, "sources" in config)
+    return {name: nodes[name] for name in opened}, opened
 
 
 def _opened(name: str, node: dict, context: dict[str, Any]) -> dict[str, Any]:
-    """The sources of a node by the side that each is for.
-
-    Args:
-        name: the source's in a mix. context: what its function gets where it has such an argument.
-    """
-    ours = {"mean", "std", "weights", *mix.OWN, *(field.name for field in fields(LoaderConfig))}
-    source = {key: value for key, value in node.items() if key not in ours}  # mean and std are the network's: `compute`
-    context = context | {"split_seed": node.get("split_seed", 0)}
-    asked = inspect.signature(get_object(source["_target_"])).parameters
-    if not any(one.kind is one.VAR_KEYWORD for one in asked.values()):
-        mix.refuse_unknown_keys(
-            source, [*(key for key in asked if key not in context), *(mix.OWN if name else mix.SPLIT)]
-        )
-    return build(source, "data", **{key: value for key, value in context.items() if key in asked})
+    """The sources of a node by the side that each is for; arguments as for `mix.arguments`."""
+    asked = inspect.signature(get_object(node["_target_"])).parameters
+    return build(mix.arguments(name, node, context, asked), "data")
 
 
 def _taken(kind: type, config: dict) -> dict:

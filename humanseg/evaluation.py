@@ -65,8 +65,8 @@ def score(
 
 def measure(
     predictor: Predictor, data: Data, split: str, metrics: dict[str, Callable[[Counts], float]]
-) -> tuple[dict[str, float], list[dict]]:
-    """The metrics over all photographs of a split, and a row for each photograph in the order of the split."""
+) -> tuple[dict[str, float], list[dict | None]]:
+    """The metrics over all photographs of a split, and a row for each in the order of the split; None where it counts nowhere."""
     parts = {part.name: part for part in data.splits[split].parts}
     rows = {source: [] for source in parts}
     of_boundaries = any(name in metrics for name in OF_BOUNDARIES)
@@ -75,27 +75,44 @@ def measure(
         name = parts[source].name_of(data.share.rank + data.share.world_size * len(rows[source]))
         told = {"image": name} | ({"source": source} if data.splits[split].sources else {})
         told |= {key: metric(counts) for key, metric in metrics.items()}
-        rows[source].append(told | scores.facts(counts, target, of_boundaries))
+        told |= scores.facts(counts, target, of_boundaries)
+        rows[source].append(told if counts.images else None)  # all of it is ignored, or it could not be read
 
     outputs = {
         source: photograph_outputs(predictor, data.photographs(split, part), source) for source, part in parts.items()
     }
     values, *_ = tally.evaluate(outputs, metrics, each=each)
+    for one in data.tolerance.skipped({split: data.splits[split]}):
+        log.warning("skipped    %s can't be read and is not scored", one.path)
     return values, [row for own in rows.values() for row in distributed.all_gather_in_turns(own)]
 
 
 @distributed.rank_zero_only
-def _write_scores(predictor: Predictor, split: Split, rows: list[dict], folder: Path, worst: int, first: str) -> None:
-    """Write the rows, and draw and log the best and the worst by the metric `first`."""
+def _write_scores(
+    predictor: Predictor, split: Split, gathered: list[dict | None], folder: Path, worst: int, first: str
+) -> None:
+    """Write the rows, and draw and log the best and the worst by the metric `first`.
+
+    Args:
+        gathered: for each sample of the split its row; None where it counts nowhere.
+
+    Raises:
+        ValueError: none counts.
+    """
     folder.mkdir(exist_ok=True)
-    order = sorted(range(len(rows)), key=lambda index: rows[index][first])
-    write_table(folder / TABLE, list(rows[0]), rows)
-    sources = [f"{row['source']}  " if "source" in row else "" for row in rows]
-    width = max(map(len, sources))
+    rows = {index: row for index, row in enumerate(gathered) if row}
+    if not rows:
+        raise ValueError(
+            f"none of the {len(gathered)} photographs can be scored: they can't be read, or all of them is ignored"
+        )
+    order = sorted(rows, key=lambda index: rows[index][first])
+    write_table(folder / TABLE, list(rows[order[0]]), [*rows.values()])
+    sources = {index: f"{row['source']}  " if "source" in row else "" for index, row in rows.items()}
+    width = max(map(len, sources.values()))
     shown = [f"  {rows[index][first]:.4f}  {sources[index]:{width}}{rows[index]['image']}" for index in order[:worst]]
     log.info("worst      by %s\n%s", first, terminal.lines(shown))
-    titles = [f"{source}{first} {row[first]:.3f}" for source, row in zip(sources, rows, strict=True)]
-    chosen = extremes([row[first] for row in rows], SHEET_ROWS)
+    titles = {index: f"{sources[index]}{first} {row[first]:.3f}" for index, row in rows.items()}
+    chosen = [[*rows][place] for place in extremes([row[first] for row in rows.values()], SHEET_ROWS)]
     tiles = [_tile(predictor, *split[index], titles[index]) for index in chosen]
     write_bytes(folder / "contact_sheet.png", png(contact_sheet(tiles, 2)))
 

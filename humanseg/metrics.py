@@ -78,15 +78,15 @@ class Counts:
         cell = torch.where(valid, truth * classes + found, classes**2)  # ignored pixels go to an extra cell
         by_image = _histogram(cell.flatten(1), classes**2 + 1)[:, :-1].view(count, classes, classes)
         self.confusion += by_image.sum(0)
-        self.images += count
+        self.images += (counted := valid.flatten(1).any(1)).sum()
         hits = by_image[:, 1, 1]
         unions = by_image[:, 1].sum(1) + by_image[:, :, 1].sum(1) - hits
         ious = _each_iou(hits, unions)
-        self.image_iou += ious.sum()
+        self.image_iou += (ious * counted).sum()  # a photograph of which all is ignored counts nowhere
         if boundary:
             areas = boundary_counts(found == 1, target)
             self.boundary += areas.sum(0)
-            self.image_boundary_iou += _each_iou(*areas.T).sum()
+            self.image_boundary_iou += (_each_iou(*areas.T) * counted).sum()
         if scores:
             level = (person_probability(logits) * (LEVELS - 1)).round().long()
             cell = torch.where(valid, (truth == 1) * LEVELS + level, 2 * LEVELS)

@@ -17,6 +17,7 @@ from humanseg.compute import Compute
 from humanseg.cross_entropies import Distilled
 from humanseg.data.answers import Teacher
 from humanseg.data.formats.unlabelled import unlabelled
+from humanseg.data.photographs import Photographs
 
 CPU = Compute(torch.device("cpu"), "fp32", True, [0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
 PARTS = ("model", "optimizers", "random", "step")
@@ -137,6 +138,26 @@ def test_a_teacher_is_asked_once_for_each_photograph_and_each_teacher_for_itself
         ValueError, match="distill=gone: no such checkpoint, and the cache lacks its answers to 10 photo"
     ):
         data(reds, Teacher("gone", "00000000000000fd", 1, None), "none").train_batches(0, 1)
+
+
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_a_photograph_that_breaks_has_no_answer(reds, monkeypatch, cache):
+    prepared = Photographs.prepared
+
+    def breaks(self, index, longest):
+        if self.names[index].endswith("people/images/3.png"):
+            raise ValueError("it broke")
+        return prepared(self, index, longest)
+
+    monkeypatch.setattr(Photographs, "prepared", breaks)
+    asked, where = Asked(), ["data.split_seed=1", "data.num_workers=0", f"data.cache={cache}"]
+    with pytest.raises(ValueError, match="it broke"):
+        data(reds, asked.teacher, "none", *where).train_batches(0, 1)
+    found = data(reds, asked.teacher, "portrait", *where, "data.on_error=skip")
+    batches = [*found.train_batches(0, 6), *found.eval_batches("val")]
+    assert {Path(one.path).name for one in found.tolerance.skipped(found.splits)} == {"3.png"}
+    silent = [bool((said == 255).all()) for _, _, some in batches for said in some]
+    assert any(silent) and not all(silent)
 
 
 def test_a_damaged_answer_is_a_sentence_and_asked_for_again(reds):

@@ -15,7 +15,7 @@ import numpy as np
 from humanseg.data.cache import Kept, Store, fill
 from humanseg.data.prepared import Prepared, Shares, Shrunk
 from humanseg.data.splits.parts import Split
-from humanseg.data.transforms import resize_image
+from humanseg.data.transforms import IGNORE, resize_image
 
 SURE = 254  # of an answer: the person for certain
 VERSION = 1  # of how an answer is made; a new version starts a new cache
@@ -37,11 +37,14 @@ class Teacher(NamedTuple):
 
 
 class Answers(Kept):
-    """A teacher's answers to the photographs of a source; indexing gives a read-only plane."""
+    """A teacher's answers to the photographs of a source.
+
+    Indexing gives a read-only plane, without pixels where the photograph could not be read.
+    """
 
     def __getitem__(self, index: int) -> np.ndarray:
         body, height, width = self.read(index)
-        if not body.size:
+        if height and not body.size:
             raise ValueError(
                 f"an answer of the teacher in {self.path} is damaged: resume the run, and it is asked again"
             )
@@ -55,7 +58,11 @@ class Taught:
         self.prepared, self.answers = prepared, answers
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return *self.prepared[index], self.answers[index]
+        image, mask = self.prepared[index]
+        answer = self.answers[index]
+        if answer.shape != mask.shape:  # the photograph can't be read, or could not be when the teacher was asked
+            answer = np.full(mask.shape, IGNORE, np.uint8)
+        return image, mask, answer
 
     def shares(self) -> Shares:
         """Of the masks."""
@@ -68,13 +75,20 @@ def taught(prepared: Split, answers: list[Answers]) -> Split:
     return Split(parts)
 
 
-def ask_all(teacher: Teacher, source: object, prepared: Prepared | Shrunk, wanted: np.ndarray, folder: Path) -> Answers:
+def ask_all(
+    teacher: Teacher,
+    source: object,
+    prepared: Prepared | Shrunk,
+    wanted: np.ndarray,
+    folder: Path,
+    tolerant: bool = False,
+) -> Answers:
     """Open the answers to a source's photographs. First the teacher is asked about those of the `wanted` that are missing.
 
     It is asked about one photograph at a time: with others beside it the last bits of its answer could be others.
 
     Args:
-        prepared: the source's samples. wanted: indices. folder: of the cache.
+        prepared: the source's samples. wanted: indices. folder: of the cache. tolerant: as of `prepare_cache`.
 
     Raises:
         ValueError: answers are missing and the teacher is gone, or what `fill` raises.
@@ -90,7 +104,7 @@ def ask_all(teacher: Teacher, source: object, prepared: Prepared | Shrunk, wante
     def answer(index: int) -> tuple[np.ndarray]:
         return (as_plane(resize_image(teacher.ask(seen[index][0]), *prepared[index][1].shape)),)
 
-    fill(store, keys, wanted, answer, "answers of the teacher")
+    fill(store, keys, wanted, answer, "answers of the teacher", tolerant)
     return Answers(keys, store)
 
 

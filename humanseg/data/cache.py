@@ -38,6 +38,8 @@ ENTRY = np.dtype(
 LARGEST = 2**28  # bytes of a table: eight million samples
 CHUNK = 64  # photographs that are in memory at once while the cache is filled
 
+Make = Callable[[int], tuple[np.ndarray, ...]]  # a sample's index -> its planes
+
 
 class Table:
     """Records on disk, found by their `key`. Of several records with one key the last one counts."""
@@ -178,39 +180,44 @@ class Kept:
         self._map()
 
 
-def fill(
-    store: Store, keys: np.ndarray, wanted: np.ndarray, make: Callable[[int], tuple[np.ndarray, ...]], words: str
-) -> None:
+def fill(store: Store, keys: np.ndarray, wanted: np.ndarray, make: Make, words: str, tolerant: bool = False) -> None:
     """Add those of the `wanted` samples that a store lacks.
 
     Args:
         keys: of all samples. wanted: indices.
         make: a sample's planes, uint8 HxW or HxWxC, together of the store's depth; the last one is HxW.
-        words: what is made, for the log.
+        words: what is made, for the log. tolerant: whether samples that can't be made are left out.
 
     Raises:
-        ValueError: a sample can't be made, or the folder can't be written to or has too little space.
+        ValueError: a sample can't be made and must be, or the folder can't be written to or has too little space.
     """
     if store.missing(keys, wanted).size:
         with store.table.alone():
             missing = store.missing(keys, wanted)  # another process may have added them meanwhile
             if missing.size:
-                _fill(store, keys, missing, make, words)
+                _fill(store, keys, missing, make, words, tolerant)
 
 
-def _fill(
-    store: Store, keys: np.ndarray, missing: np.ndarray, make: Callable[[int], tuple[np.ndarray, ...]], words: str
-) -> None:
+def _fill(store: Store, keys: np.ndarray, missing: np.ndarray, make: Make, words: str, tolerant: bool) -> None:
+    def made(index: int) -> tuple[np.ndarray, ...] | None:
+        try:
+            return make(index)
+        except ValueError:
+            if not tolerant:
+                raise
+            return None
+
     started, chunks, pixels = time.perf_counter(), np.array_split(missing, -(-len(missing) // CHUNK)), store.pixels
     whole = pixels.stat().st_size if pixels.exists() else 0
     try:
         with ThreadPoolExecutor(cores(alone=True)) as pool, open(pixels, "ab", opener=no_link) as file:
             for chunk in tqdm(chunks, f"cache: {words}", unit_scale=CHUNK, leave=False, disable=None):
-                samples = list(pool.map(make, chunk.tolist()))  # decoding runs outside of Python's lock
+                planes = pool.map(made, chunk.tolist())  # decoding runs outside of Python's lock
+                samples = {index: one for index, one in zip(chunk.tolist(), planes, strict=True) if one}
                 if chunk is chunks[0]:
-                    size = sum(store.depth * planes[-1].size for planes in samples)
+                    size = sum(store.depth * one[-1].size for one in samples.values())
                     _refuse_full_disk(size * len(missing) // len(chunk), pixels.parent)
-                whole = _add(file, keys[chunk], samples, store.table)
+                whole = _add(file, keys[[*samples]], [*samples.values()], store.table)
     except OSError:
         with open(pixels, "ab", opener=no_link) as file:
             file.truncate(whole)  # a full disk gets the room of the last chunk back

@@ -8,7 +8,7 @@ import numpy as np
 
 from humanseg.data import folders, listing, pair_list
 from humanseg.data.mask_check import read_otherwise, refuse_unfit_rule
-from humanseg.data.masks import Rule, classes_of, read_mask, refuse_unknown_rule, upright
+from humanseg.data.masks import Mask, Rule, classes_of, read_mask, refuse_unknown_rule, upright
 from humanseg.data.names import Names
 from humanseg.data.photographs import Photographs, compare, open_found, open_sources
 from humanseg.data.pictures import Size, whole_size
@@ -34,8 +34,19 @@ class MaskFiles:
         Raises:
             ValueError: it can't be read, or has a value that the rule doesn't name.
         """
-        path = self.names[index]
-        return upright(classes_of(read_mask(path), self.rule, path), photograph)
+        return self.classes(index, photograph, self.raw(index))
+
+    def raw(self, index: int) -> Mask:
+        """What a mask's file holds; errors as for `read`."""
+        return read_mask(self.names[index])
+
+    def classes(self, index: int, photograph: Size, mask: Mask) -> np.ndarray:
+        """As `read`, of a mask that was read already."""
+        return upright(classes_of(mask, self.rule, self.names[index]), photograph)
+
+    def unfit(self, index: int, photograph: Size, mask: Mask) -> str | None:
+        """As `check`, of a mask that was read already; `classes` refuses its values."""
+        return compare(self.names[index], mask.values.shape[::-1], photograph, mask.turned)
 
     def check(self, index: int, photograph: Size) -> str | None:
         """As for `Labels`. Only headers and ends of files are read, but masks with ids are read whole."""
@@ -76,6 +87,7 @@ def folder(
     classes: int = 1,
     cache_dir: str | None = None,
     mask_suffix: str = "",
+    on_error: str = "raise",
 ) -> dict[str, FilePairs | None]:
     """Sources from folders with ``images/`` and ``masks/``; keys ``train``, ``val``, ``test``.
 
@@ -84,6 +96,7 @@ def folder(
     Args:
         mask_suffix: what a mask's name has more, as ``_mask`` in ``NAME_mask.png``.
         cache_dir: where the files that were fine are recorded. They are not opened again until they change.
+        on_error: as for `open_sources`.
 
     Raises:
         ValueError: a folder is missing or empty, or files don't match, can't be read or don't fit (all listed).
@@ -91,7 +104,8 @@ def folder(
     refuse_unknown_rule(mask, classes)
     places = listing.each_side("root", (root, val_root, test_root))
     find = partial(folders.matched, mask_suffix=mask_suffix)
-    return _tried(open_found(places, find, lambda found: FilePairs(found.images, found.masks, mask), cache_dir), mask)
+    sources = open_found(places, find, lambda found: FilePairs(found.images, found.masks, mask), cache_dir, on_error)
+    return _tried(sources, mask, on_error)
 
 
 def pairs(
@@ -101,6 +115,7 @@ def pairs(
     mask: Rule = "nonzero",
     classes: int = 1,
     cache_dir: str | None = None,
+    on_error: str = "raise",
 ) -> dict[str, FilePairs | None]:
     """Sources from text files of ``image, mask`` lines; keys ``train``, ``val``, ``test``.
 
@@ -108,7 +123,7 @@ def pairs(
     stay on one side) and weight (how often a pass has the sample).
 
     Args:
-        cache_dir: as for `folder`.
+        cache_dir, on_error: as for `folder`.
 
     Raises:
         ValueError: a file is missing or empty, has other columns or values, or files it names are missing, can't be read
@@ -119,7 +134,8 @@ def pairs(
     lists = pair_list.by_side({side: pair_list.read(*place) for side, place in places.items() if place})
     problems = [problem for one in lists.values() for problem in one.found.problems]
     opened = {side: FilePairs(one.found.images, one.found.masks, mask) for side, one in lists.items()}
-    sources = _tried(open_sources(dict.fromkeys(places) | opened, problems, cache_dir), mask)
+    sources = open_sources(dict.fromkeys(places) | opened, problems, cache_dir, on_error)
+    sources = _tried(sources, mask, on_error)
     for side, one in lists.items():
         if "group" in one.columns:
             sources[side].groups = Names(one.columns["group"])
@@ -128,13 +144,22 @@ def pairs(
     return sources
 
 
-def _tried(sources: dict[str, FilePairs | None], mask: Rule) -> dict[str, FilePairs | None]:
+def _tried(sources: dict[str, FilePairs | None], mask: Rule, on_error: str) -> dict[str, FilePairs | None]:
     """The sources, on some masks of which the rule was tried.
+
+    Args:
+        on_error: as for `open_sources`.
 
     Raises:
         ValueError: it does not fit.
     """
     for name, source in sources.items():
         if source:
-            refuse_unfit_rule(source.labels.names, mask, name)
+            sound = [path for index, path in enumerate(source.labels.names) if index not in source.broken]
+            try:
+                refuse_unfit_rule(sound, mask, name)
+            except ValueError as error:
+                if on_error != "note":
+                    raise
+                source.problems.append(str(error))
     return sources

@@ -17,7 +17,9 @@ from humanseg.data.order import BatchNumbers
 from humanseg.data.outlines import banded
 from humanseg.data.prepared import Prepared, Shrunk, prepare_cache
 from humanseg.data.samples import Samples
+from humanseg.data.splits.left_out import LeftOut
 from humanseg.data.splits.parts import Part, Split
+from humanseg.data.tolerant import Tolerance
 from humanseg.data.transforms import MARGIN
 from humanseg.processes.distributed import Share
 from humanseg.processes.hardware import cores, give_memory_back
@@ -39,11 +41,12 @@ class LoaderConfig:
     pad_value: int = 0
     cache: bool = False
     cache_dir: str | None = None
+    on_error: str = "raise"
 
 
 @dataclass
 class Data:
-    """The splits of a run and how their samples become batches. Of several processes each gets its share."""
+    """The splits of a run, what they leave out, and how samples become batches. Of several processes each gets its share."""
 
     splits: dict[str, Split]
     config: LoaderConfig
@@ -52,11 +55,14 @@ class Data:
     share: Share = Share()
     compose: ComposeConfig | None = None
     teacher: Teacher | None = None
+    left_out: list[LeftOut] = field(default_factory=list)
+    tolerance: Tolerance = field(init=False)
     _prepared: dict[int, Prepared] = field(default_factory=dict)  # source's id -> its samples, with the margin
     _answers: dict[int, Answers] = field(default_factory=dict)  # source's id -> its teacher's answers
     _composer: Composer | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.tolerance = Tolerance(self.config.on_error == "skip")
         batch_size, world_size = self.config.batch_size, self.share.world_size
         if batch_size % world_size:
             raise ValueError(
@@ -135,6 +141,7 @@ class Data:
         Of several processes each gets every world_size-th sample.
         """
         split = Split([part]) if part else self.splits[name]
+        split = Split([replace(one, source=self.tolerance.of(one.source, one.source)) for one in split.parts])
         own = range(self.share.rank, len(split), self.share.world_size)
         return self._loader(split, batch_size=None, sampler=own, collate_fn=as_it_is)
 
@@ -155,17 +162,18 @@ class Data:
         """A source's samples with the margin; the first call fills the cache with all that training will ask for."""
         config, longest = self.config, round(self.config.image_size * MARGIN)
         if config.cache and config.cache_dir and hasattr(source, "prepared") and id(source) not in self._prepared:
-            wanted = self._wanted(source, ("train", "val", name))
-            self._prepared[id(source)] = prepare_cache(source, wanted, longest, Path(config.cache_dir))
+            wanted, folder = self._wanted(source, ("train", "val", name)), Path(config.cache_dir)
+            self._prepared[id(source)] = prepare_cache(source, wanted, longest, folder, self.tolerance.wanted)
             if len(self._prepared) == 1:  # all sources share the file
                 log.info("cache      %s", self._prepared[id(source)].path)
-        return self._prepared.get(id(source)) or Shrunk(source, longest)
+        return self.tolerance.of(source, self._prepared.get(id(source)) or Shrunk(source, longest))
 
     def _ask(self, source: object, prepared: Shrunk | Prepared) -> Answers:
         """The teacher's answers to a source's samples; the first call asks for all that training will need."""
         if id(source) not in self._answers:
             wanted, folder = self._wanted(source, ("train", "val")), Path(self.config.cache_dir)
-            self._answers[id(source)] = ask_all(self.teacher, source, prepared, wanted, folder)
+            tolerant = self.tolerance.wanted
+            self._answers[id(source)] = ask_all(self.teacher, source, prepared, wanted, folder, tolerant)
         return self._answers[id(source)]
 
     def _wanted(self, source: object, names: Container[str]) -> np.ndarray:

@@ -28,7 +28,7 @@ class Mask(NamedTuple):
     `values` is HxW as the file has them: a palette gives its indices, a colour its brightest channel. `alpha` is uint8
     HxW, or None where the file has none. `labels` tells that the values are numbers whatever they look like: a palette's
     indices, or two greys beside an alpha. `lossy` tells that the file's format changes values a little. `flat` tells that
-    the values are all the same, but the colours are not, and no alpha varies.
+    the values are all the same, but the colours are not, and no alpha varies. `turned` tells that EXIF has turned it.
     """
 
     values: np.ndarray
@@ -36,6 +36,7 @@ class Mask(NamedTuple):
     labels: bool
     lossy: bool
     flat: bool = False
+    turned: bool = False
 
     def read_by_alpha(self, rule: Rule) -> bool:
         """Whether the alpha is the mask: where it is asked for, or varies under a rule that doesn't name values."""
@@ -86,7 +87,7 @@ def read_mask(path: Path | str) -> Mask:
         labels = image.mode == "P" or (alpha is not None and len(image.convert("RGB").getcolors(2) or ()) == 2)
         colours = np.asarray(image)
         values = colours.max(axis=2) if colours.ndim == 3 else colours
-        mask = Mask(_deep_values(file, turn) if deep else values, alpha, labels, lossy)
+        mask = Mask(_deep_values(file, turn) if deep else values, alpha, labels, lossy, turned=turn is not None)
         return mask._replace(flat=not mask.read_by_alpha("half") and _is_flat(mask.values, colours))
 
     return with_image(path, work)

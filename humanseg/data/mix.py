@@ -2,16 +2,20 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from inspect import Parameter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from humanseg import config_rules, terminal
 from humanseg.data.composing import composed
 from humanseg.data.listing import SIDES
+from humanseg.data.loading import LoaderConfig
 from humanseg.data.splits.groups import Samples
+from humanseg.data.splits.left_out import Leaving, LeftOut
 from humanseg.data.splits.parts import Part, Split
 from humanseg.data.splits.split import SplitConfig, split
 
@@ -20,6 +24,9 @@ log = logging.getLogger(__name__)
 NAME = re.compile(r"[A-Za-z]\w*(?:-\w+)*", re.ASCII)  # of a source: it stands in names of metrics and files
 SPLIT = tuple(field.name for field in fields(SplitConfig))
 OWN = ("weight", "only", "band", *SPLIT)  # what a source of a mix may have beside the keys of its format
+OF_ALL = ("exclude",)  # what concerns all sources together
+# What no function of a source gets; mean and std are the network's.
+OURS = ("mean", "std", "weights", *OF_ALL, *(field.name for field in fields(LoaderConfig)))
 
 
 def nodes(config: dict) -> dict[str, dict]:
@@ -115,20 +122,28 @@ def in_mix(problem: str, name: str, node: dict) -> str:
     return told if told != problem else f"data.sources.{name}: {problem}"
 
 
-def refuse_unknown_keys(given: Iterable[str], known: Sequence[str]) -> None:
-    """Hold the keys of a source's config against those that its function has.
+def arguments(name: str, node: dict, context: dict[str, Any], asked: Mapping[str, Parameter]) -> dict[str, Any]:
+    """What the function of a source is called with: its `_target_` and keys, and what it asks for of the context.
+
+    Args:
+        name: the source's in a mix. context: what its function gets where it has such an argument. asked: its arguments.
 
     Raises:
-        ValueError: it has not all of them.
+        ValueError: it has not all of the node's keys.
     """
-    if unknown := [key for key in given if key not in known and key[:1] != "_"]:
-        raise ValueError(
-            terminal.lines(
-                f"data.{key}: there is no such key{terminal.did_you_mean(key, known, 0.5)}; "
-                f"this source has {', '.join(known)}"
-                for key in unknown
+    source = {key: value for key, value in node.items() if key not in (*OURS, *OWN)}
+    if not any(one.kind is one.VAR_KEYWORD for one in asked.values()):
+        known = [*(key for key in asked if key not in context), *(OWN if name else SPLIT)]
+        if unknown := [key for key in source if key not in known and key[:1] != "_"]:
+            raise ValueError(
+                terminal.lines(
+                    f"data.{key}: there is no such key{terminal.did_you_mean(key, known, 0.5)}; "
+                    f"this source has {', '.join(known)}"
+                    for key in unknown
+                )
             )
-        )
+    context = context | {"split_seed": node.get("split_seed", 0)}
+    return source | {key: value for key, value in context.items() if key in asked}
 
 
 def of_each(nodes: dict[str, dict], make: Callable[[str], dict], problems: list[str], by_key: bool) -> dict[str, dict]:
@@ -170,7 +185,7 @@ def divided(name: str, nodes: dict[str, dict], opened: dict[str, dict]) -> dict[
         ValueError: one of several has no photographs; or `split` raises it.
     """
     node = nodes[name]
-    beside = [Samples(own["train"], _places(nodes[other])) for other, own in opened.items()
+    beside = [Samples(own["train"], places(nodes[other])) for other, own in opened.items()
               if other != name and own.get("train") is not None and _lists(node) & _lists(nodes[other])]  # fmt: skip
     config = SplitConfig(**{key: node[key] for key in SPLIT if key in node})
     sources, config = restricted(opened[name], config, node.get("only"))
@@ -178,12 +193,21 @@ def divided(name: str, nodes: dict[str, dict], opened: dict[str, dict]) -> dict[
         keys = ", ".join(f"data.{key}" for key in node if config_rules.is_place(f"data.{key}"))
         told = f"with data.only={node['only']} it" if node.get("only") else "it"
         raise ValueError(f"data: {told} has no photographs" + f": give one of {keys}" * bool(keys))
-    parts = split(sources, config, _places(node), beside)
+    parts = split(sources, config, places(node), beside)
     own = {"name": name, "weight": node.get("weight", 1), "band": node.get("band") or 0}
     return {side: replace(part, **own) for side, part in parts.items()}
 
 
-def _places(node: dict) -> list[str]:
+def leave_out(
+    parts: dict[str, dict[str, Part]], config: dict, nodes: dict[str, dict]
+) -> tuple[dict[str, dict[str, Part]], list[LeftOut]]:
+    """The parts of each source by side without what a `data` config leaves out, and that; `nodes` are its sources."""
+    dropping = [name for name, node in nodes.items() if node.get("drop_duplicates")]
+    leaving = Leaving(config.get("exclude"), dropping, Path(config["cache_dir"]) if config.get("cache") else None)
+    return leaving(parts, {name: places(node) for name, node in nodes.items()}), leaving.found
+
+
+def places(node: dict) -> list[str]:
     """Where a source lies."""
     return [place for key, place in node.items() if isinstance(place, str) and config_rules.is_place(f"data.{key}")]
 

@@ -61,13 +61,17 @@ class Photographs:
         images: paths of the photographs.
 
     Indexing gives uint8 HxWx3 RGB and uint8 HxW class ids. `content` has a number for each photograph, which equal ones
-    share; the check fills it in. A key is 0 where a file can't be looked up; `absent` has the reason for each such path.
+    share, once they are checked. A key is 0 where a file can't be looked up; `absent` has the reason for each such path.
+    Where a data set is opened in spite of what is wrong, `problems` has that of the set as a whole, and `broken` by index
+    that of samples which can't be used.
     """
 
     def __init__(self, images: list[str], labels: Labels):
         self.names, self.labels = Names(images), labels
         self.keys, self.absent = _all_keys(images, labels)
-        self.content = np.zeros(len(images), np.uint64)
+        self.content = np.where(self.keys, self.keys, np.arange(1, len(images) + 1, dtype=np.uint64))
+        self.problems: list[str] = []
+        self.broken: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -154,22 +158,33 @@ def _keys(images: list[str], stamps: list[tuple[str, str]]) -> tuple[np.ndarray,
 
 
 def open_sources(
-    sources: dict[str, Photographs | None], problems: list[str], cache_dir: str | None
+    sources: dict[str, Photographs | None], problems: list[str], cache_dir: str | None, on_error: str = "raise"
 ) -> dict[str, Photographs | None]:
     """The sources, checked.
 
     Args:
         sources: by side, as ``train``. problems: what is wrong already, in one sentence each.
         cache_dir: where the samples that were fine are recorded. They are not opened again until they change.
+        on_error: ``raise``; ``skip``: samples that can't be read or don't fit are noted as broken; ``note``: no file is
+            looked at, and what is wrong already is noted as the first source's problems, for `mode=check`.
 
     Raises:
         ValueError: there are problems, or photographs or labels that can't be read or don't fit (all listed).
     """
+    opened = [source for source in sources.values() if source is not None]
+    if on_error == "note" and any(map(len, opened)):
+        opened[0].problems += dict.fromkeys(problems)
+        return sources
     checked = Table(Path(cache_dir) / CHECKED_NAME, CHECKED) if cache_dir else None
     problems, resized = list(problems), 0
-    for source in filter(None, sources.values()):
+    for source in opened:
         wrong, odd = _check_all(source, checked)
-        problems, resized = problems + wrong, resized + odd
+        resized += odd
+        if on_error == "skip":
+            source.broken |= wrong
+        else:
+            problems += [f"{path} {why}" for path, why in source.absent.items()]
+            problems += [why for index, why in wrong.items() if source.keys[index]]
     _refuse(list(dict.fromkeys(problems)))
     if resized:
         log.info("%d masks of another size than their photograph are resized to it", resized)
@@ -180,6 +195,7 @@ def open_places(
     typed: dict[str, tuple | None],
     open_one: Callable[..., tuple[dict[str, Photographs], list[str]]],
     cache_dir: str | None,
+    on_error: str = "raise",
 ) -> dict[str, Photographs | None]:
     """As `open_sources`, of the data set that lies at each place.
 
@@ -197,7 +213,7 @@ def open_places(
                 found, wrong = {}, [str(error)]
             sources |= found
             problems += wrong
-    return open_sources(sources, problems, cache_dir)
+    return open_sources(sources, problems, cache_dir, on_error)
 
 
 def open_found(
@@ -205,6 +221,7 @@ def open_found(
     find: Callable[[str, str], Found],
     make: Callable[[Found], Photographs],
     cache_dir: str | None,
+    on_error: str = "raise",
 ) -> dict[str, Photographs | None]:
     """As `open_places`, where `find` finds files by a key and its path, and `make` makes photographs with labels of them."""
 
@@ -212,12 +229,12 @@ def open_found(
         found = find(key, path)
         return {side: make(found)}, found.problems
 
-    return open_places(places, open_one, cache_dir)
+    return open_places(places, open_one, cache_dir, on_error)
 
 
-def _check_all(source: Photographs, checked: Table | None) -> tuple[list[str], int]:
-    """What is wrong with the samples, and how many masks have another size than their photograph."""
-    problems = [f"{path} {why}" for path, why in source.absent.items()]
+def _check_all(source: Photographs, checked: Table | None) -> tuple[dict[int, str], int]:
+    """What is wrong with samples, by index, and how many masks have another size than their photograph."""
+    problems = {index: missing(source, index) for index in np.flatnonzero(source.keys == 0).tolist()}
     known = checked.find(source.keys) if checked else np.zeros(len(source), CHECKED)
     unknown, resized, unsure = np.flatnonzero(known["key"] == 0), int(known["resized"].sum()), 0
     source.content[:] = known["content"]
@@ -226,7 +243,7 @@ def _check_all(source: Photographs, checked: Table | None) -> tuple[list[str], i
             chunk = unknown[start : start + CHUNK]
             here = chunk[source.keys[chunk] != 0]
             results = list(pool.map(lambda index: check(source, index), here.tolist()))
-            problems += [result for result in results if result not in FINE]
+            problems |= {index: told for index, told in zip(here.tolist(), results, strict=True) if told not in FINE}
             unsure += results.count(UNSURE)
             fine = here[[result in FINE for result in results]]
             marks = np.array([result == RESIZED for result in results if result in FINE], bool)
@@ -239,6 +256,12 @@ def _check_all(source: Photographs, checked: Table | None) -> tuple[list[str], i
     if unsure:
         log.info("%d masks fit their photograph turned by EXIF and as it lies: they are taken as upright", unsure)
     return problems, resized
+
+
+def missing(source: Photographs, index: int) -> str:
+    """Why a sample has no key: the file that can't be looked up."""
+    paths = source.names[index], source.labels.stamps(index, index + 1)[0][0]
+    return next(f"{path} {source.absent[path]}" for path in paths if path in source.absent)
 
 
 def note(checked: Table, source: Photographs, fine: np.ndarray, resized: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Photographs as pixels, for training, scoring and drawing alike: upright, 8 bits, sRGB, whatever the file holds."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -54,6 +55,20 @@ class Size(NamedTuple):
     transparent: bool
 
 
+class Seen(NamedTuple):
+    """A photograph as it is shown, and what its file is.
+
+    `image` is uint8 HxWx3 in sRGB, on white; `size` is the whole photograph's. `format` is Pillow's name. `tables` are a
+    JPEG's quantisation tables, 64 integers each. `mended` tells that it opens without its metadata alone.
+    """
+
+    image: np.ndarray
+    size: Size
+    format: str
+    tables: dict[int, list[int]]
+    mended: bool
+
+
 def read_image(path: Path | str) -> np.ndarray:
     """uint8 HxWx3 RGB, upright, in sRGB, on white. Grey, palette, 16-bit, CMYK and transparent files become RGB.
 
@@ -65,13 +80,19 @@ def read_image(path: Path | str) -> np.ndarray:
 
 def read_shrunk(path: Path | str, longest: int | None) -> tuple[np.ndarray, Size]:
     """As `read_image`, with the longer side at most `longest` pixels, None: any number; and the whole photograph's size."""
+    return look(path, longest)[:2]
 
-    def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> tuple[np.ndarray, Size]:
+
+def look(path: Path | str, longest: int | None) -> Seen:
+    """As `read_shrunk`, with what the file is."""
+
+    def work(image: Image.Image, file: BinaryIO, size: tuple[int, int]) -> Seen:
         deep, whole = has_16_bits(image), _size(image, size)  # in this order: EXIF is looked for by decoding a PNG
-        image = _decoded(image, file, deep).seen()
+        format, tables = image.format, getattr(image, "quantization", {})
+        pixels = _decoded(image, file, deep).seen()
         if longest:
-            image = resize_image(image, *shrunk_size(whole.height, whole.width, longest))
-        return image, whole
+            pixels = resize_image(pixels, *shrunk_size(whole.height, whole.width, longest))
+        return Seen(pixels, whole, format, tables, isinstance(file, BytesIO))
 
     return with_image(path, work, longest or 0)
 

@@ -68,15 +68,15 @@ class Shrunk:
         return Shares(unknown, unknown)
 
 
-def prepare_cache(source: Source, wanted: np.ndarray, longest: int, folder: Path) -> Prepared:
+def prepare_cache(source: Source, wanted: np.ndarray, longest: int, folder: Path, tolerant: bool = False) -> Prepared:
     """Open the cache of a source. First those of the `wanted` samples that it lacks are added.
 
     Args:
-        wanted: indices.
+        wanted: indices. tolerant: whether photographs that can't be read are left to whoever asks for them.
 
     Raises:
-        ValueError: a photograph can't be read, or the folder can't be written to or has too little space.
+        ValueError: a photograph can't be read and must be, or the folder can't be written to or has too little space.
     """
     store = Store(folder / f"prepared_{longest}px_v{VERSION}", 4)
-    fill(store, source.keys, wanted, lambda index: source.prepared(index, longest), "photographs prepared")
+    fill(store, source.keys, wanted, lambda index: source.prepared(index, longest), "photographs prepared", tolerant)
     return Prepared(source, longest, store)

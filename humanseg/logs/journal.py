@@ -13,6 +13,7 @@ import yaml
 
 from humanseg import averaging, checkpoint, terminal
 from humanseg.checkpoint import Checkpoints
+from humanseg.data.splits.left_out import LeftOut, summarised
 from humanseg.history import best_epoch
 from humanseg.logs import lines
 from humanseg.logs.callback_list import CallbackList
@@ -25,7 +26,7 @@ from humanseg.loop import Record, Setup, State
 from humanseg.pictures import contact_sheet, outlined, png
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.hardware import describe_device
-from humanseg.runs.atomic import NotWritten, write_bytes, write_text
+from humanseg.runs.atomic import NotWritten, write_bytes, write_table, write_text
 from humanseg.runs.conf import command
 from humanseg.runs.job import Job
 from humanseg.runs.run_info import RunInfo
@@ -36,6 +37,7 @@ from humanseg.schedules import current_rates
 log = logging.getLogger(__name__)
 
 BATCH_COLUMNS = 4  # of train_batch.png
+SKIPPED = 10  # samples named in one warning
 
 
 class Journal:
@@ -112,9 +114,22 @@ class Journal:
         log.info("model      %s, %.2f M parameters (%.2f M trainable), %.2f G multiply-adds at %d px",
                  cfg["model"]["_target_"].rpartition(".")[2], size["parameters"] / 1e6, size["trainable"] / 1e6,
                  size["multiply_adds"] / 1e9, data.config.image_size)  # fmt: skip
+        self._note_left_out(run, data.left_out)
+        if any(hasattr(part.source, "content") for split in data.splits.values() for part in split.parts):
+            asked = shlex.join(["mode=check", *lines.of_data(self.job.overrides)])
+            log.info("check      %s %s looks for wrong labels and copies", command(), asked)
         log.debug("layers\n%s", table)
         log.debug("config\n%s", terminal.lines(yaml.safe_dump(cfg, sort_keys=False).splitlines()))
         return run
+
+    def _note_left_out(self, run: Run, left_out: list[LeftOut]) -> None:
+        """Record the samples that the run does without: left_out.csv, and a line with their number by reason."""
+        if left_out:
+            told = summarised(left_out)
+            write_table(self.job.folder / "left_out.csv", list(LeftOut._fields), [one._asdict() for one in left_out])
+            run.update(left_out=told)
+            counts = ", ".join(f"{count} {why}" for why, count in told.items() if why != "mark")
+            log.info("left out   %s (left_out.csv)", counts)
 
     def _picture_first_batch(self) -> None:
         """The first training batch as the network gets it."""
@@ -215,11 +230,11 @@ class Journal:
         self.run.update(epochs=state.epoch, best=best, monitored=best.get(self.setup.settings.monitor))
 
     @rank_zero_only
-    def close(self, state: State, best: dict[str, float], status: str = "completed") -> None:
+    def close(self, state: State, best: dict[str, float], status: str, skipped: list[LeftOut]) -> None:
         """Write the row for HPARAMS and the summary's end; print the best metrics and the next commands to try.
 
         Args:
-            status: completed or pruned.
+            status: completed or pruned. skipped: the samples that could not be read when their turn came.
 
         Raises:
             NotWritten: a table can't be written. ValueError: a callback has failed, with callbacks.strict=true.
@@ -229,6 +244,10 @@ class Journal:
         listed = {name: one for name, one in best.items() if name in whole or metric_of(name) == metric_of(decides)}
         log_hparams(self.writer, self.job.choices, self.job.overrides, listed, state.step + 1)
         self.writer.close()
+        if skipped:
+            head, paths = f"skipped    {len(skipped)} samples can't be read", [one.path for one in skipped]
+            log.warning("%s", terminal.listed(head, paths, SKIPPED))
+            self._note_left_out(self.run, [*self.setup.data.left_out, *skipped])
         saving = round(self.checkpoints.seconds, 2)
         self.run.update(status=status, best=best, speed=_speed(state.history), saving_seconds=saving)
         parts = ("val", "test") if any(name.startswith("val/") for name in best) else ("train", "test")

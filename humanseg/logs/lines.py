@@ -19,6 +19,11 @@ def given(data: Data) -> list[str]:
     return [head, *(f"  {name:{width}} {told}{people.get(name, '')}" for name, told in sources.items())]
 
 
+def of_data(overrides: list[str]) -> list[str]:
+    """The overrides that say which data a run has."""
+    return [one for one in overrides if one.lstrip("+~").startswith(("data", "experiment"))]
+
+
 def epoch_line(values: dict[str, float], epochs: int, best: bool) -> str:
     """An epoch in one line."""
     parts = [f"epoch {values['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {values['train/loss']:.4f}"]

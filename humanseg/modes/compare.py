@@ -146,7 +146,11 @@ def _side(network: Network, functions: dict, job: Job, opened: Opened) -> Side:
             raise ValueError(f"{network.label}: {error}; give the checkpoint to score it anew") from error
         log.info("scores     %s anew: %s", network.label, error)
     _, predictor, data, split = opened(network)
-    _, rows = measure(predictor, data, split, functions)
+    rows = [row for row in measure(predictor, data, split, functions)[1] if row]
+    if not rows:
+        raise ValueError(
+            f"{network.label}: none of its photographs can be scored: they can't be read, or all of them is ignored"
+        )
     folder = job.folder / network.label
     folder.mkdir(exist_ok=True)
     write_table(folder / TABLE, list(rows[0]), rows)

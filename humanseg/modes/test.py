@@ -128,6 +128,8 @@ def without_training_data(data: dict) -> dict:
     """A `data` config with test data of its own (test_root, test_pairs) needs no other beside it (root, val_root)."""
     own = [key.removeprefix("test_") for key, value in data.items() if key.startswith("test_") and value]
     unneeded = [key for name in own if name != "split" for key in (name, f"val_{name}")]
+    if own and "exclude" in data:  # it names samples of the others
+        unneeded.append("exclude")
     if "root" in own and "weights" in data:  # of a list of roots
         unneeded.append("weights")
     return data | dict.fromkeys(unneeded)

@@ -50,7 +50,8 @@ def run(config: dict, job: Job) -> float:
     journal.open(state, changed)
     try:
         best, status = _fit(cfg, job, setup, state, checkpoints, journal)
-        journal.close(state, best, status)
+        skipped = distributed.all_gather(setup.data.tolerance.skipped(setup.data.splits))
+        journal.close(state, best, status, [*dict.fromkeys(one for some in skipped for one in some)])
     except BaseException as stop:
         journal.break_off(state, stop)
         raise

@@ -245,11 +245,25 @@ def speed(job: dict) -> float | None:
     )
 
 
-def other_monitors(board: Board) -> str:
+def remarks(board: Board) -> list[str]:
+    """Sentences on what can't be compared."""
+    return [told for told in (_other_monitors(board), _other_samples(board)) if told]
+
+
+def _other_monitors(board: Board) -> str:
     """A sentence on the runs that can't be ranked with most; empty where there are none."""
     others = [job["monitor"] for job in board.jobs if job.get("monitored") is not None and value(board, job) is None]
     names = ", ".join(dict.fromkeys(others))
     return f"ranked by {board.monitor}; {len(others)} monitored {names} instead and come after" if others else ""
+
+
+def _other_samples(board: Board) -> str:
+    """A sentence on runs that did without other photographs than the rest; empty where all left out the same."""
+    marks = Counter(str((job.get("left_out") or {}).get("mark", "")) for job in board.jobs)
+    if len(marks) < 2:
+        return ""
+    others = len(board.jobs) - marks.most_common(1)[0][1]
+    return f"{others} of {len(board.jobs)} runs left out other photographs (left_out.csv), so their results are not comparable"
 
 
 def sweep_command(board: Board) -> str:

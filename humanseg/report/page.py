@@ -22,7 +22,7 @@ from humanseg.markup import html, joined
 from humanseg.report.board import (
     Board,
     epoch,
-    other_monitors,
+    remarks,
     repeated_keys,
     repetition,
     speed,
@@ -57,7 +57,7 @@ def draw(board: Board, into: Path, plotly: str) -> str:
         "nonce": secrets.token_urlsafe(16),
         "title": html("{}", "Several folders" if several else "/".join(board.sources[0].resolve().parts[-2:])),
         "facts": _facts(board),
-        "remark": _paragraph(other_monitors(board)),
+        "remark": joined(map(_paragraph, remarks(board))),
         "table": _table(board, into),
         "errors": _errors(board, into),
         "seeds": _seeds(board),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from humanseg import terminal
-from humanseg.report.board import Board, epoch, other_monitors, repeated_keys, repetition, speed, tags, value
+from humanseg.report.board import Board, epoch, remarks, repeated_keys, repetition, speed, tags, value
 from humanseg.report.repeats import Gap
 from humanseg.runs.atomic import write_table
 
@@ -56,7 +56,7 @@ def for_terminal(board: Board) -> list[str]:
     more = f"; {len(board.jobs) - SHOWN} more rows in leaderboard.csv" if len(board.jobs) > SHOWN else ""
     problems = [f"note:  {problem}" for problem in board.problems[:SHOWN]]
     problems += [f"note:  {len(board.problems) - SHOWN} more files can't be read"] * (len(board.problems) > SHOWN)
-    notes = [*problems, *filter(None, [other_monitors(board)])]
+    notes = [*problems, *remarks(board)]
     return [*lines, *_over_seeds(board), "", *notes, f"runs:  {states}{more}"]
 
 

@@ -44,7 +44,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "monitor": (_is_text, "a name"),
     "monitor_mode": (("max", "min").__contains__, "max or min"),
     **dict.fromkeys(("monitored", "seconds", "epoch", "epochs"), (_is_number, "a number")),
-    **dict.fromkeys(("best", "metrics", "speed"), (lambda value: isinstance(value, dict | None), "a dict")),
+    **dict.fromkeys(("best", "metrics", "speed", "left_out"), (lambda value: isinstance(value, dict | None), "a dict")),
     **dict.fromkeys(("overrides", "trained"), (_are_texts, "a list of texts")),
     "tags": (lambda value: isinstance(value, list | None), "a list"),
     "earlier": (lambda value: isinstance(value, list), "a list"),

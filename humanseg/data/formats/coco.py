@@ -35,6 +35,7 @@ def coco(
     empty: str = "keep",
     classes: int = 1,
     cache_dir: str | None = None,
+    on_error: str = "raise",
 ) -> dict[str, Photographs | None]:
     """Sources from instances files; keys ``train``, ``val``, ``test``.
 
@@ -48,7 +49,7 @@ def coco(
         categories: names or ids of people.
         min_area: in square pixels, as the annotations' `area` has it.
         empty: ``keep`` or ``drop`` photographs without any annotation of the categories.
-        cache_dir: as for `open_sources`. What was read of an instances file lies there too.
+        cache_dir, on_error: as for `open_sources`. What was read of an instances file lies there too.
 
     Raises:
         ValueError: pycocotools or a file is missing; or entries, photographs or labels are wrong or don't fit (all listed).
@@ -62,7 +63,7 @@ def coco(
         "test": ("data.test_annotations", test_annotations, "data.test_images", test_images),
     }
     there = {side: paths if paths[1] or (side == "train" and root) else None for side, paths in typed.items()}
-    return open_places(there, partial(_opened, root, chosen, cache_dir), cache_dir)
+    return open_places(there, partial(_opened, root, chosen, cache_dir), cache_dir, on_error)
 
 
 def pycocotools() -> ModuleType:

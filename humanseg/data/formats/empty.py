@@ -8,18 +8,24 @@ from humanseg.data.pictures import Size
 
 
 def empty(
-    root: str | None, val_root: str | None = None, test_root: str | None = None, cache_dir: str | None = None
+    root: str | None,
+    val_root: str | None = None,
+    test_root: str | None = None,
+    cache_dir: str | None = None,
+    on_error: str = "raise",
 ) -> dict[str, Photographs | None]:
     """Sources from folders of photographs; keys ``train``, ``val``, ``test``. All of each photograph is background.
 
     Args:
-        cache_dir: as for `open_sources`.
+        cache_dir, on_error: as for `open_sources`.
 
     Raises:
         ValueError: a folder is missing or empty, or photographs can't be read (all listed).
     """
     places = listing.each_side("root", (root, val_root, test_root))
-    return open_found(places, folders.photographs, lambda found: Photographs(found.images, Nobody()), cache_dir)
+    return open_found(
+        places, folders.photographs, lambda found: Photographs(found.images, Nobody()), cache_dir, on_error
+    )
 
 
 class Nobody:

@@ -36,6 +36,7 @@ def labelme(
     ignored: Sequence[str] = ("__ignore__",),
     classes: int = 1,
     cache_dir: str | None = None,
+    on_error: str = "raise",
 ) -> dict[str, Photographs | None]:
     """Sources from folders of photographs with labelme's records; keys ``train``, ``val``, ``test``.
 
@@ -43,7 +44,7 @@ def labelme(
 
     Args:
         labels: of people. ignored: of what counts in no loss and no metric. Shapes with other labels are background.
-        classes: of the network. cache_dir: as for `open_sources`.
+        classes: of the network. cache_dir, on_error: as for `open_sources`.
 
     Raises:
         ValueError: a folder is missing or empty, no shape has one of the labels, or files can't be read (all listed).
@@ -56,7 +57,7 @@ def labelme(
     def make(found: Found) -> Photographs:
         return Photographs(found.images, Annotations(found.masks, draw, str(values)))
 
-    sources = open_found(listing.each_side("root", (root, val_root, test_root)), _found, make, cache_dir)
+    sources = open_found(listing.each_side("root", (root, val_root, test_root)), _found, make, cache_dir, on_error)
     if records := [path for one in sources.values() if one for path in one.labels.names]:
         figures.refuse_absent(labels, map(_labels, records))
     return sources

@@ -24,6 +24,7 @@ def matte(
     ignore: Sequence[float] | None = (0.1, 0.9),
     classes: int = 1,
     cache_dir: str | None = None,
+    on_error: str = "raise",
 ) -> dict[str, Photographs | None]:
     """Sources from folders of photographs with alpha; keys ``train``, ``val``, ``test``. Above one half is person.
 
@@ -32,7 +33,7 @@ def matte(
             ``alpha`` where it is there, and otherwise the fourth channel of the photographs themselves.
         mask_suffix: as for `folder`.
         ignore: between these two, in [0, 1], alpha is unsure and ignored in loss and metrics; None: nowhere.
-        cache_dir: as for `open_sources`.
+        cache_dir, on_error: as for `open_sources`.
 
     Raises:
         ValueError: a folder is missing or empty, or photographs or alpha can't be read or don't fit (all listed).
@@ -47,7 +48,8 @@ def matte(
     def make(found: Found) -> Photographs:
         return Photographs(found.images, Mattes(found.masks or found.images, not found.masks, ignore))
 
-    return open_found(listing.each_side("root", (root, val_root, test_root)), find, make, cache_dir)
+    places = listing.each_side("root", (root, val_root, test_root))
+    return open_found(places, find, make, cache_dir, on_error)
 
 
 class Mattes:

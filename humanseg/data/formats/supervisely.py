@@ -28,6 +28,7 @@ def supervisely(
     unlabelled_tags: Sequence[str] = ("not-marked-people",),
     classes: int = 1,
     cache_dir: str | None = None,
+    on_error: str = "raise",
 ) -> dict[str, Photographs | None]:
     """Sources from projects: ``meta.json``, and data sets with ``img/`` and ``ann/``; keys ``train``, ``val``, ``test``.
 
@@ -35,7 +36,7 @@ def supervisely(
         labels: classes of people. ignored: classes that count in no loss and no metric. Other classes are background.
         unlabelled_tags: a photograph with one of these tags shows people who are not labelled: what is no person counts
             in no loss and no metric.
-        classes: of the network. cache_dir: as for `open_sources`.
+        classes: of the network. cache_dir, on_error: as for `open_sources`.
 
     Raises:
         ValueError: a project is missing or empty, meta.json lacks a class, or files don't match, can't be read or don't
@@ -54,7 +55,7 @@ def supervisely(
         return {side: Photographs(found.images, annotations)}, found.problems
 
     places = listing.each_side("root", (root, val_root, test_root))
-    return open_places(places, project, cache_dir)
+    return open_places(places, project, cache_dir, on_error)
 
 
 def _kinds(path: str, labels: Sequence[str]) -> dict[str, str]:

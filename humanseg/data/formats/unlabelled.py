@@ -8,17 +8,21 @@ from humanseg.data.pictures import Size
 from humanseg.data.transforms import IGNORE
 
 
-def unlabelled(root: str | None, cache_dir: str | None = None) -> dict[str, Photographs | None]:
+def unlabelled(
+    root: str | None, cache_dir: str | None = None, on_error: str = "raise"
+) -> dict[str, Photographs | None]:
     """A source from a folder of photographs; key ``train``, for there is nothing to validate on.
 
     Args:
-        cache_dir: as for `open_sources`.
+        cache_dir, on_error: as for `open_sources`.
 
     Raises:
         ValueError: the folder is missing or empty, or photographs can't be read (all listed).
     """
     places = listing.each_side("root", (root, None, None))
-    return open_found(places, folders.photographs, lambda found: Photographs(found.images, Unknown()), cache_dir)
+    return open_found(
+        places, folders.photographs, lambda found: Photographs(found.images, Unknown()), cache_dir, on_error
+    )
 
 
 class Unknown:

@@ -9,7 +9,7 @@ import numpy as np
 from humanseg.data import folders, listing
 from humanseg.data.files import MaskFiles
 from humanseg.data.listing import Found
-from humanseg.data.masks import read_mask
+from humanseg.data.masks import Mask
 from humanseg.data.photographs import Photographs, open_found, refuse_more_classes
 from humanseg.data.pictures import Size
 from humanseg.data.transforms import IGNORE
@@ -26,12 +26,13 @@ def voc(
     test_image_set: str | None = None,
     classes: int = 1,
     cache_dir: str | None = None,
+    on_error: str = "raise",
 ) -> dict[str, Photographs | None]:
     """Sources from a folder with ``ImageSets/Segmentation``, ``JPEGImages`` and ``SegmentationClass``.
 
     Args:
         image_set, val_image_set, test_image_set: the names of its lists, as ``train``.
-        cache_dir: as for `open_sources`.
+        cache_dir, on_error: as for `open_sources`.
 
     Raises:
         ValueError: a folder or list is missing, or photographs or masks are missing, can't be read, don't fit or have ids
@@ -43,7 +44,8 @@ def voc(
     def make(found: Found) -> Photographs:
         return Photographs(found.images, ClassMasks(found.masks, PERSON))
 
-    return open_found(listing.each_side("image_set", image_sets), partial(_listed, root), make, cache_dir)
+    places = listing.each_side("image_set", image_sets)
+    return open_found(places, partial(_listed, root), make, cache_dir, on_error)
 
 
 def _listed(root: str, key: str, image_set: str) -> Found:
@@ -69,10 +71,15 @@ def _listed(root: str, key: str, image_set: str) -> Found:
 class ClassMasks(MaskFiles):
     """Masks with the ids of VOC's classes, of which one is the person."""
 
+    def unfit(self, index: int, photograph: Size, mask: Mask) -> str | None:
+        """As for `MaskFiles`; VOC has no other ids."""
+        values = np.unique(mask.values)
+        if strange := values[(values > LAST) & (values != IGNORE)].tolist():
+            return (
+                f"{self.names[index]} holds the values {strange[:8]}, and VOC's are 0 to {LAST}, and {IGNORE} for void"
+            )
+        return super().unfit(index, photograph, mask)
+
     def check(self, index: int, photograph: Size) -> str | None:
         """As for `Labels`. Masks are read whole."""
-        path = self.names[index]
-        values = np.unique(read_mask(path).values)
-        if strange := values[(values > LAST) & (values != IGNORE)].tolist():
-            return f"{path} holds the values {strange[:8]}, and VOC's are 0 to {LAST}, and {IGNORE} for void"
-        return super().check(index, photograph)
+        return self.unfit(index, photograph, self.raw(index))

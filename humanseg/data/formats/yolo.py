@@ -30,6 +30,7 @@ def yolo(
     labels: str | int | Sequence[str | int] = ("person",),
     classes: int = 1,
     cache_dir: str | None = None,
+    on_error: str = "raise",
 ) -> dict[str, Photographs | None]:
     """Sources from folders with photographs in ``images/`` and text files in ``labels/``; keys ``train``, ``val``, ``test``.
 
@@ -38,14 +39,14 @@ def yolo(
 
     Args:
         labels: classes of people, by name or number. Other classes are background.
-        classes: of the network. cache_dir: as for `open_sources`.
+        classes: of the network. cache_dir, on_error: as for `open_sources`.
 
     Raises:
         ValueError: a folder is missing or empty, a class is not there, or files can't be read or don't fit (all listed).
     """
     refuse_more_classes(classes)
     places = listing.each_side("root", (root, val_root, test_root))
-    return open_places(places, partial(_sides, figures.several(labels)), cache_dir)
+    return open_places(places, partial(_sides, figures.several(labels)), cache_dir, on_error)
 
 
 def _sides(labels: Sequence, side: str, key: str, path: str) -> tuple[dict[str, Photographs], list[str]]:

@@ -16,7 +16,7 @@ def refuse(splits: dict[str, Part], known: dict[str, Samples], duplicates: str) 
 
     Args:
         known: what is known of the samples of each source, by the side that it is for; ``train`` may be divided.
-        duplicates: ``ignore`` lets copies be, which is said.
+        duplicates: ``ignore`` lets copies be, which is said; ``dropped``: they are taken out of training later.
 
     Raises:
         ValueError: photographs of equal content stand on two sides, or photographs of one group.
@@ -24,7 +24,7 @@ def refuse(splits: dict[str, Part], known: dict[str, Samples], duplicates: str) 
     copies, kin = [], []
     for (name, part), (later, other) in combinations(splits.items(), 2):
         drawn = part.source is other.source  # and so apart, but for copies that may be
-        if not drawn or duplicates == "ignore":
+        if duplicates == "ignore" or not (drawn or duplicates == "dropped"):
             found = _shared(part.content, other.content)
             copies += _told(part, other, found, f"{later} photographs are {name} photographs too")
         if not drawn:
@@ -37,7 +37,9 @@ def refuse(splits: dict[str, Part], known: dict[str, Samples], duplicates: str) 
         log.warning("split      %s (data.duplicates=ignore)", "; ".join(copies))
         copies = []
     if copies or kin:
-        ways = ["let them count by data.duplicates=ignore"] * bool(copies) + ["name other groups"] * bool(kin)
+        ways = ["let data.drop_duplicates=true do so", "let them count by data.duplicates=ignore"] * bool(copies) + [
+            "name other groups"
+        ] * bool(kin)
         raise ValueError(
             f"{'; '.join(copies + kin)}: take them out of one side (data.val_root, data.val_pairs and their like), or "
             + ", or ".join(ways)

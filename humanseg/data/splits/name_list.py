@@ -15,11 +15,12 @@ from humanseg.runs.reading import read_list
 SHOWN = 8  # names in one sentence
 
 
-def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = ()) -> np.ndarray:
+def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = (), some: bool = False) -> np.ndarray:
     """The indices of the samples that a list names, in ascending order.
 
     Args:
         key: of the config, which has the list's path. beside: of other sources, which the same list may name.
+        some: whether it is enough that some of its names fit.
 
     Raises:
         ValueError: the list can't be read or is empty, or names that none or several of the samples have (all told).
@@ -32,13 +33,15 @@ def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = ())
     missing = [line for line, places in matched.items() if not places]
     several = {line: " and ".join(every[number].source.names[index] for number, index in places)
                for line, places in matched.items() if len(places) > 1}  # fmt: skip
-    told = [f"{len(missing)} of its {len(wanted)} names fit no sample: {_told(missing)}"] * bool(missing)
+    told = [f"{len(missing)} of its {len(wanted)} names fit no sample: {_told(missing)}"] * bool(
+        missing and not (some and len(missing) < len(wanted))
+    )
     told += [
         f"{len(several)} fit more than one: {_told(f'{line} ({names})' for line, names in several.items())}"
     ] * bool(several)
     if told or not wanted:
         raise ValueError(f"{key}={typed}: {'; '.join(told) or 'it names no sample'}")
-    return np.unique([index for ((number, index),) in matched.values() if number == 0]).astype(np.int64)
+    return np.unique([index for places in matched.values() for number, index in places if number == 0]).astype(np.int64)
 
 
 def _forms(line: str, folder: Path) -> list[str]:

@@ -34,6 +34,7 @@ class SplitConfig:
             groups that a source brings.
         folds: None, or into how many folds all but the test samples are divided; one of them validates.
         fold: the number of that fold, from 0.
+        drop_duplicates: sides of their own may share photographs: `left_out` takes them out of training.
 
     Raises:
         ValueError: folds and the other rules contradict each other.
@@ -48,6 +49,7 @@ class SplitConfig:
     group_by: str | None = None
     folds: int | None = None
     fold: int | None = None
+    drop_duplicates: bool = False
 
     def __post_init__(self) -> None:
         folds, fold = self.folds, self.fold
@@ -102,7 +104,7 @@ def split(
         shares["train"] = shares["train"][:kept]
     splits = {side: Part(sources["train"], array("q", share.tobytes())) for side, share in shares.items()}
     splits |= {side: part for side, part in whole.items() if side != "train"}
-    leaks.refuse(splits, known, config.duplicates)
+    leaks.refuse(splits, known, "dropped" if config.drop_duplicates else config.duplicates)
     return splits | ({"val": splits["train"]} if config.val_split == "train" and "val" not in whole else {})
 
 
