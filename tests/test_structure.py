@@ -17,7 +17,7 @@ LAYERS = (
     "__main__",
     "cli",
     "modes",
-    "report benchmark export evaluation compare compositing predictor distillation",
+    "check report benchmark export evaluation compare compositing predictor distillation",
     "averaging callbacks logs inference build monitor encoders restoring checkpoint finetune freezing loop sizes tally hardness losses cross_entropies connectivity networks schedules history ema pictures compute metrics media markup normalisation",
     "data",
     "runs config_rules value_rules zoo",

@@ -1,0 +1,148 @@
+"""Where a network disagrees with the labels, and which network judges which samples."""
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from humanseg.check import measures
+from humanseg.check.facts import THUMBNAIL
+from humanseg.check.findings import Finding
+from humanseg.check.scan import Scanned
+from humanseg.check.store import Store, record
+from humanseg.data.transforms import IGNORE, PERSON, resize_mask, shrunk_size, without_letterbox
+from humanseg.metrics import person_probability
+from humanseg.predictor import Predictor
+from humanseg.processes.hardware import cores
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of how both are compared; another one begins another file
+AT_ONCE = 16  # photographs that the network sees at once
+SURE = 0.8  # the network's probability for a person, or for none, from which a pixel counts
+BLOB = 0.03  # share of the longer side: what is thinner is an edge that is off, and no person
+LEAST = 0.05  # share of the photograph that is added to the union: of a tiny person a few pixels are no disagreement
+CLEAR, APART = 0.15, 6  # a finding disagrees by so much, and by so many median deviations more than the source's others
+DISAGREEMENT = record([("score", "<f4"), ("iou", "<f4"), ("unlabelled", "<f4"), ("nobody", "<f4"), ("edge", "<f4")])
+
+
+class Judge(NamedTuple):
+    """A network, a word that stands for its weights, and by source the samples that it judges."""
+
+    predictor: Predictor
+    mark: str
+    samples: list[tuple[Scanned, np.ndarray]]
+
+
+class Judged(NamedTuple):
+    """What a network says of the samples of a source: records of DISAGREEMENT, zeros where it has not seen one; the masks."""
+
+    records: np.ndarray
+    store: Store
+
+
+def judge(judges: list[Judge], folder: Path) -> dict[int, Judged]:
+    """Hold labels against what networks see, by the id of each `Scanned`; what the folder knows already is not done again."""
+    store, found = Store(folder / f"disagreements_v{VERSION}", DISAGREEMENT), {}
+    total = sum(len(indices) for one in judges for _, indices in one.samples)
+    with tqdm(total=total, desc="network", unit=" photographs", leave=False, disable=None) as bar, store.table.alone():
+        for predictor, mark, samples in judges:
+            for scanned, indices in samples:
+                own = found.setdefault(id(scanned), Judged(np.zeros(len(scanned.facts), DISAGREEMENT), store)).records
+                keys = _keys(scanned.facts["key"][indices], mark)
+                own[indices] = store.find(keys)
+                left = np.flatnonzero(own["lengths"][indices].sum(1) == 0)
+                bar.update(len(indices) - len(left))
+                for part in np.array_split(left, -(-len(left) // AT_ONCE) or 1):
+                    own[indices[part]] = _compared(predictor, scanned, indices[part], keys[part], store)
+                    bar.update(len(part))
+    return found
+
+
+def _keys(keys: np.ndarray, mark: str) -> np.ndarray:
+    """A key for each sample and these weights; 0 stays 0."""
+    salt = np.uint64(int.from_bytes(blake2b(mark.encode(), digest_size=8).digest()) | 1)
+    return keys * salt
+
+
+def _compared(
+    predictor: Predictor, scanned: Scanned, indices: np.ndarray, keys: np.ndarray, store: Store
+) -> np.ndarray:
+    """The records of some samples of a source, which are kept."""
+    records, pictures = np.zeros(len(indices), DISAGREEMENT), []
+    if not len(indices):
+        return records
+    with ThreadPoolExecutor(cores(alone=True)) as pool:
+        pairs = list(pool.map(lambda index: _sample(scanned.source, index, predictor.size), indices.tolist()))
+    logits = predictor.on_squares(predictor.squares([image for image, _ in pairs]))
+    for one, (_, label), seen in zip(records, pairs, logits, strict=True):
+        probability = person_probability(without_letterbox(seen, *label.shape)[None])[0].float().cpu().numpy()
+        label = resize_mask(label, *probability.shape)
+        for name, value in compare(probability, label).items():
+            one[name] = value
+        size = shrunk_size(*label.shape, THUMBNAIL)
+        enlarged = cv2.resize(probability, size[::-1], interpolation=cv2.INTER_LINEAR)
+        pictures.append((measures.mask_png((enlarged > 0.5).view(np.uint8)),))
+    records["key"] = keys
+    return store.add(records, pictures)
+
+
+def _sample(source: object, index: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    return source.prepared(index, longest) if hasattr(source, "prepared") else source[index]
+
+
+def compare(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """How far a network and a label disagree.
+
+    Args:
+        probability: of the person, float32 HxW. label: class ids, uint8 HxW; what is ignored counts nowhere.
+
+    Returns:
+        ``score``: pixels on which the network is sure of the opposite, by those that are person for one of both. ``iou``.
+        ``unlabelled``, ``nobody``, ``edge``: shares of the photograph: people without a label, labels without a person, and
+        what is thinner.
+    """
+    valid, person = label != IGNORE, label == PERSON
+    seen = (probability > 0.5) & valid
+    more, less = (probability > SURE) & valid & ~person, (probability < 1 - SURE) & person
+    side = max(round(BLOB * max(label.shape)), 2)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    blobs = [cv2.morphologyEx(part.view(np.uint8), cv2.MORPH_OPEN, kernel).sum() / label.size for part in (more, less)]
+    wrong, union = more.sum() + less.sum(), (person | seen).sum()
+    return {
+        "score": wrong / (union + LEAST * label.size),
+        "iou": (person & seen).sum() / union if union else 1.0,
+        **{"unlabelled": blobs[0], "nobody": blobs[1], "edge": wrong / label.size - sum(blobs)},
+    }
+
+
+def findings(scanned: Scanned, judged: Judged) -> Iterator[Finding]:
+    """Samples of a source on which network and label disagree clearly, and more than on others."""
+    records = judged.records
+    known = np.flatnonzero(records["lengths"].sum(1))
+    if not len(known):
+        return
+    scores = records["score"][known]
+    middle = np.median(scores)
+    least = max(CLEAR, middle + APART * np.median(np.abs(scores - middle)))
+    for index in known[scores >= least].tolist():
+        one = {name: float(records[name][index]) for name in DISAGREEMENT.names[4:]}
+        kind = max(("unlabelled", "nobody", "edge"), key=one.get)
+        numbers = {"disagreement": one.pop("score"), **one}
+        numbers = {name: round(value, 4) for name, value in numbers.items()}
+        split, path = str(scanned.split[index]), (scanned.path(index),)
+        yield Finding(kind, scanned.name, split, path, _words(kind, one), numbers, numbers["disagreement"])
+
+
+def _words(kind: str, one: dict[str, float]) -> str:
+    if kind == "unlabelled":
+        return f"the network sees people on {one['unlabelled']:.1%} of it that the label leaves out"
+    if kind == "nobody":
+        return f"the network sees nobody on {one['nobody']:.1%} of it that is labelled"
+    return f"of what network or label have as person they agree on {one['iou']:.0%}"

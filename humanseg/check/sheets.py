@@ -1,0 +1,76 @@
+"""What the page shows: a random sheet, the extremes of each quantity, and a sheet for each kind of finding."""
+
+import numpy as np
+
+from humanseg.check.disagree import Judged
+from humanseg.check.findings import KINDS, Finding
+from humanseg.check.page import Photo, Sheet
+from humanseg.check.record import QUANTITIES
+from humanseg.check.scan import Scanned, Together
+
+DISAGREEMENTS = {
+    "unlabelled": "where the network sees most people without a label",
+    "nobody": "where the network sees least of the labelled people",
+    "edge": "where the network's edge is most off the label's",
+}
+RANDOM, EXTREME = 48, 12  # photographs on the random sheet, and of each end of a quantity
+
+
+def sheets(scanned: list[Scanned], judged: dict[int, Judged], findings: list[Finding], most: int) -> list[Sheet]:
+    """The contact sheets.
+
+    Args:
+        judged: by the id of each of `scanned` what a network says. findings: in their order.
+        most: cards of each kind of finding and of disagreement.
+    """
+    found = []
+    for kind, told in KINDS.items():
+        cards = [(one.paths, number) for number, one in enumerate(findings) if one.kind == kind and one.paths][:most]
+        if cards:
+            found.append(
+                Sheet(kind, told.title, told.advice, [paths for paths, _ in cards], [number for _, number in cards])
+            )
+    known = Together(scanned)
+    for name, title in DISAGREEMENTS.items() if judged else ():
+        values = np.concatenate([judged[id(one)].records[name][one.sound()] for one in scanned])
+        order = np.argsort(-values, kind="stable")[:most]
+        found.append(_sheet(f"disagreement/{name}", title, known, order[values[order] > 0].tolist()))
+    chosen = np.random.default_rng(0).permutation(len(known.owner))[:RANDOM].tolist()
+    found.append(_sheet("random", "any photographs", known, chosen))
+    for name, quantity in QUANTITIES.items():
+        order = np.argsort(quantity.of(known.facts), kind="stable").tolist()
+        ends = [*dict.fromkeys([*order[:EXTREME], *order[-EXTREME:]])]
+        found.append(_sheet(f"extreme/{name}", f"lowest and highest: {quantity.title}", known, ends))
+    return found
+
+
+def _sheet(name: str, title: str, known: Together, places: list[int]) -> Sheet:
+    """A sheet of single photographs."""
+    return Sheet(name, title, "", [(known.path(place),) for place in places], [None] * len(places))
+
+
+def photos(scanned: list[Scanned], judged: dict[int, Judged], wanted: list[Sheet]) -> dict[str, Photo]:
+    """The photographs that the sheets name, by path.
+
+    Args:
+        judged: by the id of each of `scanned` what a network says.
+    """
+    paths = {path for sheet in wanted for card in sheet.cards for path in card}
+    found = {}
+    for one in scanned:
+        for index, path in enumerate(one.source.names):
+            if path in paths:
+                found[path] = _photo(one, judged.get(id(one)), index, path)
+    return found
+
+
+def _photo(one: Scanned, judged: Judged | None, index: int, path: str) -> Photo:
+    facts, jpeg, mask, predicted, numbers = one.facts[index], b"", b"", b"", {}
+    if facts["height"]:
+        jpeg, mask = one.store.pictures(facts)
+        numbers = {name: round(float(quantity.of(facts)), 3) for name, quantity in QUANTITIES.items()}
+    if judged and judged.records["lengths"][index].any():
+        predicted, _ = judged.store.pictures(judged.records[index])
+        numbers |= {"disagreement": round(float(judged.records["score"][index]), 4)}
+    split, width, height = str(one.split[index]), int(facts["width"]), int(facts["height"])
+    return Photo(path, one.name, split, width, height, jpeg, mask, predicted, numbers)

@@ -1,0 +1,40 @@
+"""What a check has found, on the terminal: problems first."""
+
+from humanseg import terminal
+
+MOST = 22  # lines; the run's folder, the page and what to do next have a line each
+
+
+def rows(check: dict) -> list[str]:
+    """At most MOST lines: a row for each kind of finding, with its worst example, then what the data set is.
+
+    Args:
+        check: as check.json has it.
+    """
+    sources = check["sources"]
+    about = [_about(name, own) for name, own in sources.items()]
+    kinds = list(check["kinds"].items())
+    room = MOST - min(len(about), 8) - 2
+    left = kinds[room:]
+    head = ["", "kind", "count", "", "such as"]
+    listed = terminal.aligned([head, *(_row(check, name, kind) for name, kind in kinds[:room])]) if kinds else []
+    more = [f"and {sum(kind['count'] for _, kind in left)} of {len(left)} more kinds"] * bool(left)
+    nothing = ["nothing was found"] * (not kinds)
+    return [*listed, *more, *nothing, *about[:8]]
+
+
+def _row(check: dict, name: str, kind: dict) -> list[str]:
+    first = next(one for one in check["findings"] if one["kind"] == name)
+    paths = " and ".join(first["paths"])
+    return [
+        kind["severity"],
+        name,
+        str(kind["count"]),
+        kind["title"],
+        terminal.cut(f"{paths}: {first['words']}".removeprefix(": "), 300),
+    ]
+
+
+def _about(name: str, own: dict) -> str:
+    counts = ", ".join(f"{count} {split or 'unused'}" for split, count in own["samples"].items())
+    return f"{name or 'samples'}: {counts}"
