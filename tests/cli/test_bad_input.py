@@ -26,7 +26,7 @@ from conftest import ON_FILES, ROOT, TINY, saved, write_people
         (["modl=unet_mbv2"], ["did you mean model?"]),
         (["name=IMG (1).jpg"], ["Hydra's grammar", "'name=\"IMG (1).jpg\"'"]),
         (["name=x${y}.jpg"], ["name: ${y} in x${y}.jpg stands for the value of the key y", "'name=\"x\\${y}.jpg\"'"]),
-        (["worst=3"], ["worst belongs to mode=test"]),
+        (["worst=3"], ["worst belongs to mode=check or mode=test"]),
         (["data.root=A"], ["data=empty or data=folder or ", "run.py data=CHOICE data.root="]),
         (["experimnt=portrait"], ["did you mean experiment?"]),
         (["mode=trian"], ["did you mean train?"]),

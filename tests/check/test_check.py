@@ -1,0 +1,217 @@
+"""``mode=check``: whatever is wrong with a data set is found, and nothing stops the search."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ON_FILES, rows, summary, write_people
+
+from humanseg.check import scan
+
+DATA = ["data=folder", "data.image_size=32"]
+
+
+def look(run, root: Path, *arguments: str) -> tuple[dict, list[tuple], str]:
+    """Check a folder; check.json, the kind and the names of each finding, and what the terminal shows."""
+    done = run("mode=check", *DATA, f"data.root={root}", *arguments)
+    (folder,) = {Path(line.split(maxsplit=1)[1]) for line in done.stdout.splitlines() if line.startswith("run        ")}
+    check = json.loads((folder / "check.json").read_text())
+    assert (folder / "check.html").is_file()
+    return check, [(one["kind"], *(Path(path).name for path in one["paths"])) for one in check["findings"]], done.stdout
+
+
+def paint(root: Path, name: str, value: int) -> None:
+    mask = cv2.imread(str(root / "masks" / name), 0)
+    cv2.imwrite(str(root / "masks" / name), np.full_like(mask, value))
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+@pytest.fixture
+def people(tmp_path) -> Path:
+    return write_people(tmp_path / "people", 24)
+
+
+def test_what_training_refuses_is_found_and_stops_nothing(run, people):
+    truncate(people / "images" / "003.png")
+    (people / "masks" / "004.png").unlink()
+    cv2.imwrite(str(people / "masks" / "005.png"), np.zeros((40, 90), np.uint8))
+    check, found, shown = look(run, people)
+    assert ("unreadable", "003.png") in found and ("unreadable", "005.png") in found
+    (refused,) = [one["words"] for one in check["findings"] if one["kind"] == "refused"]
+    assert refused == f"{people}/images/004.png has no mask"
+    assert check["sources"][""]["broken"] == 2
+    assert sum(check["sources"][""]["samples"].values()) == 23
+    assert shown.index("unreadable") < shown.index("samples")
+
+
+def test_masks_that_differ_from_the_rest_are_found(run, people):
+    paint(people, "001.png", 255)
+    paint(people, "002.png", 0)
+    mask = cv2.imread(str(people / "masks" / "007.png"), 0)
+    cv2.imwrite(str(people / "masks" / "007.png"), mask // 255)
+    _, found, _ = look(run, people)
+    assert {("full", "001.png"), ("empty", "002.png"), ("values", "007.png")} <= {*found}
+    assert not [
+        one
+        for one in found
+        if one[0] in ("full", "empty", "values") and one[1] not in ("001.png", "002.png", "007.png")
+    ]
+
+
+def scene(seed: int) -> np.ndarray:
+    """A picture that looks like no other, uint8 120x90x3."""
+    noise = np.random.default_rng(seed).integers(0, 255, (12, 9, 3), dtype=np.uint8)
+    return cv2.resize(noise, (90, 120), interpolation=cv2.INTER_CUBIC)
+
+
+def test_a_photograph_in_training_and_validation_is_named_first_with_both_paths(run, tmp_path):
+    roots = {"train": range(6), "val": range(3, 9)}  # three scenes are in both
+    for name, seeds in roots.items():
+        for part in ("images", "masks"):
+            (tmp_path / name / part).mkdir(parents=True)
+        for seed in seeds:
+            size = 1.0 if name == "train" else 0.7
+            small = cv2.resize(scene(seed), None, fx=size, fy=size, interpolation=cv2.INTER_AREA)
+            mask = np.zeros(small.shape[:2], np.uint8)
+            mask[10:40, 10:30] = 255
+            cv2.imwrite(str(tmp_path / name / "images" / f"{name}{seed}.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, 60])
+            cv2.imwrite(str(tmp_path / name / "masks" / f"{name}{seed}.png"), mask)
+    places = [*DATA, f"data.root={tmp_path}/train", f"data.val_root={tmp_path}/val"]
+    check, found, _ = look(run, tmp_path / "train", places[-1])
+    twice = [("near_across", f"train{seed}.jpg", f"val{seed}.jpg") for seed in (3, 4, 5)]
+    assert sorted(found[:3]) == twice and check["findings"][0]["severity"] == "error"
+    assert [one for one in found if one[0].startswith(("near", "copy"))] == found[:3]
+
+    done = run(*ON_FILES, *places, "data.batch_size=2", "data.drop_duplicates=true", "trainer.epochs=1")
+    left = [(Path(row["path"]).name, row["why"], row["split"]) for row in rows(done.folder, "left_out.csv")]
+    assert sorted(left) == [(f"train{seed}.jpg", "duplicate", "train") for seed in (3, 4, 5)]
+    assert summary(done.folder)["samples"] == {"train": 3, "val": 6}
+
+
+def test_a_check_that_was_stopped_goes_on_where_it_was(run, people, monkeypatch):
+    first, found, _ = look(run, people)
+    monkeypatch.setattr(scan, "measure", lambda *_: pytest.fail("it has been measured already"))
+    again, same, _ = look(run, people)
+    assert same == found and again["distributions"] == first["distributions"]
+
+
+def test_training_that_follows_does_not_open_what_was_checked(run, people, monkeypatch):
+    look(run, people)
+    monkeypatch.setattr("humanseg.data.photographs.check", lambda *_: pytest.fail("it has been checked already"))
+    run(*ON_FILES, *DATA, f"data.root={people}", "trainer.epochs=1", "data.cache=true")
+
+
+def test_groups_on_both_sides_are_found(run, tmp_path):
+    train, val = (write_people(tmp_path / name, 4) for name in ("train", "val"))
+    for file in [*val.glob("*/003.png")]:
+        file.rename(file.with_name("b_1.png"))
+    for file in [*train.glob("*/003.png")]:
+        file.rename(file.with_name("b_2.png"))
+    _, found, _ = look(run, train, f"data.val_root={val}", r"data.group_by='(b)_\d+'")
+    assert ("group_across", "b_2.png", "b_1.png") in found
+    assert any(kind == "refused" for kind, *_ in found)  # training would not begin
+
+
+def test_the_table_is_short_and_names_act_on_nothing(run, people):
+    for number in range(8):
+        truncate(people / "images" / f"{number:03d}.png")
+    (people / "images" / "009.png").rename(people / "images" / "a\x1b[31m<b>.png")
+    (people / "masks" / "009.png").rename(people / "masks" / "a\x1b[31m<b>.png")
+    truncate(people / "images" / "a\x1b[31m<b>.png")
+    check, _, shown = look(run, people)
+    assert "\x1b" not in shown and len(shown.splitlines()) <= 25
+    assert any("\x1b" in path for one in check["findings"] for path in one["paths"])  # the record has the name as it is
+
+
+def test_an_excluded_sample_is_left_out_and_the_others_keep_their_side(run, people, tmp_path):
+    train = [*ON_FILES, *DATA, f"data.root={people}", "trainer.epochs=1"]
+    before = run(*train).folder
+    (tmp_path / "exclude.txt").write_text(f"{people}/images/002.png\n{people}/images/011.png\nelsewhere/x.png\n")
+    after = run(*train, f"data.exclude={tmp_path}/exclude.txt").folder
+    assert sum(summary(after)["samples"].values()) == sum(summary(before)["samples"].values()) - 2
+    assert summary(after)["left_out"]["excluded"] == 2
+    paint(people, "002.png", 255)
+    assert ("full", "002.png") in look(run, people)[1]
+    assert ("full", "002.png") not in look(run, people, f"data.exclude={tmp_path}/exclude.txt")[1]
+    done = run(*train, f"data.exclude={tmp_path}/none.txt", code=1)
+    assert "data.exclude" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_files_that_break_are_skipped_counted_and_make_reports_careful(run, people, tmp_path):
+    broken = people / "images" / "005.png"
+    truncate(broken)
+    train = [*ON_FILES, *DATA, f"data.root={people}", "trainer.epochs=1", "data.split_seed=1"]
+    assert "005.png" in run(*train, code=1).stderr
+    folder = run(*train, "data.on_error=skip").folder
+    assert [(Path(row["path"]).name, row["why"]) for row in rows(folder, "left_out.csv")] == [("005.png", "broken")]
+    shutil.rmtree(people / "images")
+    shutil.rmtree(people / "masks")
+    write_people(people, 24)
+    run(*train)
+    assert "left out other photographs" in run("mode=report", f"runs={tmp_path}/outputs/train").stdout
+
+
+@pytest.mark.parametrize("cache", ["true", "false"])
+def test_a_file_that_breaks_while_training_runs_is_skipped(run, people, monkeypatch, cache):
+    from humanseg.data.photographs import Photographs
+
+    prepared = Photographs.prepared
+
+    def breaks(self, index, longest=None):
+        if self.names[index].endswith("007.png"):
+            raise ValueError(f"{self.names[index]} can't be read: it broke")
+        return prepared(self, index, longest)
+
+    monkeypatch.setattr(Photographs, "prepared", breaks)
+    train = [
+        *ON_FILES,
+        *DATA,
+        f"data.root={people}",
+        "trainer.epochs=1",
+        "trainer.steps_per_epoch=6",
+        f"data.cache={cache}",
+    ]
+    assert "it broke" in run(*train, code=1).stderr
+    done = run(*train, "data.on_error=skip")
+    assert "1 samples can't be read" in done.stdout + done.stderr
+    assert [row["why"] for row in rows(done.folder, "left_out.csv")] == ["broken"]
+    assert np.isfinite([float(row["val/iou"]) for row in rows(done.folder)]).all()
+
+
+def test_each_photograph_is_judged_by_the_network_that_has_not_seen_it(run, people, monkeypatch, tmp_path):
+    from humanseg.check import disagree
+
+    run("-m", *ON_FILES, *DATA, f"data.root={people}", "data.folds=2", "data.fold=0,1", "trainer.epochs=1")
+    (sweep,) = (tmp_path / "outputs" / "multirun").glob("*/*")
+    asked = []
+    monkeypatch.setattr(disagree, "judge", lambda judges, folder: asked.extend(judges) or {})
+    run("mode=check", f"ckpt={sweep}")
+    held = [{int(index) for _, indices in one.samples for index in indices} for one in asked]
+    assert len(held) == 2 and held[0] | held[1] == {*range(24)} and not held[0] & held[1]
+
+
+def test_disagreements_of_a_network_have_numbers_and_a_mask_on_the_page(run, trained_once):
+    done = run("mode=check", f"ckpt={trained_once}")
+    folder = Path(done.stdout.splitlines()[0].split(maxsplit=1)[1])
+    assert json.loads((folder / "check.json").read_text())["checkpoint"] == str(trained_once)
+    assert "may have learnt their mistakes" in done.stdout + done.stderr
+    table = list(csv.DictReader((folder / "findings.csv").open()))
+    assert {"kind", "path", "words"} <= {*table[0]} if table else True
+
+
+def test_photographs_without_labels_are_not_held_against_them(run, people):
+    unlabelled = people.parent / "unlabelled"
+    shutil.copytree(people / "images", unlabelled)
+    mix = ["data=mix", "+data@data.sources.any=unlabelled", f"data.sources.any.root={unlabelled}"]
+    mix += ["+data@data.sources.mine=folder", f"data.sources.mine.root={people}", "data.sources.mine.val_split=0"]
+    done = run("mode=check", *mix, "data.image_size=32")
+    folder = Path(done.stdout.splitlines()[0].split(maxsplit=1)[1])
+    kinds = {one["kind"] for one in json.loads((folder / "check.json").read_text())["findings"]}
+    assert "copy" in kinds and not kinds & {"contradiction", "mostly_ignored", "empty", "full"}
