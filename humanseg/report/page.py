@@ -1,15 +1,11 @@
 """A board as one page that opens offline: page.html, filled with tables, pictures, numbers for charts, and plotly.js.
 
-All that a run's folder tells (names, overrides, tags, errors) becomes HTML in `markup.html` alone, which escapes it. The page's
-policy lets no script run but its own, and nothing be loaded.
+All that a run's folder tells (names, overrides, tags, errors) becomes HTML in `markup.html` alone, which escapes it.
 """
 
 import base64
 import io
-import json
 import os
-import re
-import secrets
 import shlex
 import time
 from collections.abc import Callable
@@ -19,6 +15,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from humanseg.markup import html, joined
+from humanseg.offline_page import filled, script_data
 from humanseg.report.board import (
     Board,
     epoch,
@@ -51,23 +48,19 @@ def draw(board: Board, into: Path, plotly: str) -> str:
         plotly: the source of plotly.js.
     """
     several = len(board.sources) > 1
-    data = json.dumps(chart_data(board), separators=(",", ":"))
-    pictures = _pictures(board, into)
-    parts = {
-        "nonce": secrets.token_urlsafe(16),
-        "title": html("{}", "Several folders" if several else "/".join(board.sources[0].resolve().parts[-2:])),
-        "facts": _facts(board),
-        "remark": joined(map(_paragraph, remarks(board))),
-        "table": _table(board, into),
-        "errors": _errors(board, into),
-        "seeds": _seeds(board),
-        "pictures": pictures,
-        "data": data.replace("<", "\\u003c"),  # a name must not end the script that holds it
-        "plotly": plotly,
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
-    }
-    template = (HERE / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)  # in one pass: a name may hold {{data}}
+    return filled(
+        HERE / "page.html",
+        title=html("{}", "Several folders" if several else "/".join(board.sources[0].resolve().parts[-2:])),
+        facts=_facts(board),
+        remark=joined(map(_paragraph, remarks(board))),
+        table=_table(board, into),
+        pictures=_pictures(board, into),  # adds to the problems, which come next
+        errors=_errors(board, into),
+        seeds=_seeds(board),
+        data=script_data(chart_data(board)),
+        plotly=plotly,
+        script=(HERE / "page.js").read_text(encoding="utf-8"),
+    )
 
 
 def _facts(board: Board) -> Markup:
