@@ -66,12 +66,16 @@ function save() {
 // Pictures
 
 const shows = new WeakMap(); // what an element shows: { photo, panel, card }
-const near = new Set(); // canvases in or near the window; others hold no pixels
+const near = new Set(), loaded = new Map(); // canvases in or near the window, and their pictures; others hold no pixels
 
 const observer = new IntersectionObserver(entries => {
   for (const { target, isIntersecting } of entries) {
     if (isIntersecting) { near.add(target); paint(target); }
-    else { near.delete(target); target.width = target.height = 0; }
+    else {
+      near.delete(target);
+      loaded.delete(shows.get(target).photo);
+      target.width = target.height = 0;
+    }
   }
 }, { rootMargin: "50%" });
 
@@ -82,24 +86,39 @@ async function decoded(kind, base64) {
   return image;
 }
 
+/** The pixels of a picture, at a size. */
+function pixels(image, width, height) {
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height).data;
+}
+
 /** The grey values of a mask at a size; none where there is no mask. */
 async function values(base64, width, height) {
   if (!base64) return null;
-  const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
-  context.drawImage(await decoded("png", base64), 0, 0, width, height);
-  return context.getImageData(0, 0, width, height).data.filter((_, place) => place % 4 === 0);
+  const data = pixels(await decoded("png", base64), width, height), grey = new Uint8Array(width * height);
+  for (let place = 0; place < grey.length; place++) grey[place] = data[4 * place];
+  return grey;
+}
+
+async function load(photo) {
+  const image = await decoded("jpeg", photo.jpeg), width = image.naturalWidth, height = image.naturalHeight;
+  const [label, network] = await Promise.all([values(photo.mask, width, height), values(photo.network, width, height)]);
+  return { image, width, height, label, network };
 }
 
 async function paint(canvas) {
   const { photo, panel } = shows.get(canvas);
-  const image = await decoded("jpeg", photo.jpeg), width = image.naturalWidth, height = image.naturalHeight;
-  const [label, network] = await Promise.all([values(photo.mask, width, height), values(photo.network, width, height)]);
+  if (!loaded.has(photo)) loaded.set(photo, load(photo));
+  const { image, width, height, label, network } = await loaded.get(photo);
+  if (!near.has(canvas)) return;
   Object.assign(canvas, { width, height });
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   if (panel === "difference") context.filter = "grayscale(1) brightness(0.5)";
   context.drawImage(image, 0, 0);
+  if (panel === "photograph") return;
   const picture = context.getImageData(0, 0, width, height);
-  if (panel === "difference") drawDifference(picture, label, network);
+  if (panel === "difference" && label) drawDifference(picture, label, network);
   else if (panel === "network") drawMask(picture, network, NETWORK, view.value);
   else if (panel === "label" && label) drawMask(picture, label, LABEL, view.value);
   context.putImageData(picture, 0, 0);
@@ -205,12 +224,12 @@ function sheetOf(sheet) {
 let photographs = [], current = null; // the elements that keys go through, and the one that they act on
 
 function draw() {
-  const sheets = check.sheets.filter(sheet => !kinds.value || sheet.name === kinds.value).map(sheetOf);
-  const filled = sheets.filter(sheet => sheet.querySelector(".card"));
   observer.disconnect();
   near.clear();
+  loaded.clear();
+  const sheets = check.sheets.filter(sheet => !kinds.value || sheet.name === kinds.value).map(sheetOf);
+  const filled = sheets.filter(sheet => sheet.querySelector(".card"));
   gallery.replaceChildren(...filled.length ? filled : [make("p", "", "No photograph fits.")]);
-  for (const canvas of gallery.querySelectorAll("canvas")) observer.observe(canvas);
   photographs = [...gallery.querySelectorAll(".photo")];
   current = null;
   showTicked();
@@ -240,6 +259,7 @@ function enlarge() {
     panels.append(...panelsOf(photo).map(panel => {
       const figure = make("figure");
       figure.append(canvasOf(photo, panel), make("figcaption", "", panel));
+      figure.firstChild.style.aspectRatio = `${photo.width || 1} / ${photo.height || 1}`;
       return figure;
     }));
     const size = photo.width ? `${photo.width} × ${photo.height}` : "";
@@ -252,6 +272,7 @@ function enlarge() {
   }
   large.replaceChildren(header, photos);
   if (!large.open) large.showModal();
+  large.focus(); // else a button in it would take the keys
   showTicked();
 }
 
@@ -304,9 +325,11 @@ function chartOf({ title, unit, edges, counts }, source) {
     }
     bars.append(bar);
   });
-  const last = whole ? edges.length - 2 : edges.length - 1;
-  axis.append(...[0, 0.25, 0.5, 0.75, 1].map(part => make("span", "", rounded(edges[Math.round(part * last)]))));
-  figure.append(head, bars, axis);
+  const labels = whole ? edges.slice(0, -1) : [0, 0.25, 0.5, 0.75, 1].map(part => edges[Math.round(part * (edges.length - 1))]);
+  axis.classList.toggle("whole", whole); // a label for each bin, else for some edges
+  axis.append(...labels.map(edge => make("span", "", rounded(edge))));
+  head.title = `${title} ${unit}`.trim();
+  figure.append(head, make("p", "highest", `${rounded(100 * highest)} %`), bars, axis);
   return figure;
 }
 

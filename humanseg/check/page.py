@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from humanseg import terminal
+from humanseg.check.findings import SEVERITIES
 from humanseg.data.opening import is_photograph
 from humanseg.markup import html, joined
 from humanseg.offline_page import filled, script_data
@@ -98,9 +100,15 @@ def write(folder: Path, check: dict, sheets: Sequence[Sheet], photos: Mapping[st
 
 
 def _facts(check: dict) -> Markup:
-    facts = {"Written": check["written"].replace("T", " "), "Command": html("<code>{}</code>", check["command"])}
+    """How much was found of each severity, when, and by which command."""
+    counts = Counter()
+    for kind in check["kinds"].values():
+        counts[kind["severity"]] += kind["count"]
+    parts = [html('<span class="{}">{} {}s</span>', one, f"{counts[one]:,}", one) for one in SEVERITIES if counts[one]]
+    facts = {"Findings": html(", ").join(parts) or "none", "Written": check["written"].replace("T", " ")}
     if check["checkpoint"]:
         facts["Checkpoint"] = html("<code>{}</code>", check["checkpoint"])
+    facts["Command"] = html("<code>{}</code>", check["command"])
     return joined(html("<div><dt>{}</dt><dd>{}</dd></div>", *fact) for fact in facts.items())
 
 
@@ -112,7 +120,7 @@ def _findings(check: dict, shown: set[str]) -> Markup:
     form = '<tr><td class="{}">{}</td><td class="number">{}</td><td>{}</td><td>{}</td><td class="words">{}</td></tr>'
     rows = []
     for name, kind in check["kinds"].items():
-        link = html('<a href="#filters" data-kind="{}">{}</a>', name, kind["title"]) if name in shown else kind["title"]
+        link = html('<a href="#sheets" data-kind="{}">{}</a>', name, kind["title"]) if name in shown else kind["title"]
         words = terminal.cut(first[name]["words"], WORDS)
         rows.append(html(form, kind["severity"], kind["severity"], f"{kind['count']:,}", link, kind["advice"], words))
     heads = ("", "count", "what", "what to do", "the first of them")
