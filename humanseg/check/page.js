@@ -183,9 +183,9 @@ function place(photo) {
   return [photo.source, photo.split || "unused"].filter(Boolean).join(" · ");
 }
 
-function measured(photo, quantity) {
-  const { title = quantity, unit = "" } = check.distributions[quantity] ?? {}, value = photo.numbers[quantity];
-  return value === undefined ? "" : `${title} ${rounded(value)} ${unit}`.trim();
+/** A number with its unit, where it has one. */
+function measured(name, value) {
+  return `${rounded(value)} ${check.distributions[name]?.unit ?? ""}`.trim();
 }
 
 function cardOf(card, sheet) {
@@ -193,8 +193,8 @@ function cardOf(card, sheet) {
   for (const number of card.photos) {
     const photo = check.photos[number], panels = make("div", "panels");
     panels.append(...(sheet.judged && photo.network ? panelsOf(photo) : ["label"]).map(panel => canvasOf(photo, panel)));
-    const quantity = sheet.quantity ? measured(photo, sheet.quantity).replace(/^.* (?=[-\d.]+)/, "") : "";
-    photos.append(photoOf(photo, card, panels, [place(photo), quantity].filter(Boolean).join(" · ")));
+    const sorted = sheet.quantity in photo.numbers ? [measured(sheet.quantity, photo.numbers[sheet.quantity])] : [];
+    photos.append(photoOf(photo, card, panels, [place(photo), ...sorted].join(" · ")));
   }
   element.append(photos);
   if (card.words) element.append(make("p", "", card.words));
@@ -285,8 +285,8 @@ function linkTo(photo) {
 function numbersOf(photo) {
   const list = make("dl");
   for (const [name, value] of Object.entries(photo.numbers)) {
-    const { title = name, unit = "" } = check.distributions[name] ?? {}, row = make("div");
-    row.append(make("dt", "", title), make("dd", "", `${rounded(value)} ${unit}`.trim()));
+    const row = make("div");
+    row.append(make("dt", "", check.distributions[name]?.title ?? name), make("dd", "", measured(name, value)));
     list.append(row);
   }
   return list;

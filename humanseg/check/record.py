@@ -37,7 +37,10 @@ VERSION = 1
 
 
 class Quantity(NamedTuple):
-    """What is measured on each photograph: its title and unit, the bins' edges, and how it follows from the facts."""
+    """What is measured on each photograph: its title and unit, the bins' edges, and how it follows from the facts.
+
+    `of` gives NaN for those that have no such quantity, as a PNG has no JPEG quality.
+    """
 
     title: str
     unit: str
@@ -58,7 +61,7 @@ QUANTITIES = {
     "contrast": Quantity("contrast", "of 255", np.linspace(0, 128, 17), lambda facts: facts["contrast"]),
     "sharpness": Quantity("sharpness (variance of the Laplacian)", "", np.round(np.geomspace(1, 20000, 25), 1),
                           lambda facts: facts["sharpness"]),
-    "quality": Quantity("JPEG quality", "", np.linspace(0, 100, 21), lambda facts: facts["quality"]),
+    "quality": Quantity("JPEG quality", "", np.linspace(0, 100, 21), lambda facts: np.where(facts["quality"], facts["quality"], np.nan)),
 }  # fmt: skip
 
 
@@ -103,7 +106,8 @@ def _told(one: Finding) -> dict:
 def _distribution(scanned: list[Scanned], quantity: Quantity) -> dict:
     edges, counts = quantity.edges, {}
     for one in scanned:
-        values = np.clip(quantity.of(one.facts[one.sound()]), edges[0], edges[-1])
+        values = quantity.of(one.facts[one.sound()])
+        values = np.clip(values[~np.isnan(values)], edges[0], edges[-1])
         counts[one.name] = counts.get(one.name, 0) + np.histogram(values, edges)[0]
     listed = {name: some.tolist() for name, some in counts.items()}
     return {"title": quantity.title, "unit": quantity.unit, "edges": edges.tolist(), "counts": listed}

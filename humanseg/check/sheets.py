@@ -1,5 +1,7 @@
 """What the page shows: a random sheet, the extremes of each quantity, and a sheet for each kind of finding."""
 
+import math
+
 import numpy as np
 
 from humanseg.check.disagree import Judged
@@ -38,9 +40,10 @@ def sheets(scanned: list[Scanned], judged: dict[int, Judged], findings: list[Fin
     chosen = np.random.default_rng(0).permutation(len(known.owner))[:RANDOM].tolist()
     found.append(_sheet("random", "any photographs", known, chosen))
     for name, quantity in QUANTITIES.items():
-        order = np.argsort(quantity.of(known.facts), kind="stable").tolist()
-        ends = [*dict.fromkeys([*order[:EXTREME], *order[-EXTREME:]])]
-        found.append(_sheet(f"extreme/{name}", f"lowest and highest: {quantity.title}", known, ends))
+        values = quantity.of(known.facts)
+        order = np.argsort(values, kind="stable")[: np.count_nonzero(~np.isnan(values))].tolist()
+        if ends := [*dict.fromkeys([*order[:EXTREME], *order[-EXTREME:]])]:
+            found.append(_sheet(f"extreme/{name}", f"lowest and highest: {quantity.title}", known, ends))
     return found
 
 
@@ -68,7 +71,8 @@ def _photo(one: Scanned, judged: Judged | None, index: int, path: str) -> Photo:
     facts, jpeg, mask, predicted, numbers = one.facts[index], b"", b"", b"", {}
     if facts["height"]:
         jpeg, mask = one.store.pictures(facts)
-        numbers = {name: round(float(quantity.of(facts)), 3) for name, quantity in QUANTITIES.items()}
+        measured = {name: round(float(quantity.of(facts)), 3) for name, quantity in QUANTITIES.items()}
+        numbers = {name: value for name, value in measured.items() if not math.isnan(value)}
     if judged and judged.records["lengths"][index].any():
         predicted, _ = judged.store.pictures(judged.records[index])
         numbers |= {"disagreement": round(float(judged.records["score"][index]), 4)}

@@ -169,6 +169,7 @@ def test_training_leaves_out_what_was_ticked(run, tmp_path):
     done = run("mode=check", *files)
     with browser(tmp_path) as tab:
         tab.open(Path(done.stdout.splitlines()[0].split(maxsplit=1)[1]) / "check.html")
+        assert "extreme/quality" not in tab.value("check.sheets.map(sheet => sheet.name)")  # PNGs have no JPEG quality
         tab.value("kinds.value = 'random'; kinds.dispatchEvent(new Event('change'))")
         tab.press("j", "x", "j", "j", "x", "s")
         names = tab.value("[...chosen]")
