@@ -183,10 +183,11 @@ def _sheet(check: dict, sheet: Sheet, cards: list[dict]) -> dict:
     kind = check["kinds"].get(sheet.name, {})
     group, _, own = sheet.name.rpartition("/")
     told = {"name": sheet.name, "title": sheet.title, "words": sheet.words, "severity": kind.get("severity", "")}
-    # The quantity that the sheet is sorted by stands below each photograph.
-    quantity = {"extreme": own, "disagreement": "disagreement"}.get(group, "")
-    judged = own in JUDGED
-    return told | {"count": kind.get("count", len(sheet.cards)), "quantity": quantity, "judged": judged, "cards": cards}
+    told |= {"count": kind.get("count", len(sheet.cards)), "judged": own in JUDGED}
+    return told | {
+        "quantity": own if group else "",
+        "cards": cards,
+    }  # what it is sorted by stands below each photograph
 
 
 def _card(check: dict, number: int | None) -> dict:

@@ -75,6 +75,8 @@ def _photo(one: Scanned, judged: Judged | None, index: int, path: str) -> Photo:
         numbers = {name: value for name, value in measured.items() if not math.isnan(value)}
     if judged and judged.records["lengths"][index].any():
         predicted, _ = judged.store.pictures(judged.records[index])
-        numbers |= {"disagreement": round(float(judged.records["score"][index]), 4)}
+        seen = {"disagreement": judged.records["score"][index]}
+        seen |= {name: judged.records[name][index] for name in DISAGREEMENTS}
+        numbers |= {name: round(float(value), 4) for name, value in seen.items()}
     split, width, height = str(one.split[index]), int(facts["width"]), int(facts["height"])
     return Photo(path, one.name, split, width, height, jpeg, mask, predicted, numbers)
