@@ -99,7 +99,7 @@ SMALL = ["data.image_size=32", "data.batch_size=4", "data.val_split=4", "data.nu
          "trainer.steps_per_epoch=2", "trainer.log_every=1", "trainer.precision=fp32"]  # fmt: skip
 GROUPS = [*dict.fromkeys(path.partition("/")[0] for path, _ in YAMLS.values())]
 MINE = [*SMALL, *(f"{group}=mine" for group in GROUPS if group != "callbacks"), "callbacks=[mine,tracked]"]
-TRACKER = (ROOT / "conf" / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+TRACKER = (ROOT / "conf" / "README.md").read_text().partition("\n```python\n")[2].partition("```")[0]
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,6 @@ class Bench:
         if asks_for(self.loss, "teacher"):
             raise ValueError("mode=benchmark asks no teacher: give another loss, as loss=bce_dice")
         self.data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
-        self.data.batches_per_pass()  # less than one batch is refused
         self.network = network or build.model(cfg["model"])
         if not all(hasattr(part.source, "paths") for part in self.data.splits["train"].parts):
             raise ValueError("mode=benchmark needs photographs in files: data=folder, data=pairs, or data=synthetic")

@@ -36,6 +36,8 @@ def run(config: dict, job: Job) -> None:
     begun = job.begin()
     network_of_checkpoint = build.model_of(saved, cfg["model"], path) if saved else None
     bench = Bench(cfg, overrides, config["seconds"], job.folder, network_of_checkpoint)
+    if config["trace"] or {*config["parts"]} - {"model", "start"}:
+        bench.data.batches_per_pass()  # less than one batch is refused
 
     log.info("run        %s", job.folder)
     measured = bench.measured() | {"ckpt": str(path) if path else None}
