@@ -1,6 +1,5 @@
 """A comparison as one page that opens offline; it has no script."""
 
-import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ from humanseg.compare.pairs import Pair
 from humanseg.compare.pictures import NEITHER, ONLY_FIRST, ONLY_SECOND, embedded
 from humanseg.compare.statistics import LEVEL, Difference
 from humanseg.markup import html, joined
+from humanseg.offline_page import filled
 
 HERE = Path(__file__).parent
 BAR = 160  # pixels of the width of an interval's drawing
@@ -27,20 +27,19 @@ def draw(found: list[Pair], metric: str, draws: int, shown: int, drawn: Drawn) -
         metric: what wins and losses are measured by. shown: how many of each.
     """
     first = found[0].first
-    parts = {
-        "title": html("{} photographs, {} networks", len(first.scores), len(found) + 1),
-        "facts": _facts(found),
-        "how": html(
+    return filled(
+        HERE / "compare.html",
+        title=html("{} photographs, {} networks", len(first.scores), len(found) + 1),
+        facts=_facts(found),
+        how=html(
             "The difference is b - a. Its {} interval is the symmetric bootstrap-t over photographs, of {} draws. A metric "
             "that is a ratio of pixels is that of the drawn photographs' sums. Each interval holds for itself: where nothing "
             "differs in truth, one of twenty leaves 0 out.",
             f"{LEVEL:.0%}",
             f"{draws:,}",
         ),
-        "pairs": joined(_section(pair, metric, shown, drawn) for pair in found),
-    }
-    template = (HERE / "compare.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)  # in one pass: a name may hold {{pairs}}
+        pairs=joined(_section(pair, metric, shown, drawn) for pair in found),
+    )
 
 
 def _facts(found: list[Pair]) -> Markup:
