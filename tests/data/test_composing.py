@@ -91,6 +91,13 @@ def test_whom_the_frame_cut_stays_at_the_frame(side):
         assert not labels.any() or max(edges[other].sum() for other in others) > 8
 
 
+def test_a_person_wider_and_taller_than_the_place_covers_it():
+    group = person(size=(200, 640), centre=(320, 150), axes=(300, 60))
+    make = composer(group, config=ComposeConfig(**{**vars(PLAIN), "height": (4.0, 4.0)}))
+    for seed in range(40):
+        assert (make(*place((160, 60)), np.random.default_rng(seed))[1] == 1).mean() > 0.5
+
+
 def test_touching_people_are_one_and_others_are_taken_one_at_a_time():
     both = person(centre=(40, 100))[1] | person(centre=(120, 100))[1]
     found = cut_out(np.zeros((200, 160, 3), np.uint8), both, np.random.default_rng(0))

@@ -75,8 +75,8 @@ class Ground:
             return None
         feet = self.horizon + tall / self.tall * (self.feet - self.horizon)
         if rng.random() < ANYWHERE:
-            feet = rng.uniform(0.5 * tall, self.height + 0.2 * tall)
-        across = rng.uniform(-HIDDEN * wide, self.width - (1 - HIDDEN) * wide)
+            feet = _between(0.5 * tall, self.height + 0.2 * tall, rng)
+        across = _between(-HIDDEN * wide, self.width - (1 - HIDDEN) * wide, rng)
         x = _within_cuts(across, wide, self.width, {"left", "right"} & one.cut, "left", rng)
         y = _within_cuts(feet - tall, tall, self.height, {"top", "bottom"} & one.cut, "top", rng)
         front = self.height + tall if "bottom" in one.cut else y + tall
@@ -97,6 +97,11 @@ class Ground:
         if {"left", "right"} <= person.cut:
             least = max(least, self.width / wide)
         return max(min(wanted / tall, ENLARGED), least) if least <= ENLARGED else None
+
+
+def _between(one: float, other: float, rng: np.random.Generator) -> float:
+    """A number between two ends. Those of a person who is larger than the frame are the other way round."""
+    return rng.uniform(min(one, other), max(one, other))
 
 
 def _within_cuts(start: float, length: float, frame: int, cut: set[str], first: str, rng: np.random.Generator) -> float:
