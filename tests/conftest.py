@@ -213,16 +213,12 @@ def composed(*overrides: str) -> dict:
 
 
 def experiments(several: bool) -> list[str]:
-    """The names of the experiments, of conf/experiment/ablation too, on `several` sources together or on one.
+    """The names of the experiments on `several` sources together, which lie in folders, or of those on one.
 
-    One that is a sweep is left out, and the one that stands behind others alone.
+    One that is a sweep is left out.
     """
-    found = []
-    for name in conf.choices("experiment"):
-        config = conf.choice("experiment", name)
-        if "hydra" not in config and name != "zoo" and ("sources" in config.get("data", {})) == several:
-            found.append(name)
-    return found
+    names = [name for name in conf.choices("experiment") if "hydra" not in conf.choice("experiment", name)]
+    return [name for name in names if ("/" in name) == several]
 
 
 def write_people(root: Path, count: int = 6, size: tuple[int, int] = (48, 40)) -> Path:
