@@ -12,6 +12,8 @@ LEAST, MOST = 1 / 128, 3 / 64  # of the radius, as shares of the network's squar
 SMOOTH = 1e-3  # variance of colours in [0, 1]: what varies less is no edge
 FINEST = 3  # pixels of the photograph, at most, to one of the network's: finer edges are not looked for
 GRAIN = 5  # pixels of the median that takes texture and noise out of the photograph: they would fray the outline
+REACH = 3  # of the network's pixels: what is further from an edge of the network's stays as the network has it
+CONTRAST = 2  # times the distance from one half: a fit draws values towards the mean of their window
 
 
 def refined(coarse: np.ndarray, image: np.ndarray, size: int) -> np.ndarray:
@@ -23,6 +25,9 @@ def refined(coarse: np.ndarray, image: np.ndarray, size: int) -> np.ndarray:
 
     The window is wide for large people, whose edges the network draws a few pixels off. A wide one would take small
     people for a part of what is behind them.
+
+    Where person and background have the same colours, as dark hair before a dark wall, a fit gives both the same value,
+    about one half. So each value stays between the least and the most that the network says close by.
 
     Args:
         coarse: float32 in [0, 1] hxw, the network's probability without the letterbox. image: uint8 HxWx3 RGB.
@@ -38,7 +43,14 @@ def refined(coarse: np.ndarray, image: np.ndarray, size: int) -> np.ndarray:
     *slopes, found = (cv2.resize(plane, (width, height)) for plane in _fitted(coarse, guide, size))
     for slope, colour in zip(slopes, cv2.split(colours), strict=True):
         found += slope * colour
-    return found.clip(0, 1)
+    return within_reach(0.5 + CONTRAST * (found - 0.5), coarse)
+
+
+def within_reach(found: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """Values HxW, each between the least and the most that the network says within REACH; `coarse` as for `refined`."""
+    near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * REACH + 1,) * 2)
+    least, most = (cv2.resize(extreme(coarse, near), found.shape[::-1]) for extreme in (cv2.erode, cv2.dilate))
+    return found.clip(least, most)
 
 
 def window_radius(coarse: np.ndarray, size: int) -> int:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from humanseg.inference.edges import FINEST, MOST, refined, window_radius
+from humanseg.inference.edges import CONTRAST, FINEST, MOST, refined, window_radius, within_reach
 
 
 def coarse_and_photograph(factor: int = 8):
@@ -31,6 +31,7 @@ def test_an_edge_that_is_a_little_off_follows_the_photograph():
     fine = enlarged(coarse, photograph)
     assert fine.shape == (256, 192) and fine.dtype == np.float32 and fine.min() >= 0 and fine.max() <= 1
     assert iou(fine, truth) > iou(plain, truth) + 0.02
+    assert np.abs(fine - truth).mean() < np.abs(plain - truth).mean() / 3
 
 
 def test_an_edge_between_colours_of_one_brightness_is_seen():
@@ -55,20 +56,34 @@ def outline(mask: np.ndarray) -> float:
     return sum(cv2.arcLength(one, closed=True) for one in found)
 
 
+def test_dark_hair_before_a_dark_wall_stays_solid():
+    """The colours of hair and wall are the same, and the face's differ from both."""
+    photograph, truth = np.full((384, 288, 3), 30, np.uint8), np.zeros((384, 288), np.uint8)
+    cv2.circle(photograph, (144, 190), 80, (210, 170, 150), -1)
+    cv2.circle(photograph, (144, 150), 80, (30, 30, 30), -1)
+    cv2.ellipse(truth, (144, 170), (80, 100), 0, 0, 360, 1, -1)
+    coarse = cv2.blur(cv2.resize(truth.astype(np.float32), (96, 128), interpolation=cv2.INTER_AREA), (3, 3))
+    found = enlarged(coarse, photograph)
+    depth = cv2.distanceTransform(truth, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - truth, cv2.DIST_L2, 5)
+    assert found[depth > 15].min() > 0.95 and found[depth < -15].max() < 0.05  # five of the network's pixels
+
+
 def test_what_is_a_linear_function_of_correlated_colours_is_given_back():
     noise = np.random.default_rng(0).normal(0, 1, (64, 48, 4))
     noise = cv2.GaussianBlur(noise, (0, 0), 3) @ np.float32([[1, 0, 0], [0, 1, 0], [0, 0, 1], [2, 2, 2]])
     image = cv2.medianBlur((128 + 300 * noise).clip(0, 255).astype(np.uint8), 5)
     coarse = np.float32(0.5) + (image.astype(np.float32) / 255) @ np.float32([1.5, -0.7, -0.8])
     assert coarse.std() > 0.1
-    assert np.abs(refined(coarse, image, 64) - coarse.clip(0, 1)).mean() < 0.02
+    wanted = within_reach(0.5 + CONTRAST * (coarse - 0.5), coarse)
+    assert np.abs(refined(coarse, image, 64) - wanted).mean() < 0.02
 
 
-def test_without_an_edge_in_the_photograph_the_answer_is_only_enlarged():
+def test_without_an_edge_in_the_photograph_the_answer_is_only_smoothed_and_enlarged():
     coarse, _, _ = coarse_and_photograph()
     grey = np.full((256, 192, 3), 128, np.uint8)
     smooth = cv2.blur(cv2.blur(coarse, (5, 5), borderType=cv2.BORDER_REFLECT), (5, 5), borderType=cv2.BORDER_REFLECT)
-    assert np.abs(enlarged(coarse, grey) - cv2.resize(smooth, (192, 256))).max() < 0.05
+    wanted = within_reach(0.5 + CONTRAST * (cv2.resize(smooth, (192, 256)) - 0.5), coarse)
+    assert np.abs(enlarged(coarse, grey) - wanted).max() < 0.05
 
 
 def test_the_window_is_as_wide_as_people_are_and_not_as_many():
