@@ -121,7 +121,7 @@ def photograph_outputs(predictor: Predictor, photographs: Iterable, source: str)
     """Logits 1xCxHxW and target 1xHxW of each of a source's photographs at its own size."""
     bar = tqdm(photographs, f"test {source}".rstrip(), leave=False, disable=distributed.hides_bar())
     for group in _grouped(bar):
-        found = predictor.on_squares(predictor.squares([image for image, _ in group]))
+        found = predictor.logits_of([image for image, _ in group])
         for logits, (image, mask) in zip(found, group, strict=True):
             logits = _at_own_size(predictor, logits, image)[None]
             yield logits, torch.from_numpy(mask)[None].to(logits.device)
@@ -154,5 +154,5 @@ def _tile(predictor: Predictor, image: np.ndarray, mask: np.ndarray, title: str)
 
 def found_in(predictor: Predictor, image: np.ndarray) -> np.ndarray:
     """The class ids uint8 HxW that are scored in a photograph, uint8 HxWx3."""
-    logits = _at_own_size(predictor, predictor.on_squares(predictor.squares([image]))[0], image)
+    logits = _at_own_size(predictor, predictor.logits_of([image])[0], image)
     return predictions(logits[None])[0].cpu().numpy().astype(np.uint8)

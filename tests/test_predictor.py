@@ -44,3 +44,42 @@ def test_what_is_no_photograph_is_one_sentence(given, told):
         as_photograph(given)
     with pytest.raises(ValueError, match=r"nowhere.png can't be read"):
         as_photograph("nowhere.png")
+
+
+class Bright:
+    """A network that takes what is bright for a person, and notes the sides of the squares that it sees."""
+
+    def __init__(self):
+        self.sides = []
+
+    def __call__(self, squares: torch.Tensor) -> torch.Tensor:
+        self.sides.append(squares.shape[1])
+        return squares.permute(0, 3, 1, 2)[:, :1].float() - 128
+
+
+@pytest.mark.parametrize(("high", "sides"), [(2, [32, 64]), (0, [32, 64]), (20, [32])])
+def test_photographs_whose_people_are_small_are_looked_at_twice(trained_once, high, sides):
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:, :high] = 255
+    predictor = Predictor(trained_once, "cpu", "fp32", "torch", refine=False)
+    predictor.engine = seen = Bright()
+    found = predictor.probabilities([image, np.full_like(image, 255)])[0]
+    assert seen.sides == sides  # the second photograph is one large person, whatever the first one is
+    assert ((found > 0.5) == (image[..., 0] > 128)).mean() > 0.94
+    predictor.closer = False
+    predictor(image)
+    assert seen.sides == [*sides, 32]
+
+
+def test_a_second_look_is_the_mean_of_both(trained_once):
+    predictor = Predictor(trained_once, "cpu", "fp32", "torch")
+    image = np.zeros((32, 32, 3), np.uint8)
+    predictor.engine = lambda squares: torch.full((len(squares), 1, *squares.shape[1:3]), -float(squares.shape[1]))
+    (logits,) = predictor.logits_of([image])
+    assert logits.shape == (1, 64, 64) and torch.equal(logits, torch.full_like(logits, -(32 + 64) / 2))
+
+
+def test_another_backend_takes_a_closer_look_too(trained_once):
+    squares = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found, expected = (Predictor(trained_once, "cpu", "fp32", one).on_squares(squares) for one in ("openvino", "torch"))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)

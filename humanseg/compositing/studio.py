@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from humanseg import terminal
@@ -20,14 +19,13 @@ from humanseg.compositing.rows import Rows
 from humanseg.data.colour import hidden, strips
 from humanseg.data.deep import LARGE
 from humanseg.media.images import Photograph
-from humanseg.predictor import Predictor
+from humanseg.predictor import Predictor, resized, scaled_side
 from humanseg.processes import distributed
 from humanseg.processes.hardware import cores, give_memory_back
 
 log = logging.getLogger(__name__)
 
 SHOWN = 20  # files that failed, in the closing sentence
-STRIDE = 32  # the side of a square that a network takes is a multiple of this
 
 
 @dataclass
@@ -64,8 +62,7 @@ class Studio:
 
     def prepare(self, picture: Picture) -> Picture:
         """Give a picture the square that the network gets."""
-        seen = picture.image if picture.alpha is None else hidden(picture.image, picture.alpha)
-        picture.square = self.predictor.squares([seen], max(map(self._side, self.scales)))[0]
+        picture.square = self.predictor.squares([_seen(picture)], max(map(self._side, self.scales)))[0]
         return picture
 
     def infer(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
@@ -75,6 +72,8 @@ class Studio:
             if fine:
                 with self.clock("network"):
                     found = self.logits(torch.stack([picture.square for picture in fine]))
+                    if self.predictor.closer:
+                        found = self.predictor.looked_closer(found, [_seen(picture) for picture in fine])
                 for picture, logits in zip(fine, found, strict=True):
                     picture.logits = logits
             yield from group
@@ -91,13 +90,13 @@ class Studio:
         size, side = squares.shape[1], self._side(scale)
         seen = squares.flip(2) if flip else squares
         if side != size:
-            seen = _resized(seen.permute(0, 3, 1, 2).float(), side).round().byte().permute(0, 2, 3, 1).contiguous()
+            seen = resized(seen.permute(0, 3, 1, 2).float(), side).round().byte().permute(0, 2, 3, 1).contiguous()
         logits = self.predictor.on_squares(seen).float().cpu()
-        logits = _resized(logits, size) if side != size else logits
+        logits = resized(logits, size) if side != size else logits
         return logits.flip(3) if flip else logits
 
     def _side(self, scale: float) -> int:
-        return self.predictor.size if scale == 1 else max(round(self.predictor.size * scale / STRIDE), 1) * STRIDE
+        return scaled_side(self.predictor.size, scale)
 
     def say_speed(self, count: int, what: str) -> None:
         """Pictures a second, what each stage took of one (the stages overlap), and how busy the cores were."""
@@ -141,6 +140,11 @@ class Studio:
         return drawing
 
 
+def _seen(picture: Picture) -> np.ndarray:
+    """What the network gets of a picture: what its alpha hides is not for it."""
+    return picture.image if picture.alpha is None else hidden(picture.image, picture.alpha)
+
+
 def refuse_failed(troubles: list[str], count: int, what: str) -> None:
     """Say which of `count` files could not be drawn, once the others are.
 
@@ -161,9 +165,3 @@ def _batched(pictures: Iterable[Picture], count: int) -> Iterator[list[Picture]]
     pictures = iter(pictures)
     while group := list(itertools.islice(pictures, count)):
         yield group
-
-
-def _resized(planes: Tensor, side: int) -> Tensor:
-    return F.interpolate(
-        planes, size=(side, side), mode="bilinear", align_corners=False, antialias=side < planes.shape[-1]
-    )

@@ -1,5 +1,6 @@
 """What runs a network on uint8 squares: torch, ONNX Runtime or OpenVINO, from memory or from an exported file."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class Engine:
 
 
 def of_network(network: nn.Module, compute: Compute, size: int, backend: str, precision: str) -> Engine:
-    """A network in memory as an engine.
+    """A network in memory as an engine, for squares of `size` and, from when they are first met, of other sides.
 
     Args:
         compute: where torch would run it, and its mean and std.
@@ -55,15 +56,21 @@ def of_network(network: nn.Module, compute: Compute, size: int, backend: str, pr
         placed = compute.place(network).eval()
         return Engine("torch", compute.precision, compute.device, lambda squares: compute(placed, squares))
     whole = OnSquares(network, compute.mean, compute.std).cpu().eval()
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    if backend == "openvino":
-        model = to_openvino(whole, example)
-        model.reshape([-1, size, size, 3])
-        run, precision = openvino_run(model, precision)
-    else:
+
+    @functools.cache
+    def made(side: int) -> tuple[Run, str]:
+        example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+        if backend == "openvino":
+            model = to_openvino(whole, example)
+            model.reshape([-1, side, side, 3])
+            return openvino_run(model, precision)
         model = to_onnx(whole, example, {0: "batch"}, "squares", ["logits"]).model_proto
-        run, precision = onnxruntime_run(model.SerializeToString(), compute.device, precision)
-    return Engine(backend, precision, torch.device("cpu"), lambda squares: torch.from_numpy(run(_array(squares))[0]))
+        return onnxruntime_run(model.SerializeToString(), compute.device, precision)
+
+    def run(squares: Tensor) -> Tensor:
+        return torch.from_numpy(made(squares.shape[1])[0](_array(squares))[0])
+
+    return Engine(backend, made(size)[1], torch.device("cpu"), run)
 
 
 def of_file(path: Path, backend: str, device: str, precision: str) -> tuple[Engine, dict[str, Any]]:

@@ -52,7 +52,7 @@ RULES = {
     "draw": Rule(
         lambda value: value == "auto" or set(_listed(value)) <= {*NAMES}, f"{', '.join(NAMES)}, or a list of them"
     ),
-    "tta": Rule(lambda value: all(VIEW.holds(view) for view in _listed(value)), VIEW.words),
+    "tta": Rule(lambda value: value == "auto" or all(map(VIEW.holds, _listed(value))), f"auto, {VIEW.words}"),
     "threshold": number(0.01, 0.99),
     "opacity": number(0, 1),
     "colors": Rule(lambda value: isinstance(value, list) and len(value) == 2, "two colours, as [2ecc71,20242c]"),
@@ -92,13 +92,14 @@ def run(config: dict, job: Job) -> None:
         return
     backdrops(config["background"])  # refuses what it can't read
 
-    views = _listed(config["tta"])
-    if set(views) - {"flip"} and config["backend"] not in ("auto", "torch"):
-        raise ValueError(f"backend={config['backend']} takes squares of one size: scales in tta= need backend=torch")
+    closer, views = config["tta"] == "auto", [] if config["tta"] == "auto" else _listed(config["tta"])
     scales = [1.0, *(float(view) for view in views if view != "flip")]
     ckpt = find.checkpoint(config["ckpt"], config["out"])
-    few = kind == "photographs" and len(planned) < FEW
-    predictor = _predictor(config, job.typed, ckpt, in_torch=few or len(scales) > 1)
+    if len(scales) > 1 and find.is_exported(ckpt):
+        raise ValueError(f"{ckpt} takes squares of one size: scales in tta= need a checkpoint")
+    of_photographs = kind == "photographs"
+    few = of_photographs and len(planned) < FEW
+    predictor = _predictor(config, job.typed, ckpt, in_torch=few, closer=closer and of_photographs)
     begun = job.begin(ckpt=str(ckpt)) if distributed.is_main() else None
     tints = [color(one) for one in config["colors"]]
     keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes", "foreground")
@@ -115,7 +116,7 @@ def run(config: dict, job: Job) -> None:
         begun.update(status="completed", **facts)
 
 
-def _predictor(options: dict, typed: list[str], ckpt: Path, in_torch: bool) -> Predictor:
+def _predictor(options: dict, typed: list[str], ckpt: Path, in_torch: bool, closer: bool) -> Predictor:
     """The checkpoint's network, or an exported file, where this machine runs it fastest; `in_torch` decides for auto."""
     trainer, backend = options["trainer"], options["backend"]
     if find.is_exported(ckpt):
@@ -124,7 +125,7 @@ def _predictor(options: dict, typed: list[str], ckpt: Path, in_torch: bool) -> P
         backend = "torch"
     payload = checkpoint.load(ckpt)
     cfg = recorded.checkpoint_config(payload, options, typed)
-    return Predictor.of_checkpoint(ckpt, payload, cfg | {"trainer": trainer}, backend, options["refine"])
+    return Predictor.of_checkpoint(ckpt, payload, cfg | {"trainer": trainer}, backend, options["refine"], closer)
 
 
 def draw_photographs(studio: Studio, options: dict, waiting: list[Picture]) -> dict:

@@ -76,7 +76,8 @@ def _recorded(path: Path, config: dict, typed: list[str]) -> tuple[dict, Predict
     payload = checkpoint.load(path)
     cfg = recorded.checkpoint_config(payload, config, typed, ("model", "data"))
     _settle(cfg, config["split"])
-    predictor = Predictor.of_checkpoint(path, payload, cfg, config["backend"] or "torch", config["refine"])
+    drawn = config["refine"]  # what mode=predict draws, and not the network alone
+    predictor = Predictor.of_checkpoint(path, payload, cfg, config["backend"] or "torch", refine=drawn, closer=drawn)
     _refuse_several(predictor, path)
     return cfg, predictor, payload["epoch"]
 
