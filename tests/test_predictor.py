@@ -57,18 +57,18 @@ class Bright:
         return squares.permute(0, 3, 1, 2)[:, :1].float() - 128
 
 
-@pytest.mark.parametrize(("high", "sides"), [(2, [32, 64]), (0, [32, 64]), (20, [32])])
+@pytest.mark.parametrize(("high", "sides"), [(0, [64, 128]), (2, [64, 128]), (8, [64, 96]), (20, [64])])
 def test_photographs_whose_people_are_small_are_looked_at_twice(trained_once, high, sides):
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, :high] = 255
     predictor = Predictor(trained_once, "cpu", "fp32", "torch", refine=False)
-    predictor.engine = seen = Bright()
+    predictor.engine, predictor.size = seen, _ = Bright(), 64
     found = predictor.probabilities([image, np.full_like(image, 255)])[0]
     assert seen.sides == sides  # the second photograph is one large person, whatever the first one is
     assert ((found > 0.5) == (image[..., 0] > 128)).mean() > 0.94
     predictor.closer = False
     predictor(image)
-    assert seen.sides == [*sides, 32]
+    assert seen.sides == [*sides, 64]
 
 
 def test_a_second_look_is_the_mean_of_both(trained_once):

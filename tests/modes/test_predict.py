@@ -181,6 +181,15 @@ def test_mirrored_and_scaled_views_are_averaged(predict, trained_once, people, t
     assert np.abs(plain - flipped).max() > 1e-3 and np.abs(scaled - flipped).max() > 1e-3
 
 
+def test_photographs_alone_are_looked_at_twice(predict, people, tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(Predictor, "looked_closer", lambda _, found, images: looked.append(len(images)) or list(found))
+    photograph = people / "images" / "003.png"
+    for what, tta, times in ((film(tmp_path / "film.mp4"), "auto", 0), (photograph, "[]", 0), (photograph, "auto", 1)):
+        predict(f"input={what}", f"tta={tta}", output=tmp_path / f"drawn{tta}{what.suffix}")
+        assert sum(looked) == times, (what, tta)
+
+
 def test_a_view_at_a_larger_scale_sees_the_photographs_own_detail(trained_once, people):
     predictor = Predictor(trained_once, precision="fp32", backend="torch")
     image = cv2.cvtColor(cv2.imread(str(people / "images" / "003.png")), cv2.COLOR_BGR2RGB)
