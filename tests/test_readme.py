@@ -126,7 +126,7 @@ def test_the_headings_that_links_name_are_there():
 GROUPS = "|".join(folder.name for folder in sorted((ROOT / "conf").iterdir()) if folder.is_dir())
 
 
-@pytest.mark.parametrize(("group", "choice"), sorted(set(re.findall(rf"\b({GROUPS})=([a-z_0-9]+)", TEXT))))
+@pytest.mark.parametrize(("group", "choice"), sorted(set(re.findall(rf"\b({GROUPS})=([a-z_0-9/]+)", TEXT))))
 def test_a_choice_it_names_is_there(group, choice):
     assert (ROOT / "conf" / group / f"{choice}.yaml").is_file()
 
