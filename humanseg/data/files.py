@@ -155,7 +155,9 @@ def _tried(sources: dict[str, FilePairs | None], mask: Rule, on_error: str) -> d
     """
     for name, source in sources.items():
         if source:
-            sound = [path for index, path in enumerate(source.labels.names) if index not in source.broken]
+            sound = source.labels.names
+            if source.broken:
+                sound = [path for index, path in enumerate(sound) if index not in source.broken]
             try:
                 refuse_unfit_rule(sound, mask, name)
             except ValueError as error:

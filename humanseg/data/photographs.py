@@ -1,11 +1,9 @@
-"""Photographs on disk with labels that say where people are: their keys, and the check before training starts."""
+"""Photographs on disk with labels that say where people are, and the check before training starts."""
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
@@ -14,12 +12,12 @@ from tqdm import tqdm
 
 from humanseg import terminal
 from humanseg.data.cache import Table
+from humanseg.data.keys import all_keys
 from humanseg.data.listing import Found
 from humanseg.data.masks import fits
 from humanseg.data.names import Names
-from humanseg.data.pictures import ON_ITS_SIDE, VERSION, Size, read_shrunk, whole_size
+from humanseg.data.pictures import ON_ITS_SIDE, Size, read_shrunk, whole_size
 from humanseg.data.transforms import resize_mask
-from humanseg.processes.hardware import cores
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +27,6 @@ UNSURE = "unsure"  # a photograph that EXIF turns, and a mask that fits it eithe
 FINE = (None, RESIZED, UNSURE)
 CHECKED = np.dtype([("key", "<u8"), ("content", "<u8"), ("resized", "?")])  # a sample that was fine
 CHECKED_NAME = "checked_v2.index"  # another version of CHECKED begins another file
-KEYED_AT_ONCE = 50_000  # samples that a process looks up in one go, which takes a third of a second
 CHUNK = 4096  # samples that are checked before the results are recorded
 
 
@@ -68,7 +65,7 @@ class Photographs:
 
     def __init__(self, images: list[str], labels: Labels):
         self.names, self.labels = Names(images), labels
-        self.keys, self.absent = _all_keys(images, labels)
+        self.keys, self.absent = all_keys(self.names, labels.stamps)
         self.content = np.where(self.keys, self.keys, np.arange(1, len(images) + 1, dtype=np.uint64))
         self.problems: list[str] = []
         self.broken: dict[int, str] = {}
@@ -115,46 +112,6 @@ def refuse_more_classes(classes: int) -> None:
     """
     if classes > 2:
         raise ValueError(f"model.classes={classes}: these labels tell people from the background: give 1 or 2")
-
-
-def _all_keys(images: list[str], labels: Labels) -> tuple[np.ndarray, dict[str, str]]:
-    """As `_keys`. Long lists are shared among all cores; Python needs a process for each."""
-    spans = [(at, min(at + KEYED_AT_ONCE, len(images))) for at in range(0, len(images), KEYED_AT_ONCE)]
-    chunks = ((images[start:stop], labels.stamps(start, stop)) for start, stop in spans)
-    if len(spans) < 2:
-        return _keys(*next(chunks, ([], [])))
-    with get_context("fork").Pool(cores(alone=True)) as pool:
-        parts = pool.starmap(_keys, chunks)
-    absent = {path: why for _, some in parts for path, why in some.items()}
-    return np.concatenate([keys for keys, _ in parts]), absent
-
-
-def _keys(images: list[str], stamps: list[tuple[str, str]]) -> tuple[np.ndarray, dict[str, str]]:
-    """A key for each photograph with its label, and for each path that can't be looked up the reason.
-
-    A key has 64 bits. It stands for the files as they are now, and for what else the label depends on. Among a million
-    samples two keys are equal once in 3e7 data sets.
-    """
-    absent: dict[str, str] = {}
-
-    def stamp(path: str) -> str | None:
-        try:
-            found = os.stat(path)
-        except OSError as error:
-            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-            absent[path] = "does not exist" if missing else f"can't be read: {error.strerror}"
-            return None
-        return f"{path if path[0] == '/' else os.path.abspath(path)}\0{found.st_size}\0{found.st_mtime_ns}"
-
-    def key(image: str, label: tuple[str, str]) -> int:
-        file, rest = label
-        photograph, other = stamp(image), stamp(file) if file else ""
-        if photograph is None or other is None:
-            return 0
-        state = f"{photograph}\0{other}\0{rest}\0{VERSION}"
-        return int.from_bytes(hashlib.blake2b(state.encode(errors="surrogateescape"), digest_size=8).digest()) or 1
-
-    return np.fromiter(map(key, images, stamps), np.uint64, len(images)), absent
 
 
 def open_sources(

@@ -8,7 +8,7 @@ import pytest
 from conftest import write_people
 from PIL import Image
 
-from humanseg.data import files, photographs
+from humanseg.data import files, keys, photographs
 from humanseg.data.files import folder, pairs
 from humanseg.data.masks import read_mask, to_classes
 from humanseg.data.photographs import SHOWN
@@ -197,7 +197,7 @@ def test_long_lists_are_looked_at_by_processes_to_the_same_end(people, monkeypat
     images = [str(path) for path in sorted((people / "images").iterdir())] + [str(people / "gone.png")]
     masks = [str(path) for path in sorted((people / "masks").iterdir())] + [str(people / "gone.png")]
     whole = files.FilePairs(images, masks, "nonzero")
-    monkeypatch.setattr(photographs, "KEYED_AT_ONCE", 5)
+    monkeypatch.setattr(keys, "AT_ONCE", 5)
     parted = files.FilePairs(images, masks, "nonzero")
     assert parted.keys.tolist() == whole.keys.tolist() and len(set(whole.keys.tolist())) == 13
     assert parted.absent == whole.absent == {str(people / "gone.png"): "does not exist"}

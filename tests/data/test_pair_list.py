@@ -1,11 +1,13 @@
 """A list of pairs whose first line names columns: split, group and weight."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ON_FILES, rows, saved
 
+from humanseg.data import pair_list
 from humanseg.data.files import pairs
 from humanseg.data.splits.parts import Part
 
@@ -31,6 +33,22 @@ def test_a_list_with_column_names_is_the_list_without_them(write):
     (write().parent / "turned.csv").write_text("weight,mask,image\n2,masks/003.png,images/003.png\n")
     turned = pairs(str(write().parent / "turned.csv"))["train"]
     assert turned.paths == bare.paths[3:4] and turned.weights.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.png, b.png\nc/d.jpg,e/f.png\n", "a.png, b.png\r\nc.png, d.png", "/a/b.png,   ../c.png\n", "-a.b.png,./b_.png\n",
+        "image.png, mask.png\n", "a.png,b.png\n\nc.png,d.png\n", "a.png,b.png\n ", "a.png,b.png \n", "", "\n", "a.png,b.png\rc.png,d.png",
+        "a.png, b.png, c.png\n", "a.png\nb.png\n", "image, mask\na.png, b.png\n", "~/a.png,b.png\n", '"a.png",b.png\n', "a b.png,c.png\n",
+        "a.png,b.png\n\u00e4.png,b.png\n", "a,b.png\n", "a.png ,b.png\n", "a.png,\tb.png\n", ",\n",
+    ],
+)  # fmt: skip
+def test_a_list_that_is_read_at_once_is_what_it_is_by_its_lines(tmp_path, monkeypatch, text):
+    (tmp_path / "list.txt").write_bytes(text.encode())
+    whole = pair_list.read("data.pairs", str(tmp_path / "list.txt"))
+    monkeypatch.setattr(pair_list, "ODD", re.compile(""))
+    assert whole == pair_list.read("data.pairs", str(tmp_path / "list.txt"))
 
 
 def test_the_split_column_gives_sources_of_their_own(write):
