@@ -233,6 +233,11 @@ def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:
     splits = setup.data.splits
     samples = {name: split.fingerprint() for name, split in splits.items() if name != "test"}
     samples |= {f"val/{part.name}": Split([part]).fingerprint() for part in splits["val"].parts if part.name}
+    samples |= {
+        f"{part.name}.{what}": drawn.fingerprint()
+        for part in splits["val"].parts
+        for what, drawn in getattr(part.source, "draws_from", {}).items()
+    }
     teacher = setup.data.teacher
     own = {"config_dirs": conf.own_folders(), "reading": pictures.VERSION, "teacher": teacher and teacher.mark}
     versions = provenance.versions()

@@ -15,6 +15,7 @@ import pytest
 from conftest import ON_FILES, rows
 from PIL import Image, ImageDraw
 
+from humanseg.data.formats import figures
 from humanseg.data.formats.labelme import labelme
 from humanseg.data.formats.supervisely import supervisely
 from humanseg.data.formats.yolo import yolo
@@ -343,6 +344,20 @@ def test_a_figure_that_cannot_be_drawn_is_one_sentence(tmp_path, layout, figures
     source = {"project": supervisely, "labelled": labelme, "ultralytics": yolo}[layout]
     with pytest.raises(ValueError, match=sentence):
         source(str(write(tmp_path, figures)))
+
+
+@pytest.mark.parametrize(
+    ("source", "write", "figure"),
+    [(supervisely, project, polygon), (labelme, labelled, shape), (yolo, ultralytics, line)],
+)
+def test_a_polygon_that_runs_to_and_fro_for_ever_is_refused(tmp_path, monkeypatch, source, write, figure):
+    zigzag = [[x, y] for x in range(WIDTH) for y in (0, HEIGHT - 1)]
+    root = str(write(tmp_path, [figure(SQUARE), figure(zigzag)]))
+    monkeypatch.setattr(figures, "LONGEST", 10_000)
+    source(root)
+    monkeypatch.setattr(figures, "LONGEST", 1000)
+    with pytest.raises(ValueError, match=r"2 has an outline of \d{4} pixels, and 1000 are drawn at most"):
+        source(root)
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -280,8 +280,15 @@ def test_places_with_people_everywhere_are_one_sentence(tmp_path):
         validated(found)
 
 
-def test_a_run_trains_on_composed_people_and_validates_on_crowds(run, tmp_path):
+def test_a_run_trains_on_composed_people_and_validates_on_the_same_crowds_to_its_end(run, tmp_path):
     own = [item for item in TINY if not item.startswith(("data.samples", "data.val_split"))]
-    done = run(*own, *mixed(tmp_path), "augment=composed", "trainer.epochs=1")
+    others = write_people(tmp_path / "others", 4, (96, 80))
+    roots = [f"data.sources.street.people_root={others}", f"data.sources.street.places_root={tmp_path}/places/images"]
+    street = ["+data@data.sources.street=composed", "data.sources.street.samples=2", *roots]
+    done = run(*own, *mixed(tmp_path), *street, "augment=composed", "trainer.epochs=1")
     assert "compose    0.5 of the samples, with people of 9 photographs, and 6 places" in done.stdout
-    assert rows(done.folder)[0]["val/iou"]
+    assert rows(done.folder)[0]["val/street/iou"]
+    for part in ("images", "masks"):
+        (others / part / "003.png").unlink()
+    told = run(f"resume={done.folder}", "trainer.epochs=2", code=1).stderr
+    assert "the street.people samples are not those that this run began with" in told

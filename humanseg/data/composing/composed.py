@@ -52,6 +52,7 @@ class Crowds:
 
     def draw_from(self, people: list[Part], places: list[Part]) -> None:
         """Take people and places from these parts of other sources."""
+        self.draws_from = {"people": Split(people), "places": Split(places)}
         split = Split([replace(part, source=Shrunk(part.source, self.longest)) for part in (*people, *places)])
         known, total = sum(map(len, people)), len(split)
         self.composer = Composer(self.config, split, np.arange(known), np.arange(known, total))

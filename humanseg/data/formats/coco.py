@@ -19,7 +19,6 @@ from humanseg.data.pictures import Size
 from humanseg.data.transforms import IGNORE, PERSON
 
 BY_ITSELF = ("instances.json", "annotations/instances_train*.json", "annotations/instances*.json", "*.json")
-LONGEST = 10**7  # pixels along a polygon's outline: to fill it takes 100 bytes for each
 
 
 def coco(
@@ -222,12 +221,7 @@ def _refuse_polygon(polygon: np.ndarray, height: int, width: int) -> None:
     """
     if len(polygon) % 2:
         raise ValueError(f"has a polygon of {len(polygon)} numbers, and each point has two")
-    points = polygon.reshape(-1, 2)
-    figures.refuse_unfit(points, (height, width), least=3)
-    if len(points) * max(width, height) > LONGEST / 3:  # else its outline can't be so long
-        outline = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()
-        if outline > LONGEST:
-            raise ValueError(f"has a polygon with an outline of {outline:.0f} pixels, and {LONGEST} are drawn at most")
+    figures.refuse_unfit(polygon.reshape(-1, 2), (height, width), least=3)
 
 
 def _refuse_rle(rle: np.ndarray, height: int, width: int) -> None:

@@ -20,6 +20,7 @@ from humanseg.runs.reading import load_json
 
 MOST_BYTES = 100_000_000  # of a photograph's record: labelme writes the photograph itself into it
 SHOWN = 3  # problems of one photograph in its sentence
+LONGEST = 10**7  # pixels along a polygon's outline: to fill it takes up to a second, and pycocotools 100 bytes for each
 NAMES, LENGTH = 100, 60  # labels in a sentence, and characters of one
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -169,7 +170,8 @@ def refuse_unfit(points: np.ndarray, size: tuple[int, int], least: int) -> None:
         size, least: as for `points_of`.
 
     Raises:
-        ValueError: they are too few, no finite numbers, or farther outside than the photograph is large.
+        ValueError: they are too few, no finite numbers, or farther outside than the photograph is large; or `refuse_long`
+            raises it.
     """
     if len(points) < least:
         raise ValueError(f"has {len(points)} points, and needs {least}")
@@ -179,6 +181,22 @@ def refuse_unfit(points: np.ndarray, size: tuple[int, int], least: int) -> None:
     if (outside := ((points < -side) | (points > 2 * side)).any(axis=1)).any():
         x, y = points[outside][0]
         raise ValueError(f"has a point at {x:g}, {y:g}, far outside of {size[1]}x{size[0]} pixels")
+    refuse_long(points, size)
+
+
+def refuse_long(points: np.ndarray, size: tuple[int, int]) -> None:
+    """Refuse a polygon, float64 Nx2 in pixels, that runs to and fro: each crossing of a row takes time.
+
+    Args:
+        size: the height and width of what it is drawn on, from which its points are not farther than it is large.
+
+    Raises:
+        ValueError: its outline is too long.
+    """
+    if len(points) * max(size) > LONGEST / 3:  # else it can't be
+        outline = np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()
+        if outline > LONGEST:
+            raise ValueError(f"has an outline of {outline:.0f} pixels, and {LONGEST} are drawn at most")
 
 
 def bitmap_of(text: object, corner: tuple[int, int], size: tuple[int, int], slack: int = 0) -> np.ndarray:

@@ -208,7 +208,9 @@ def drawn(path: str, photograph: Size, wanted: frozenset[int], names: dict[int, 
         if cells := line.split():
             try:
                 if _class(cells[0], names) in wanted:
-                    cv2.fillPoly(classes, [(_polygon(cells[1:]) * photograph[:2]).astype(np.int32)], 1)
+                    points = _polygon(cells[1:]) * photograph[:2]
+                    figures.refuse_long(points, classes.shape)
+                    cv2.fillPoly(classes, [points.astype(np.int32)], 1)
             except ValueError as error:
                 problems.append(f"line {number} {error}")
     figures.refuse(path, problems)
