@@ -1,5 +1,6 @@
 """A key for each sample, by which what was made of its files is found again as long as they stay as they are."""
 
+import gc
 import hashlib
 import os
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def _inherit(images: Names, stamps: Stamps) -> None:
     """Keep what a forked process has of its parent. To send it the paths would take a third of the time of their keys."""
     global _inherited
     _inherited = images, stamps
+    gc.disable()  # to look for garbage it would write to all that it inherited, and so copy it
 
 
 def _inherited_keys(start: int, stop: int) -> tuple[np.ndarray, dict[str, str]]:
