@@ -32,7 +32,8 @@ def all_keys(images: Names, stamps: Stamps) -> tuple[np.ndarray, dict[str, str]]
     spans = [(start, min(start + AT_ONCE, len(images))) for start in range(0, len(images), AT_ONCE)]
     if len(spans) < 2:
         return _keys(images, stamps, 0, len(images))
-    with get_context("fork").Pool(cores(alone=True), _inherit, (images, stamps)) as pool:
+    processes = min(cores(alone=True), len(spans))
+    with get_context("fork").Pool(processes, _inherit, (images, stamps)) as pool:
         parts = pool.starmap(_inherited_keys, spans, chunksize=1)
     absent = {path: why for _, some in parts for path, why in some.items()}
     return np.concatenate([keys for keys, _ in parts]), absent
