@@ -184,26 +184,35 @@ def _number(row: dict, name: str, where: str) -> float:
     return found
 
 
-def matched(first: Scores, second: Scores) -> Scores:
+def matched(first: Scores, second: Scores, labels: tuple[str, str] = ("a", "b")) -> Scores:
     """The second scores in the order of the first.
 
     A photograph is the same where source and path below the source's folder are.
+
+    Args:
+        labels: what both are called in a sentence.
 
     Raises:
         ValueError: photographs, sizes or masks differ.
     """
     one, other = _places(first), _places(second)
-    if one.keys() != other.keys():
-        only = [[name for name in mine if name not in theirs] for mine, theirs in ((one, other), (other, one))]
-        told = [
-            f"{len(names)} are {where} alone ({_some(names)})" for names, where in zip(only, "ab", strict=True) if names
-        ]
-        raise ValueError(f"the photographs differ: {', '.join(told)}")
+    alone = [[name for name in mine if name not in theirs] for mine, theirs in ((one, other), (other, one))]
+    refuse_alone(dict(zip(labels, alone, strict=True)))
     for what, part in (("sizes", slice(0, 2)), ("masks", slice(0, 3))):
         differ = [name for name in one if first.truths[one[name]][part] != second.truths[other[name]][part]]
         if differ:
             raise ValueError(f"the {what} of {len(differ)} photographs differ ({_some(differ)})")
     return second.at([other[name] for name in one])
+
+
+def refuse_alone(alone: dict[str, list[tuple]]) -> None:
+    """Refuse photographs that one has and the other lacks, each by source and name.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if told := [f"{len(names)} are in {label} alone ({_some(names)})" for label, names in alone.items() if names]:
+        raise ValueError(f"the photographs differ: {', '.join(told)}")
 
 
 def _places(scores: Scores) -> dict[tuple, int]:

@@ -1,7 +1,9 @@
 """``mode=compare``: whether one network is better than another on the same photographs, and how sure that is."""
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -73,7 +75,7 @@ def run(config: dict, job: Job) -> float:
     log.info("run        %s", job.folder)
 
     opened = _opener(config, job.typed, networks)
-    sides = [_side(one, functions, job, opened) for one in networks]
+    sides = _sides(networks, functions, job, opened)
     first, others = sides[0], [_matched(sides[0], side) for side in sides[1:]]
     log.info("compared   %d photographs, %d draws", len(first.scores), config["draws"])
     for side in sides:
@@ -130,9 +132,20 @@ def _opener(config: dict, typed: list[str], networks: list[Network]) -> Opened:
     return opened
 
 
-def _side(network: Network, functions: dict, job: Job, opened: Opened) -> Side:
-    """A network's scores: those that a test has left, where nothing is typed that would change them, or scored now."""
+def _sides(networks: list[Network], functions: dict, job: Job, opened: Opened) -> list[Side]:
+    """The scores of each network: those that a test has left, or scored now. What is to be scored is opened first."""
     changed = sorted(key for key in {*map(key_of, job.typed)} - NO_SCORES if not key.startswith("hydra."))
+    left = [_left(one, list(functions), changed) for one in networks]
+    _refuse_others([one for one, side in zip(networks, left, strict=True) if not side], opened)
+    return [side or _scored(one, functions, job, opened) for one, side in zip(networks, left, strict=True)]
+
+
+def _left(network: Network, wanted: list[str], changed: list[str]) -> Side | None:
+    """The scores that a test has left of a network; None where there are none that count.
+
+    Args:
+        changed: the typed keys that change scores.
+    """
     if network.is_test and changed:
         raise ValueError(
             f"{network.label}={network.given} is the folder of a test, whose scores stay as they are: leave out "
@@ -140,11 +153,28 @@ def _side(network: Network, functions: dict, job: Job, opened: Opened) -> Side:
         )
     try:
         if not changed and (file := _table(network)):
-            return Side(network.label, network.path, f"scores of {file}", _left(network, file, list(functions)))
+            return Side(network.label, network.path, f"scores of {file}", _read(network, file, wanted))
     except ValueError as error:
         if network.is_test:
             raise ValueError(f"{network.label}: {error}; give the checkpoint to score it anew") from error
         log.info("scores     %s anew: %s", network.label, error)
+    return None
+
+
+def _refuse_others(networks: list[Network], opened: Opened) -> None:
+    """Refuse other photographs before any is scored, as far as their sources and the names of their files tell."""
+    names = []
+    for network in networks:
+        _, _, data, split = opened(network)
+        own = data.splits[split]
+        names.append(Counter((own.source_of(place), own.name(place).rpartition("/")[2]) for place in range(len(own))))
+    for network, own in zip(networks[1:], names[1:], strict=True):
+        with _told_of(networks[0].label, network.label):
+            scores.refuse_alone({networks[0].label: [*(names[0] - own)], network.label: [*(own - names[0])]})
+
+
+def _scored(network: Network, functions: dict, job: Job, opened: Opened) -> Side:
+    """A network's scores, which are kept in this run's folder."""
     _, predictor, data, split = opened(network)
     rows = [row for row in measure(predictor, data, split, functions)[1] if row]
     if not rows:
@@ -167,7 +197,7 @@ def _table(network: Network) -> Path | None:
     return next(filter(None, (find.scores(run, name) for name in ENDED)), None)
 
 
-def _left(network: Network, file: Path, wanted: list[str]) -> Scores:
+def _read(network: Network, file: Path, wanted: list[str]) -> Scores:
     """The scores in a table.
 
     Raises:
@@ -191,11 +221,18 @@ def _matched(first: Side, side: Side) -> Side:
     Raises:
         ValueError: they are others.
     """
+    with _told_of(first.label, side.label):
+        return replace(side, scores=scores.matched(first.scores, side.scores, (first.label, side.label)))
+
+
+@contextmanager
+def _told_of(first: str, second: str) -> Iterator[None]:
+    """What differs between the photographs of two networks is told with what to type."""
     try:
-        return replace(side, scores=scores.matched(first.scores, side.scores))
+        yield
     except ValueError as error:
         raise ValueError(
-            f"{side.label} and a are scored on other photographs: {error}; type what both are to be scored on, as "
+            f"{second} and {first} are scored on other photographs: {error}; type what both are to be scored on, as "
             "data=folder data.test_root=DIR"
         ) from error
 

@@ -51,8 +51,8 @@ def test_other_photographs_sizes_and_masks_are_refused():
     first = scores.of_rows(rows(), "x")
     other = rows()
     other[1]["image"] = "/data/people/images/9/9.png"
-    with pytest.raises(ValueError, match=r"1 are a alone \(1/1.png\), 1 are b alone \(9/9.png\)"):
-        scores.matched(first, scores.of_rows(other, "x"))
+    with pytest.raises(ValueError, match=r"1 are in a alone \(1/1.png\), 1 are in b2 alone \(9/9.png\)"):
+        scores.matched(first, scores.of_rows(other, "x"), ("a", "b2"))
     for name, value, what in (("truth/height", 41, "sizes"), ("truth/sha256", "0" * 16, "masks")):
         other = rows()
         other[2][name] = value

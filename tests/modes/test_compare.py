@@ -120,11 +120,19 @@ def test_scores_of_another_state_of_the_network_are_not_used(run, trained_once, 
     assert re.search(r"scores     b anew: .* gives iou 0\.\d+, and summary.json 0\.\d+", done.stdout)
 
 
-def test_other_photographs_are_refused(run, trained_once, other_once, tmp_path):
+def test_other_photographs_are_refused_before_any_is_scored(run, trained_once, other_once, tmp_path):
     mixed = run(*ON_FILES, "data=folder", f"data.root={trained_once.parent}/people", "data.split_seed=5").folder
-    refused = run("mode=compare", f"a={trained_once}", f"b={mixed}", code=1).stderr
-    assert "b and a are scored on other photographs: the photographs differ:" in refused
-    assert "data=folder data.test_root=DIR" in refused and len(refused.strip().splitlines()) == 1
+    for one, scored in ((trained_once, 0), (other_once, 1)):  # the latter has its scores
+        done = run("mode=compare", f"a={one}", f"b={mixed}", code=1)
+        assert "b and a are scored on other photographs: the photographs differ:" in done.stderr
+        assert "data=folder data.test_root=DIR" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+        assert len([*tmp_path.glob("outputs/compare/*/*/*/per_image.csv")]) == scored
+
+
+def test_what_can_not_be_opened_is_told_before_any_is_scored(run, trained_once, tmp_path):
+    (tmp_path / "b.pt").write_bytes(b"x")
+    assert "b.pt is no checkpoint" in run("mode=compare", f"a={trained_once}", "b=b.pt", code=1).stderr
+    assert not [*tmp_path.glob("outputs/compare/*/*/*/per_image.csv")]
 
 
 @pytest.mark.parametrize(
