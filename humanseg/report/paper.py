@@ -14,6 +14,7 @@ from humanseg.runs.atomic import write_table, write_text
 from humanseg.runs.value_names import metric_of
 
 SUFFIXES = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
+LIGATURES = re.compile(r"(?<=[-'`?!])(?=[-'`])")  # -- would become a dash, ?` a mark of Spanish
 DECIMALS = 4  # where no deviation says how many hold
 OF_LATEX = {one: f"\\{one}" for one in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -21,6 +22,7 @@ OF_LATEX = {one: f"\\{one}" for one in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "<": "$<$",
     ">": "$>$",
+    "|": "$|$",
     "[": "{[}",  # after the end of a row it would begin an argument, and so would a star
     "*": "{*}",
 }
@@ -38,14 +40,14 @@ class Style:
 
 
 MARKDOWN = Style(
-    lambda text: re.sub(r"([\\`*_{}\[\]<>|~&])", r"\\\1", terminal.visible(text)),
+    lambda text: re.sub(r"([\\`*_{}\[\]<>|~&$^])", r"\\\1", terminal.visible(text)),
     "{}",
     "{} ± {}",
     "**{}**",
     "{} [{}, {}]",
 )
 LATEX = Style(
-    lambda text: "".join(OF_LATEX.get(one, one) for one in terminal.visible(text)),
+    lambda text: LIGATURES.sub("{}", "".join(OF_LATEX.get(one, one) for one in terminal.visible(text))),
     "${}$",
     r"${} \pm {}$",
     r"\textbf{{\boldmath {}}}",
@@ -87,7 +89,8 @@ def _with_monitored(job: dict) -> dict:
 
 
 def _refuse_unknown(jobs: list[dict], metrics: list[str], over: list[str]) -> None:
-    known = dict.fromkeys(name for job in jobs for name in job["values"])
+    named = dict.fromkeys(name for job in jobs for name in job["values"])
+    known = sorted(named, key=lambda name: not name.startswith(("test", "val")))
     for name in metrics:
         if name not in known:
             near = terminal.did_you_mean(name, known)

@@ -1,7 +1,9 @@
 """The table of a paper, and how experiments differ: by seeds, by photographs, or unpaired."""
 
 import math
+import shutil
 import statistics
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from test_report import table, write_run, write_sweep
 from humanseg import report
 from humanseg.compare import scores
 from humanseg.report.board import read
+from humanseg.report.paper import LATEX, MARKDOWN
 from humanseg.runs.atomic import write_json, write_table
 
 VALUES = {"dice": (0.80, 0.81, 0.85), "bce_dice": (0.84, 0.86, 0.88)}
@@ -120,6 +123,28 @@ def test_a_latex_table_shows_names_as_they_are(run, sweep):
     text = write_paper(run, sweep, "baseline=loss:dice", "format=latex")
     assert r"\begin{tabular}{lrrrrr}" in text and r"\textbf{\boldmath $0.760 \pm 0.020$}" in text
     assert r"bce\_dice & 3" in text and r"\textbackslash{}input\{x\}\_\%\$ & 1 & $0.400$" in text
+
+
+TEXTS = [r"a\b_c^d~e#f%g&h$i{j}", "<>|[x]*", "--a---b", "``x?`'", "[1,2]", "*", "$x$"]
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex: Debian's texlive-latex-recommended")
+def test_latex_sets_names_as_they_are(run, sweep, tmp_path):
+    for number, text in enumerate(TEXTS):
+        write_run(
+            sweep / f"{6 + number}_x", 0.5, f"loss='{text}'", "seed=0", seed=0, best={"epoch": 1, "test/iou": 0.4}
+        )
+    run("mode=report", f"runs={sweep}", "metrics=[test/iou]", "over=seed", "format=latex")
+    page = ["\\documentclass{article}", "\\usepackage{booktabs,cmap}", "\\begin{document}"]
+    page += [(sweep / "table.tex").read_text(), "\\end{document}"]
+    (tmp_path / "page.tex").write_text("\n".join(page))
+    subprocess.run(["pdflatex", "-halt-on-error", "page.tex"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "page.pdf").stat().st_size > 5000
+
+
+def test_names_have_no_signs_of_latex_and_markdown_left():
+    assert LATEX.text("--a---b ?`|") == "-{}-a-{}-{}-b ?{}`$|$"
+    assert MARKDOWN.text("$a$ x^2^ |") == r"\$a\$ x\^2\^ \|"
 
 
 def test_less_loss_is_better(run, sweep):
