@@ -34,7 +34,8 @@ def draw(found: list[Pair], metric: str, draws: int, shown: int, drawn: Drawn) -
         how=html(
             "The difference is b - a. Its {} interval is the symmetric bootstrap-t over photographs, of {} draws. A metric "
             "that is a ratio of pixels is that of the drawn photographs' sums. Each interval holds for itself: where nothing "
-            "differs in truth, one of twenty leaves 0 out.",
+            "differs in truth, one of twenty leaves 0 out. Photographs of nobody are ordered by the share of their pixels "
+            "that is right in one network alone, as one wrong pixel takes their iou from 1 to 0.",
             f"{LEVEL:.0%}",
             f"{draws:,}",
         ),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from humanseg import terminal
 from humanseg.compare.scores import Scores
@@ -35,23 +36,26 @@ class Pair:
 
     Args:
         found: the differences by source, each by metric; `WHOLE` is all of them.
-        gains: second - first of each photograph, by the first metric.
+        gains: second - first of each photograph, by the first metric. weights: what orders wins and losses, see `_weights`.
     """
 
     first: Side
     second: Side
     found: dict[str, dict[str, Difference]]
     gains: list[float]
+    weights: list[float]
 
     def wins(self, count: int) -> list[int]:
         """The photographs in which the second one gains most, at most so many."""
-        order = sorted(range(len(self.gains)), key=lambda place: -self.gains[place])
-        return [place for place in order[:count] if self.gains[place] > ALIKE]
+        return [place for place in self.order()[:count] if self.weights[place] > ALIKE]
 
     def losses(self, count: int) -> list[int]:
         """The photographs in which it loses most."""
-        order = sorted(range(len(self.gains)), key=lambda place: self.gains[place])
-        return [place for place in order[:count] if self.gains[place] < -ALIKE]
+        return [place for place in self.order()[: -count - 1 : -1] if self.weights[place] < -ALIKE]
+
+    def order(self) -> list[int]:
+        """All photographs, the largest win first."""
+        return sorted(range(len(self.weights)), key=lambda place: -self.weights[place])
 
 
 def compared(first: Side, second: Side, metrics: list[str], draws: int, seed: int) -> Pair:
@@ -62,7 +66,20 @@ def compared(first: Side, second: Side, metrics: list[str], draws: int, seed: in
         places = [place for place, own in enumerate(first.scores.sources) if own == source]
         found[source] = differences(first.scores.at(places), second.scores.at(places), metrics, draws, seed)
     gains = second.scores.values(metrics[0]) - first.scores.values(metrics[0])
-    return Pair(first, second, found, gains.to(torch.float64).tolist())
+    weights = _weights(gains, first.scores, second.scores)
+    return Pair(first, second, found, gains.tolist(), weights.tolist())
+
+
+def _weights(gains: Tensor, first: Scores, second: Scores) -> Tensor:
+    """What orders wins and losses: the gains, N.
+
+    In a photograph of nobody one wrong pixel costs as much as a whole person: there it is the share of pixels that are
+    right in the second one alone.
+    """
+    confusion, other = first.counts.confusion, second.counts.confusion
+    right = [one.diagonal(dim1=1, dim2=2).sum(1) for one in (confusion, other)]
+    nobody = confusion[:, 1:].sum((1, 2)) == 0
+    return torch.where(nobody, (right[1] - right[0]) / confusion.sum((1, 2)).clamp(min=1), gains)
 
 
 def rows(pair: Pair) -> list[dict]:
@@ -87,7 +104,7 @@ def rows(pair: Pair) -> list[dict]:
 
 
 def write(pairs: list[Pair], metric: str, folder: Path, facts: dict) -> None:
-    """Write compare.json, compare.csv, and photographs.csv with each photograph's `metric`, the largest gain first."""
+    """Write compare.json, compare.csv, and photographs.csv with each photograph's `metric`, the largest win first."""
     first, table = pairs[0].first, [row for pair in pairs for row in rows(pair)]
     sides = [first, *(pair.second for pair in pairs)]
     told = {side.label: {"path": str(side.path), "scores": side.told} for side in sides}
@@ -96,7 +113,7 @@ def write(pairs: list[Pair], metric: str, folder: Path, facts: dict) -> None:
     write_table(folder / "compare.csv", list(table[0]), table)
     values = {side.label: side.scores.values(metric).tolist() for side in sides}
     photographs = []
-    for place in sorted(range(len(first.scores)), key=lambda place: -pairs[0].gains[place]):
+    for place in pairs[0].order():
         row = {"image": first.scores.images[place], "source": first.scores.sources[place]}
         row |= {f"{metric}/{label}": found[place] for label, found in values.items()}
         photographs.append(row | {f"{pair.second.label} - a": pair.gains[place] for pair in pairs})
