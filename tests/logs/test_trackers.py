@@ -100,17 +100,24 @@ def test_ones_that_never_answer_cost_their_wait_once(tmp_path, caplog):
     for tracker in silent.values():
         tracker.ready.clear()
         tracker.wait = 0.2
+    silent["a"].ready.set()
     callbacks = CallbackList(silent, strict=False)
     callbacks.start(RunInfo(tmp_path, CONFIG, [], {}))
+    while not receipt.path(tmp_path, "a").exists():
+        time.sleep(0.01)
+    silent["a"].ready.clear()  # it begins, and gets no value
+    callbacks.log(1, 0, {})
     started = time.monotonic()
     callbacks.end(RunInfo(tmp_path, CONFIG, [], {}, status="completed"))
     assert time.monotonic() - started < 30 and len(warnings(caplog)) == 3  # a call takes 60 seconds
-    assert "callbacks.a has not got all values within 0.2 s; callbacks.a.wait= gives it more time" in caplog.text
+    assert "callbacks.a has not got all values within 0.2 s of the run's end; callbacks.a.wait= gives" in caplog.text
+    assert "callbacks.b has not answered, nor got any value, within 0.2 s of the run's end" in caplog.text
     for tracker in silent.values():
         tracker.ready.set()
     for one in callbacks.trackers.values():
         one._thread.join(5)
-    assert not receipt.path(tmp_path, "a").exists()  # the folder may be another's by now
+    assert receipt.load(receipt.path(tmp_path, "a")) == Receipt("an-id")  # the folder may be another's by now
+    assert not receipt.path(tmp_path, "b").exists()
 
 
 def test_the_oldest_values_give_way_where_too_many_wait(tmp_path, caplog, monkeypatch):

@@ -43,7 +43,7 @@ class Delivery:
         self._settling: deque[tuple[float, Receipt]] = deque()  # what was sent, and when a kill can't take it any more
         self._dropped = 0
         self._news, self._closing = threading.Condition(), threading.Event()
-        self._told = self._failing = self._given_up = False
+        self._told = self._failing = self._begun = self._given_up = False
         self._thread = threading.Thread(target=self._work, name=f"callbacks.{name}", daemon=True)
 
     def open(self, run: RunInfo) -> None:
@@ -78,8 +78,8 @@ class Delivery:
             log.warning("callbacks.%s was slow or away: %d values of steps were dropped", self.name, self._dropped)
         elif self._given_up and not self._failing:
             log.warning(
-                "callbacks.%s has not got all values within %g s; callbacks.%s.wait= gives it more time",
-                self.name, self.wait, self.name,
+                "callbacks.%s has %s within %g s of the run's end; callbacks.%s.wait= gives it more time",
+                self.name, "not got all values" if self._begun else "not answered, nor got any value,", self.wait, self.name,
             )  # fmt: skip
 
     def _work(self) -> None:
@@ -128,6 +128,7 @@ class Delivery:
         if tracked != self._sent.id:
             self._sent = Receipt(tracked)
             self._note(self._sent)
+        self._begun = True
 
     def _log(self, values: Values) -> None:
         if values[:2] > (self._sent.step, self._sent.epoch):

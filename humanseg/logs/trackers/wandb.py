@@ -5,6 +5,7 @@ import math
 import os
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 
 from humanseg.inference.packages import require
 from humanseg.logs.trackers import contents
@@ -59,7 +60,7 @@ class Wandb:
             dir=run.folder, name=run.name, group=run.sweep, tags=[tag[:LONGEST_TAG] for tag in tags], config=parameters,
             settings=settings,
         )  # fmt: skip
-        log.info("wandb      %s", self.run.url or self.run.dir)
+        log.info("wandb      %s", self.run.url or Path(self.run.dir).parent)  # `wandb sync` takes the latter
         return self.run.id
 
     def log(self, values: dict[str, float], step: int, epoch: int) -> None:
