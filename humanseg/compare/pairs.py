@@ -135,7 +135,7 @@ def for_terminal(pairs: list[Pair], metric: str) -> list[str]:
         named = "/".join(filter(None, (source, name)))
         table.append([pair.second.label] * several + [named, *_cells(pair.found[source][name])])
     more = [f"{len(shown) - SHOWN_ROWS} more rows in compare.csv"] * (len(shown) > SHOWN_ROWS)
-    return [*terminal.aligned(table), *more, *_photographs(pairs[0], metric)]
+    return [*terminal.aligned(table), *more, *_photographs(pairs[0], metric, several)]
 
 
 def _cells(one: Difference) -> list[str]:
@@ -149,12 +149,12 @@ def _cells(one: Difference) -> list[str]:
     ]
 
 
-def _photographs(pair: Pair, metric: str) -> list[str]:
-    scores, lines = pair.first.scores, []
+def _photographs(pair: Pair, metric: str, several: bool) -> list[str]:
+    scores, lines, whose = pair.first.scores, [], f"{pair.second.label} " * several
     for what, places in (("wins", pair.wins(SHOWN_PHOTOGRAPHS)), ("losses", pair.losses(SHOWN_PHOTOGRAPHS))):
         for place in places:
             named = " ".join(filter(None, (scores.sources[place], scores.images[place])))
-            lines.append(f"{what:6}  {metric} {signed(pair.gains[place])}  {terminal.cut(named, 100)}")
+            lines.append(f"{what:6}  {whose}{metric} {signed(pair.gains[place])}  {terminal.cut(named, 100)}")
     return lines
 
 

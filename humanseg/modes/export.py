@@ -145,4 +145,5 @@ def _close(recipe: writing.Recipe, found: dict, what: str, written: list[str], s
     log.info("file       %s (%.1f MB)", " and ".join(written), megabytes)
     nexts = [f"python {file} photo.jpg mask.png" for file in shown]
     nexts.append(f"{PROGRAM} mode=predict ckpt={shlex.quote(written[0])} input=photo.jpg")
-    log.info("next       %s", "\n           ".join(nexts))
+    for place, command in enumerate(nexts):
+        log.info("%-10s %s", "" if place else "next", command)

@@ -144,7 +144,7 @@ def test_the_letterbox_in_a_file_is_the_suites_own(size):
 def test_fp16_takes_half_the_space(run, suite, exported, format, tmp_path):
     file = tmp_path / "small" / f"people{writing.SUFFIXES[format]}"
     done = run("mode=export", f"ckpt={suite}/run", f"format={format}", "precision=fp16", f"output={file}")
-    assert f"python {tmp_path}/small/people_example.py photo.jpg mask.png" in done.stdout
+    assert f"next       python {tmp_path}/small/people_example.py photo.jpg mask.png\n           python" in done.stdout
     names = {"onnx": ["people.onnx"], "openvino": ["people.bin", "people.xml"]}[format]
     assert sorted(path.name for path in file.parent.iterdir()) == sorted([*names, "people_example.py"])
     full = sum(path.stat().st_size for path in exported(format, False).glob("model.*"))

@@ -86,6 +86,7 @@ def test_several_are_compared_with_the_first(run, trained_once, other_once):
     assert (
         [key[0] for key in told(done)] == ["b1"] * 8 + ["b2"] * 8
         and "6 more rows in compare.csv" in done.stdout
+        and re.search(r"^(wins  |losses)  b1 iou [+-]0", done.stdout, re.M)
         and len(done.stdout.splitlines()) <= 25
     )
     assert "<h2>b2 against a</h2>" in (done.folder / "compare.html").read_text()
