@@ -201,7 +201,7 @@ def matched(first: Scores, second: Scores, labels: tuple[str, str] = ("a", "b"))
     for what, part in (("sizes", slice(0, 2)), ("masks", slice(0, 3))):
         differ = [name for name in one if first.truths[one[name]][part] != second.truths[other[name]][part]]
         if differ:
-            raise ValueError(f"the {what} of {len(differ)} photographs differ ({_some(differ)})")
+            raise ValueError(f"the {what} of {len(differ)} of {len(one)} photographs differ ({_some(differ)})")
     return second.at([other[name] for name in one])
 
 

@@ -9,6 +9,7 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 
+from humanseg import config_rules
 from humanseg.runs import find
 
 NOT_COMPARED = ("out", "tags")  # where a run went; tags have a column of their own
@@ -34,23 +35,41 @@ class Gap:
 def experiments(jobs: list[dict], names: list[str], over: tuple[str, ...] = tuple(REPEATED)) -> list[dict]:
     """Runs that differ in the keys `over` alone, as one experiment each, in the order of the runs.
 
+    Keys that say how a machine does the work, as trainer.device, are no part of an experiment, unless it has runs twice
+    without them.
+
     Returns:
         for each the `settings` that its runs share, the runs as `members`, their names as `jobs`, `n`, the `turns` (each run's values of `over`), what
         they `repeats`, and of each name that all runs have a value of, `spreads`: mean and sample standard deviation, which
         one value has not.
+    """
+    found = {}
+    for own, group in _alike(jobs, over, machine=False).items():
+        twice = len({_turn(job, over) for job in group}) < len(group)
+        found |= _alike(group, over, machine=True) if twice else {own: group}
+    return [_experiment(dict(own), group, names, over) for own, group in found.items()]
+
+
+def _alike(jobs: list[dict], over: tuple[str, ...], machine: bool) -> dict[tuple, list[dict]]:
+    """Runs by the settings that they share.
+
+    Args:
+        machine: whether the keys of the machine count.
     """
     found, ignored = defaultdict(list), {*NOT_COMPARED, "name", *over}
     for job in jobs:
         own = {key: value for key, value in job["settings"].items() if key not in ignored}
         if job.get("trained"):
             own.pop("ckpt", None)  # a test stands for the run that it is of
+        if not machine:
+            own = {key: value for key, value in own.items() if config_rules.key(key).change != "machine"}
         found[tuple(sorted(own.items()))].append(job)
-    return [_experiment(dict(own), group, names, over) for own, group in found.items()]
+    return found
 
 
 def _experiment(own: dict[str, str], group: list[dict], names: list[str], over: tuple[str, ...]) -> dict:
     values = {name: [job["values"].get(name) for job in group] for name in names}
-    turns = [tuple(setting(job, key) for key in over) for job in group]
+    turns = [_turn(job, over) for job in group]
     return {
         "settings": own,
         "members": group,
@@ -61,6 +80,10 @@ def _experiment(own: dict[str, str], group: list[dict], names: list[str], over: 
         "repeats": _differing(turns, over),
         "spreads": {name: _spread(found) for name, found in values.items() if None not in found},
     }
+
+
+def _turn(job: dict, over: tuple[str, ...]) -> tuple:
+    return tuple(setting(job, key) for key in over)
 
 
 def setting(job: dict, key: str) -> str | None:

@@ -56,7 +56,7 @@ def test_other_photographs_sizes_and_masks_are_refused():
     for name, value, what in (("truth/height", 41, "sizes"), ("truth/sha256", "0" * 16, "masks")):
         other = rows()
         other[2][name] = value
-        with pytest.raises(ValueError, match=rf"the {what} of 1 photographs differ \(2/2.png\)"):
+        with pytest.raises(ValueError, match=rf"the {what} of 1 of 5 photographs differ \(2/2.png\)"):
             scores.matched(first, scores.of_rows(other, "x"))
 
 

@@ -59,6 +59,17 @@ def test_seeds_that_only_one_experiment_has_are_not_paired(sweep):
     assert (gap.by, gap.low, gap.high) == ("", pytest.approx(welch.low), pytest.approx(welch.high))
 
 
+def test_what_a_machine_decides_is_no_experiment(tmp_path):
+    for number, device in enumerate(("cuda:0", "cuda:1", "cpu")):
+        planned = ["loss=dice", f"seed={number}", f"trainer.device={device}", "trainer.threads=2"]
+        write_run(tmp_path / str(number), 0.8, *planned, seed=number)
+    (group,) = read([tmp_path]).groups
+    assert group["n"] == 3 and group["settings"] == {"loss": "dice"} and group["repeats"] == ["seeds"]
+    for number in range(3):  # again, with more threads: no six seeds
+        write_run(tmp_path / f"{number}_again", 0.7, "loss=dice", f"seed={number}", "trainer.threads=4", seed=number)
+    assert sorted(group["n"] for group in read([tmp_path]).groups) == [1, 1, 1, 3]
+
+
 def write_test(folder: Path, missed: int, *overrides: str, trained: list[str], seed: int = 0) -> Path:
     """A run of mode=test with its photographs; so many pixels of the first person are missed beside others."""
     told = []
