@@ -34,8 +34,7 @@ def draw(found: list[Pair], metric: str, draws: int, shown: int, drawn: Drawn) -
         how=html(
             "The difference is b - a. Its {} interval is the symmetric bootstrap-t over photographs, of {} draws. A metric "
             "that is a ratio of pixels is that of the drawn photographs' sums. Each interval holds for itself: where nothing "
-            "differs in truth, one of twenty leaves 0 out. Photographs of nobody are ordered by the share of their pixels "
-            "that is right in one network alone, as one wrong pixel takes their iou from 1 to 0.",
+            "differs in truth, one of twenty leaves 0 out.",
             f"{LEVEL:.0%}",
             f"{draws:,}",
         ),
@@ -53,9 +52,10 @@ def _facts(found: list[Pair]) -> Markup:
 def _section(pair: Pair, metric: str, shown: int, drawn: Drawn) -> Markup:
     head = html("<h2>{} against a</h2>", pair.second.label)
     won, lost = pair.wins(shown), pair.losses(shown)
+    by = f"by {metric} of a photograph, and by accuracy of one of nobody"
     parts = [
-        _figures("Wins", "the largest gains of b", pair, metric, won, drawn),
-        _figures("Losses", "the largest gains of a", pair, metric, lost, drawn),
+        _figures("Wins", f"the largest gains of b, {by}", pair, won, drawn),
+        _figures("Losses", f"the largest gains of a, {by}", pair, lost, drawn),
     ]
     return html("<section>{}{}</section>{}", head, _table(pair), joined(parts))
 
@@ -97,18 +97,18 @@ def _bar(one: Difference, widest: float) -> Markup:
     return html(form, BAR, BAR // 2, BAR // 2, *ends)
 
 
-def _figures(head: str, what: str, pair: Pair, metric: str, places: list[int], drawn: Drawn) -> Markup:
+def _figures(head: str, what: str, pair: Pair, places: list[int], drawn: Drawn) -> Markup:
     """The photographs of some places with their pictures."""
-    figures = joined(_figure(pair, metric, place, drawn(pair, place)) for place in places)
+    figures = joined(_figure(pair, place, drawn(pair, place)) for place in places)
     nothing = html("<p>{}</p>", "There are none.")
-    form = "<section><h3>{} <small>{}, by {} of a photograph</small></h3>{}{}</section>"
-    return html(form, head, what, metric, _legend() if places else "", figures or nothing)
+    form = "<section><h3>{} <small>{}</small></h3>{}{}</section>"
+    return html(form, head, what, _legend() if places else "", figures or nothing)
 
 
-def _figure(pair: Pair, metric: str, place: int, pictures: list[np.ndarray] | None) -> Markup:
-    scores = pair.first.scores
+def _figure(pair: Pair, place: int, pictures: list[np.ndarray] | None) -> Markup:
+    scores, metric = pair.first.scores, pair.judged_by[place]
     one, other = (side.scores.values(metric)[place].item() for side in (pair.first, pair.second))
-    numbers = f"a {pairs.number(one)}, b {pairs.number(other)}, {pairs.signed(pair.gains[place])}"
+    numbers = f"{metric} a {pairs.number(one)}, b {pairs.number(other)}, {pairs.signed(pair.weights[place])}"
     named = " ".join(filter(None, (scores.sources[place], scores.images[place])))
     panels = ("photograph", "truth", pair.first.label, pair.second.label, "who is right")
     images = joined(

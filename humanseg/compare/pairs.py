@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from humanseg import terminal
 from humanseg.compare.scores import Scores
@@ -36,13 +35,16 @@ class Pair:
 
     Args:
         found: the differences by source, each by metric; `WHOLE` is all of them.
-        gains: second - first of each photograph, by the first metric. weights: what orders wins and losses, see `_weights`.
+        gains: second - first of each photograph, by the first metric.
+        judged_by: the metric that says of a photograph whether it is a win: where it shows nobody, the accuracy, for one wrong
+            pixel takes other metrics from 1 to 0. weights: second - first by that.
     """
 
     first: Side
     second: Side
     found: dict[str, dict[str, Difference]]
     gains: list[float]
+    judged_by: list[str]
     weights: list[float]
 
     def wins(self, count: int) -> list[int]:
@@ -65,21 +67,10 @@ def compared(first: Side, second: Side, metrics: list[str], draws: int, seed: in
     for source in sources if len(sources) > 1 else ():
         places = [place for place, own in enumerate(first.scores.sources) if own == source]
         found[source] = differences(first.scores.at(places), second.scores.at(places), metrics, draws, seed)
-    gains = second.scores.values(metrics[0]) - first.scores.values(metrics[0])
-    weights = _weights(gains, first.scores, second.scores)
-    return Pair(first, second, found, gains.tolist(), weights.tolist())
-
-
-def _weights(gains: Tensor, first: Scores, second: Scores) -> Tensor:
-    """What orders wins and losses: the gains, N.
-
-    In a photograph of nobody one wrong pixel costs as much as a whole person: there it is the share of pixels that are
-    right in the second one alone.
-    """
-    confusion, other = first.counts.confusion, second.counts.confusion
-    right = [one.diagonal(dim1=1, dim2=2).sum(1) for one in (confusion, other)]
-    nobody = confusion[:, 1:].sum((1, 2)) == 0
-    return torch.where(nobody, (right[1] - right[0]) / confusion.sum((1, 2)).clamp(min=1), gains)
+    gains, exact = (second.scores.values(name) - first.scores.values(name) for name in (metrics[0], "accuracy"))
+    nobody = first.scores.counts.confusion[:, 1:].sum((1, 2)) == 0
+    judged_by = ["accuracy" if empty else metrics[0] for empty in nobody]
+    return Pair(first, second, found, gains.tolist(), judged_by, torch.where(nobody, exact, gains).tolist())
 
 
 def rows(pair: Pair) -> list[dict]:
@@ -135,7 +126,7 @@ def for_terminal(pairs: list[Pair], metric: str) -> list[str]:
         named = "/".join(filter(None, (source, name)))
         table.append([pair.second.label] * several + [named, *_cells(pair.found[source][name])])
     more = [f"{len(shown) - SHOWN_ROWS} more rows in compare.csv"] * (len(shown) > SHOWN_ROWS)
-    return [*terminal.aligned(table), *more, *_photographs(pairs[0], metric, several)]
+    return [*terminal.aligned(table), *more, *_photographs(pairs[0], several)]
 
 
 def _cells(one: Difference) -> list[str]:
@@ -149,12 +140,14 @@ def _cells(one: Difference) -> list[str]:
     ]
 
 
-def _photographs(pair: Pair, metric: str, several: bool) -> list[str]:
+def _photographs(pair: Pair, several: bool) -> list[str]:
     scores, lines, whose = pair.first.scores, [], f"{pair.second.label} " * several
     for what, places in (("wins", pair.wins(SHOWN_PHOTOGRAPHS)), ("losses", pair.losses(SHOWN_PHOTOGRAPHS))):
         for place in places:
             named = " ".join(filter(None, (scores.sources[place], scores.images[place])))
-            lines.append(f"{what:6}  {whose}{metric} {signed(pair.gains[place])}  {terminal.cut(named, 100)}")
+            lines.append(
+                f"{what:6}  {whose}{pair.judged_by[place]} {signed(pair.weights[place])}  {terminal.cut(named, 100)}"
+            )
     return lines
 
 

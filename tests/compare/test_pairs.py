@@ -20,5 +20,12 @@ def test_a_wrong_pixel_where_nobody_is_counts_less_than_half_a_person():
     second = side("b", nobody, person, nobody, half, pixel)
     pair = pairs.compared(first, second, ["iou"], 100, 0)
     assert pair.gains == [1, 0.5, 1, -0.5, -1]
+    assert pair.judged_by == ["accuracy", "iou", "accuracy", "iou", "accuracy"]
+    assert pairs.for_terminal([pair], "iou")[-4:] == [
+        "wins    accuracy +0.6000  000002",
+        "wins    iou +0.5000  000001",
+        "losses  iou -0.5000  000003",
+        "losses  accuracy -0.0010  000004",
+    ]
     assert pair.wins(9) == [2, 1, 0] and pair.losses(9) == [3, 4]
     assert pair.wins(1) == [2] and pair.losses(1) == [3]
