@@ -132,7 +132,10 @@ def test_other_photographs_are_refused_before_any_is_scored(run, trained_once, o
 
 def test_what_can_not_be_opened_is_told_before_any_is_scored(run, trained_once, tmp_path):
     (tmp_path / "b.pt").write_bytes(b"x")
-    assert "b.pt is no checkpoint" in run("mode=compare", f"a={trained_once}", f"b={tmp_path}/b.pt", code=1).stderr
+    assert (
+        "b.pt is truncated, damaged or no checkpoint"
+        in run("mode=compare", f"a={trained_once}", f"b={tmp_path}/b.pt", code=1).stderr
+    )
     assert not [*tmp_path.glob("outputs/compare/*/*/*/per_image.csv")]
 
 
