@@ -321,7 +321,7 @@ def test_what_a_backend_can_not_do_is_said(suite, exported, tmp_path):
         ((onnx_file, "cpu", "auto", "torch"), "backend=torch can't run model.onnx: give onnxruntime or openvino"),
         ((xml_file, "cpu", "auto", "onnxruntime"), "backend=onnxruntime can't run model.xml: give openvino"),
         ((onnx_file, "cpu", "fp16", "onnxruntime"), "precision=fp16: onnxruntime computes in the model's own fp32"),
-        ((damaged, "cpu", "auto", "onnxruntime"), "damaged.onnx can't be read by onnxruntime"),
+        ((damaged, "cpu", "auto", "onnxruntime"), "damaged.onnx can't be read: it is damaged, or no ONNX file"),
         ((tmp_path / "none.xml",), "none.xml: no such file"),
     ):
         with pytest.raises(ValueError) as error:
