@@ -175,10 +175,7 @@ class Search(Sweeper):
             seed = int(np.random.SeedSequence([self.seed, len(known), attempt]).generate_state(1)[0])
             of_its_own = {} if "seed" in self.sampler.keywords else {"seed": seed}
             sampler = self.sampler(**of_its_own) if 2 * attempt < ATTEMPTS else optuna.samplers.RandomSampler(seed)
-            memory = optuna.create_study(
-                directions=[one.name.lower() for one in self.study.directions], sampler=sampler
-            )
-            memory.add_trials(known)
+            memory = trials.in_memory(self.study, sampler)
             trial = memory.ask(of_space)
             if self.more:
                 self.more(trial)

@@ -36,6 +36,7 @@ OPERATIONS = {
     8,
     9,
 }  # of Optuna's journal: a study, its attributes, a whole trial, its state and values
+HOPELESS = "hopeless"  # the attribute with the epoch after which a trial was found so
 PICKLED = "cma"  # the beginning of the attributes in which Optuna's CMA-ES keeps pickles
 
 Space = dict[str, dict[str, Any]]  # by the key of an override: `choices`, or `low`, `high`, `step`, `log` and `whole`
@@ -112,6 +113,16 @@ def open_study(folder: Path, directions: list[str] | None = None, pruner: Any = 
     if [one.name.lower() for one in study.directions] != directions:
         raise ValueError(f"{path} is the journal of a search with other objectives")
     return study
+
+
+def in_memory(study: "Study", sampler: Any = None) -> "Study":
+    """A copy of a study, of which nothing is written."""
+    import optuna
+
+    beside = {"study_name": study.study_name, "sampler": sampler or study.sampler, "pruner": study.pruner}
+    copy = optuna.create_study(directions=study.directions, **beside)
+    copy.add_trials(study.get_trials(deepcopy=False))
+    return copy
 
 
 def _lock(path: str) -> Any:
@@ -206,9 +217,9 @@ class Watched:
     def __init__(self, sweep: Path, number: int, pruner: Any):
         from optuna.trial import Trial
 
-        study = open_study(sweep, pruner=pruner)
-        frozen = study.get_trials(deepcopy=False)[number]
-        self.trial, self.known = Trial(study, frozen._trial_id), {*frozen.intermediate_values}
+        self.study = open_study(sweep, pruner=pruner)
+        frozen = self.study.get_trials(deepcopy=False)[number]
+        self.trial, self.known = Trial(self.study, frozen._trial_id), {*frozen.intermediate_values}
 
     def is_hopeless(self, history: list[dict[str, float]], monitor: str) -> bool:
         """Report the epochs that the journal does not know, and ask whether the pruner would stop the trial there."""
@@ -217,7 +228,22 @@ class Watched:
             if log["epoch"] not in self.known:
                 self.trial.report(log[monitor], log["epoch"])
                 self.known.add(log["epoch"])
-        return bool(validated) and validated[-1] is history[-1] and self.trial.should_prune()
+        return bool(validated) and validated[-1] is history[-1] and self._is_stopped(history[-1]["epoch"])
+
+    def _is_stopped(self, epoch: int) -> bool:
+        """The pruner's answer, which stays the same when this process is killed before it has acted upon it.
+
+        Halving notes in the study that it was asked, and has no answer for the same epoch again. So a copy of the study
+        is asked first, and a yes is written before that note.
+        """
+        from optuna.trial import Trial
+
+        if self.trial.user_attrs.get(HOPELESS) != epoch:
+            copy = in_memory(self.study)
+            if Trial(copy, copy.get_trials(deepcopy=False)[self.trial.number]._trial_id).should_prune():
+                self.trial.set_user_attr(HOPELESS, epoch)
+        self.trial.should_prune()  # writes the note
+        return self.trial.user_attrs.get(HOPELESS) == epoch
 
 
 def values(told: dict, objectives: dict[str, str]) -> list[float] | None:

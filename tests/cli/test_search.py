@@ -142,6 +142,24 @@ def test_twenty_random_kills_lose_no_trial(searched, tmp_path):
     assert told(sweep) == told(searched)
 
 
+@pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
+def test_a_trial_that_was_found_hopeless_and_killed_is_hopeless_when_it_goes_on(tmp_path, pruner):
+    stops = {
+        "median": optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=0),
+        "halving": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
+        "hyperband": optuna.pruners.HyperbandPruner(min_resource=1, max_resource=4, reduction_factor=2),
+    }[pruner]
+    opened, answers = trials.open_study(tmp_path, ["maximize"]), set()
+    for number, iou in enumerate([0.5, 0.9, 0.4, 0.3, 0.2, 0.1]):
+        opened.ask()
+        history = [{"epoch": 1, "val/iou": iou}]
+        again = {trials.Watched(tmp_path, number, stops).is_hopeless(history, "val/iou") for _ in range(3)}
+        assert len(again) == 1, number
+        answers |= again
+        opened.tell(number, iou)
+    assert answers == {False, True}
+
+
 def test_half_a_line_is_cut_off_before_the_next_one(copied):
     journal = copied / trials.JOURNAL
     whole = journal.read_bytes()
