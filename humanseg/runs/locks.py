@@ -16,7 +16,7 @@ except ImportError as error:
     told = f"humanseg runs on Linux and macOS: {sys.platform} has no fcntl, with which folders are locked"
     raise ImportError(told, name="fcntl") from error
 
-BY_WANDB = "wandb/*/logs/debug-core.log"  # the link that W&B's client makes
+BY_OTHERS = ("wandb/*/logs/debug-core.log", ".submission_file_*.sh")  # links that W&B's client and submitit make
 
 _held: set[Path] = set()  # the folders that this process has locked
 
@@ -73,7 +73,7 @@ def wait_for(file: io.IOBase, before: Callable[[], None]) -> None:
 def refuse_links(folder: Path) -> None:
     """A run's or sweep's folder may come from a stranger: a link in it could lead what is written to another file.
 
-    W&B's client makes one by itself. Nothing opens that again: the client has a new folder each time.
+    W&B's client and submitit on SLURM make some themselves. Nothing opens these again: they have new names each time.
 
     Raises:
         ValueError: there is one.
@@ -81,7 +81,7 @@ def refuse_links(folder: Path) -> None:
     for parent, folders, files in os.walk(folder):
         for name in folders + files:
             path = os.path.join(parent, name)
-            if os.path.islink(path) and not Path(path).match(BY_WANDB):
+            if os.path.islink(path) and not any(map(Path(path).match, BY_OTHERS)):
                 raise ValueError(f"{path} is a link, which the folder of a run may not hold: copy what it leads to")
             if not (os.path.isfile(path) or os.path.isdir(path) or os.path.islink(path)):
                 raise ValueError(f"{path} is neither a file nor a folder, which the folder of a run may not hold")

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from humanseg.cli import launchers
 from humanseg.processes import hardware
+from humanseg.runs import locks
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 SWEEP = ["-m", *TINY, "trainer.threads=1", "data.batch_size=4,5,999"]  # the third one fails
@@ -218,3 +219,13 @@ def test_a_launcher_whose_package_is_missing_names_the_extra(run, monkeypatch, t
     assert f'error: the package hydra-{package}-launcher is missing: pip install -e ".[{package}]"' in told
     assert "Traceback" not in told and "raised" not in told
     assert not list(tmp_path.rglob("sweep.json"))  # no sweep is left that seems to run
+
+
+def test_the_link_that_submitit_makes_on_slurm_keeps_no_sweep_from_going_on(tmp_path):
+    folder = tmp_path / ".submitit" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder / ".submission_file_0123456789abcdef0123456789abcdef.sh").symlink_to(folder / "1" / "1_submission.sh")
+    locks.refuse_links(tmp_path)
+    (folder / "1").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="1 is a link"):
+        locks.refuse_links(tmp_path)
