@@ -4,6 +4,7 @@
 sweep.json with the space and the jobs. A search that goes on reads both again.
 """
 
+import copy
 import shlex
 import sys
 import threading
@@ -19,7 +20,7 @@ from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_method
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from humanseg import terminal
@@ -28,6 +29,7 @@ from humanseg.cli.recorded_overrides import resolved
 from humanseg.config_rules import flat, key
 from humanseg.runs import conf, locks, trials
 from humanseg.runs.atomic import write_json, write_text
+from humanseg.runs.overrides import key_of
 from humanseg.runs.summary import ENDED, FINISHED, job_number, mark, read_summary, read_sweep
 from humanseg.runs.trust import of_run
 
@@ -266,7 +268,10 @@ def experiment(config: DictConfig, job: list[str], told: str, folder: Path, name
     """
     ((whole, choices),) = hydra_private.composed_jobs(config, [job])
     chosen = of_run({group: choice for group, choice in choices.items() if "@" not in group})
-    ((plain, _),) = hydra_private.composed_jobs(config, [[f"{group}={choice}" for group, choice in chosen.items()]])
+    bare = copy.deepcopy(config)  # without the experiment Hydra may not know the keys of its sweeper that were typed
+    with read_write(bare), open_dict(bare):
+        bare.hydra.overrides.hydra = [one for one in bare.hydra.overrides.hydra if key_of(one) == "hydra.searchpath"]
+    ((plain, _),) = hydra_private.composed_jobs(bare, [[f"{group}={choice}" for group, choice in chosen.items()]])
     mine, theirs = (flat(OmegaConf.to_container(one, resolve=True)) for one in (whole, plain))
     differ: dict = {}
     for path, value in mine.items():
