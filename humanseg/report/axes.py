@@ -14,6 +14,11 @@ def finite(text: str | None) -> float | None:
     return found if abs(found) <= UTMOST else None
 
 
-def scale_of(numbers: list[float]) -> str:
-    """Whether an axis is log or linear."""
-    return "log" if min(numbers) > 0 and max(numbers) >= 10**DECADES * min(numbers) else "linear"
+def scale_of(numbers: list[float], drawn_so: bool) -> str:
+    """Whether an axis is log or linear.
+
+    Args:
+        drawn_so: whether a search has drawn the values on a logarithmic scale.
+    """
+    spread = min(numbers) > 0 and (drawn_so or max(numbers) >= 10**DECADES * min(numbers))
+    return "log" if spread else "linear"

@@ -44,6 +44,12 @@ class Board:
         """How many runs there are of each status."""
         return Counter(job["status"] for job in self.jobs)
 
+    @property
+    def logarithmic(self) -> set[str]:
+        """The keys that a search has drawn on a logarithmic scale."""
+        space = self.search["space"] if self.search else {}
+        return {name.lstrip("+") for name, one in space.items() if one.get("log")}
+
 
 def read(sources: list[Path]) -> Board:
     """Find all runs below some folders, those that a sweep has planned among them, and rank them.

@@ -91,7 +91,7 @@ def _parameter(board: Board, key: str) -> dict | None:
         labels = sorted(set(texts.values()))
         x, scale, ticks = {place: labels.index(text) for place, text in texts.items()}, "category", range(len(labels))
     else:
-        x, scale = numbers, scale_of([*numbers.values()])
+        x, scale = numbers, scale_of([*numbers.values()], key in board.logarithmic)
         ticks = _ticks(sorted(set(numbers.values())), scale)
         labels = [f"{tick:g}" for tick in ticks]
     full = {place: one for place, one in x.items() if finished[place]["status"] == "completed"}

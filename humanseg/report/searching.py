@@ -36,8 +36,9 @@ def search_data(board: Board, keys: list[str]) -> dict:
     completed = {place: ys for place, ys in measured.items() if board.jobs[place]["status"] == "completed"}
     numbers = {place: job_number(board.jobs[place]["folder"].name) for place in measured}
     in_turn = sorted(measured, key=numbers.get)
-    axes = [_axis(key, {place: board.jobs[place]["settings"].get(key) for place in in_turn}) for key in keys]
-    axes += [_axis(name, {at: repr(measured[at][index]) for at in in_turn}) for index, name in enumerate(ways)]
+    settings = {place: board.jobs[place]["settings"] for place in in_turn}
+    axes = [_axis(key, {at: settings[at].get(key) for at in in_turn}, key in board.logarithmic) for key in keys]
+    axes += [_axis(name, {at: repr(measured[at][index]) for at in in_turn}, False) for index, name in enumerate(ways)]
     history = {"jobs": in_turn, "x": [numbers[at] for at in in_turn], "y": [measured[at][0] for at in in_turn]}
     history |= {"pruned": [at not in completed for at in in_turn], "best": _best_so_far(ways, numbers, completed)}
     front = trials.front(completed, [*ways.values()]) if len(ways) > 1 else []
@@ -59,8 +60,12 @@ def _best_so_far(ways: dict[str, str], numbers: dict[int, int], completed: dict[
     return found
 
 
-def _axis(name: str, texts: dict[int, str | None]) -> dict | None:
-    """Where the trials lie on the axis of a key, in [0, 1]; None where they all lie at one place."""
+def _axis(name: str, texts: dict[int, str | None], logarithmic: bool) -> dict | None:
+    """Where the trials lie on the axis of a key, in [0, 1]; None where they all lie at one place.
+
+    Args:
+        logarithmic: whether the search has drawn them so.
+    """
     given = {place: text for place, text in texts.items() if text is not None}
     numbers = {place: finite(text) for place, text in given.items()}
     if len(set(given.values())) < 2:
@@ -75,7 +80,7 @@ def _axis(name: str, texts: dict[int, str | None]) -> dict | None:
             "labels": labels,
             "at": {place: order.index(text) / (len(order) - 1) for place, text in given.items()},
         }
-    scale = scale_of([*numbers.values()])
+    scale = scale_of([*numbers.values()], logarithmic)
     along = {place: math.log(one) if scale == "log" else one for place, one in numbers.items()}
     low, high = min(along.values()), max(along.values())
     ends = [min(numbers.values()), max(numbers.values())]
@@ -97,7 +102,7 @@ def importance(board: Board, keys: list[str], completed: dict[int, list[float]])
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     texts = {key: [board.jobs[place]["settings"].get(key) for place in completed] for key in keys}
-    ranges = {key: _range({*given} - {None}) for key, given in texts.items()}
+    ranges = {key: _range({*given} - {None}, key in board.logarithmic) for key, given in texts.items()}
     study = optuna.create_study(directions=[f"{way}imize" for way in board.search["objectives"].values()])
     for place, values in completed.items():
         given = {key: board.jobs[place]["settings"].get(key) for key, found in ranges.items() if found}
@@ -114,7 +119,7 @@ def importance(board: Board, keys: list[str], completed: dict[int, list[float]])
     return [(key, round(share, 4)) for key, share in found.items()]
 
 
-def _range(texts: set[str]) -> "BaseDistribution | None":
+def _range(texts: set[str], logarithmic: bool) -> "BaseDistribution | None":
     """What a key was tried with, as Optuna knows it; None for one value."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
@@ -123,4 +128,4 @@ def _range(texts: set[str]) -> "BaseDistribution | None":
         return None
     if None in numbers:
         return CategoricalDistribution(sorted(texts))
-    return FloatDistribution(min(numbers), max(numbers), log=scale_of(numbers) == "log")
+    return FloatDistribution(min(numbers), max(numbers), log=scale_of(numbers, logarithmic) == "log")

@@ -16,6 +16,9 @@ import pytest
 from conftest import TINY, the_sweep
 
 from humanseg import report
+from humanseg.report.board import read
+from humanseg.report.charts import chart_data
+from humanseg.report.searching import search_data
 from humanseg.runs.atomic import write_json, write_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -352,3 +355,25 @@ def test_a_browser_opens_the_page(page, tmp_path):
     assert [int(place) for place in re.findall(r'<tr data-job="(\d+)"', body)] == [4, 3, 2, 1, 0]
     assert 'aria-sort="ascending"><button type="button">val/iou' in drawn
     assert picture.stat().st_size > 20_000
+
+
+def test_a_search_shows_its_history_importance_and_front_on_the_scales_that_it_drew(tmp_path):
+    space = {"optimizer.lr": {"low": 1e-3, "high": 1e-2, "step": None, "log": True, "whole": False}}
+    space |= {"loss": {"choices": ["dice", "bce"]}}
+    ways = {"val/iou": "max", "latency_ms": "min"}
+    record = {"space": space, "constant": [], "objectives": ways, "trials": 8, "left": 0}
+    write_json(write_sweep(tmp_path) / "sweep.json", {"overrides": [], "hydra": [], "jobs": None, "search": record})
+    for number, rate in enumerate((0.002, 0.001, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008)):  # the first one is pruned
+        facts = {"status": "completed" if number else "pruned", "model": {"latency_ms": 10.0 - number // 4}}
+        typed = [f"optimizer.lr={rate}", f"loss={('dice', 'bce')[number % 2]}"]
+        write_run(tmp_path / f"{number}_x", 0.5 + 10 * rate, *typed, **facts)
+    board = read([tmp_path])
+    told = search_data(board, board.keys)
+    assert told["history"]["x"] == [*range(8)] and told["history"]["pruned"] == [True, *[False] * 7]
+    assert [best for _, best in told["history"]["best"]] == pytest.approx([0.51, 0.53, 0.54, 0.55, 0.56, 0.57, 0.58])
+    assert [key for key, _ in told["importance"]] == ["optimizer.lr", "loss"] and told["objectives"] == [*ways]
+    assert told["front"] == [0]  # the first in the ranking: nothing is better, and nothing quicker
+    rates = [axis["name"] for axis in told["axes"]].index("optimizer.lr")
+    assert [line[rates] for line in told["lines"]][:2] == pytest.approx([1 / 3, 0])  # 1, 2, 4, 8: logarithmic
+    (chart,) = (one for one in chart_data(board)["parameters"] if one["key"] == "optimizer.lr")
+    assert chart["scale"] == "log" and chart["pruned"].count(True) == 1
