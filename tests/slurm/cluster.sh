@@ -25,6 +25,12 @@ nodes_idle() { [ "$(sinfo --noheader --states=idle --format=%D --partition=low)"
 
 no_jobs() { [ -z "$(squeue --noheader)" ]; }
 
+steps() { # The daemons of this cluster's steps. That of a node which went down tries for 45 minutes to tell of its end.
+    for pid in $(pgrep -x slurmstepd); do
+        ! grep -qzxF "SLURM_CONF=$SLURM_CONF" "/proc/$pid/environ" || echo "$pid"
+    done
+}
+
 start() {
     mkdir -p "$dir"/{state,munge,database}
     chmod a+rx "$dir"
@@ -58,6 +64,11 @@ stop() {
         [ -f "$file" ] || continue
         pid=$(cat "$file")
         kill "$pid" 2>/dev/null || true
+        await gone "$pid"
+    done
+    for pid in $(steps); do
+        pkill -KILL --parent "$pid" || true
+        kill -KILL "$pid"
         await gone "$pid"
     done
     others=$(grep -vxF "$names" /etc/hosts)

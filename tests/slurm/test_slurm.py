@@ -17,6 +17,8 @@ import pytest
 import torch
 from conftest import ROOT, TINY, jobs, run_into, summary, weights
 
+from humanseg.runs import trials
+
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(not shutil.which("sbatch"), reason="sbatch is missing: cluster.sh names the packages"),
@@ -97,6 +99,14 @@ class Sweep:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
+    def is_killed_and_goes_on(self) -> None:
+        """SIGKILL, which its jobs outlive, and `resume=`, with what its record may not bring."""
+        self.process.kill()
+        self.process.wait()
+        with self.log.open("w") as log:
+            resumed = [*RUN[:2], f"resume={self.folder}", holding(self.held)]
+            self.process = subprocess.Popen(resumed, stdout=log, stderr=log)
+
     def until_held(self, number: int) -> None:
         until(lambda: self.process.poll() is not None or len([*self.held.iterdir()]) == number)
         assert self.process.poll() is None, self.log.read_text()
@@ -160,6 +170,25 @@ def test_a_sweep_of_four_jobs_gives_the_same_as_without_slurm(straight, tmp_path
     assert told.returncode == 0 and "runs:  4 completed" in told.stdout, told.stdout + told.stderr
     assert states(tmp_path / "sweep") == ["completed"] * 4
     assert_same(tmp_path / "sweep" / "0_seed-0", straight)
+
+
+def test_trials_of_a_search_are_jobs_that_are_pruned_and_outlive_a_kill_of_the_search(start):
+    search = start(
+        *("trainer.epochs=3", "trainer.steps_per_epoch=1", "hydra/sweeper=optuna", "hydra/sweeper/pruner=halving"),
+        *("hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=2"),
+        *("optimizer.lr=tag(log,interval(1e-4,1e-1))", "loss=choice(dice,bce_dice,lovasz)"),
+    )
+    search.until_held(2)
+    search.is_killed_and_goes_on()
+    until(lambda: "goes on    0 of 6 trials have ended" in search.log.read_text())
+    search.let_go()
+    search.ends()
+    told = jobs(search.folder)
+    assert len(told) == 6 and {*states(search.folder)} == {"completed", "pruned"}
+    assert not any("earlier" in one for one in told.values())  # each began once
+    found = trials.open_study(search.folder).trials
+    assert [one.state.name == "PRUNED" for one in found] == [one["status"] == "pruned" for one in told.values()]
+    assert len({str(one.params) for one in found}) == 6 and (search.folder / "best.yaml").exists()
 
 
 def test_srun_shares_a_run_on_one_node_and_on_two(tmp_path):
