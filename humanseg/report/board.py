@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from humanseg.report.repeats import NOT_COMPARED, REPEATED, experiments, gap
+from humanseg.runs import trials
 from humanseg.runs.conf import PROGRAM
 from humanseg.runs.locks import is_held
 from humanseg.runs.overrides import unquoted
@@ -66,12 +67,15 @@ def read(sources: list[Path]) -> Board:
         raise ValueError(f"runs={','.join(map(str, sources))}: there is no run, nor a sweep with jobs")
     problems += [problem for job in jobs for problem in job["problems"]]
     jobs, monitor = _ranked(jobs)
+    search = read_sweep(sources[0]).get("search") if len(sources) == 1 else None
+    objectives = search["objectives"] if search else {}
+    for job in jobs:
+        job["values"] |= trials.measured(job, objectives)
     names = dict.fromkeys(name for job in jobs for name in job["values"] if name.startswith(("val", "test")))
     others = sorted((name for name in names if name != monitor), key=lambda name: source_of(name) != "")
     by_source = _by_source(names, monitor)
-    metrics = [name for name in others if name not in by_source]
+    metrics = [name for name in dict.fromkeys([*objectives, *others]) if name not in (monitor, *by_source)]
     groups = _repeated(jobs, monitor, by_source)
-    search = read_sweep(sources[0]).get("search") if len(sources) == 1 else None
     return Board(sources, jobs, monitor, by_source, metrics, _differing(jobs), search, groups, problems)
 
 

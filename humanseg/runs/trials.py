@@ -247,15 +247,20 @@ class Watched:
 
 
 def values(told: dict, objectives: dict[str, str]) -> list[float] | None:
-    """What a run has for each objective, of its best epoch and its network's size; None where one is missing.
+    """What a run has for each objective; None where one is missing.
 
     Args:
         told: its summary.
     """
+    found = [*measured(told, objectives).values()]
+    return None if None in found else found
+
+
+def measured(told: dict, objectives: dict[str, str]) -> dict[str, float | None]:
+    """The objectives' values of a run: of its best epoch, or of its network's size."""
     model = told.get("model")
     known = numbers(model if isinstance(model, dict) else {}) | numbers(told.get("best") or told.get("metrics"))
-    found = [known.get(name) for name in objectives]
-    return None if None in found else found
+    return {name: known.get(name) for name in objectives}
 
 
 def front(points: dict[int, list[float]], directions: list[str]) -> list[int]:

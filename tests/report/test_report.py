@@ -368,6 +368,7 @@ def test_a_search_shows_its_history_importance_and_front_on_the_scales_that_it_d
         typed = [f"optimizer.lr={rate}", f"loss={('dice', 'bce')[number % 2]}"]
         write_run(tmp_path / f"{number}_x", 0.5 + 10 * rate, *typed, **facts)
     board = read([tmp_path])
+    assert board.metrics[0] == "latency_ms" and board.jobs[0]["values"]["latency_ms"] == 9
     told = search_data(board, board.keys)
     assert told["history"]["x"] == [*range(8)] and told["history"]["pruned"] == [True, *[False] * 7]
     assert [best for _, best in told["history"]["best"]] == pytest.approx([0.51, 0.53, 0.54, 0.55, 0.56, 0.57, 0.58])
