@@ -51,7 +51,9 @@ def write_seeds(board: Board, into: Path) -> Path:
 
 def for_terminal(board: Board) -> list[str]:
     """The best runs, the experiments over seeds and folds, and how many runs of what status there are, as lines."""
-    lines = _as_wide_as_fits(lambda others: _ranking(board, others), [*board.by_source, *board.metrics[:OTHERS]])
+    aims = [name for name in board.metrics if board.search and name in board.search["objectives"]]
+    others = [name for name in board.metrics if name not in aims][:OTHERS]
+    lines = _as_wide_as_fits(lambda some: _ranking(board, [*aims, *some]), [*board.by_source, *others])
     states = ", ".join(f"{count} {status}" for status, count in board.states.most_common())
     more = f"; {len(board.jobs) - SHOWN} more rows in leaderboard.csv" if len(board.jobs) > SHOWN else ""
     problems = [f"note:  {problem}" for problem in board.problems[:SHOWN]]

@@ -19,6 +19,7 @@ from humanseg import report
 from humanseg.report.board import read
 from humanseg.report.charts import chart_data
 from humanseg.report.searching import search_data
+from humanseg.report.tables import for_terminal
 from humanseg.runs.atomic import write_json, write_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -369,6 +370,7 @@ def test_a_search_shows_its_history_importance_and_front_on_the_scales_that_it_d
         write_run(tmp_path / f"{number}_x", 0.5 + 10 * rate, *typed, **facts)
     board = read([tmp_path])
     assert board.metrics[0] == "latency_ms" and board.jobs[0]["values"]["latency_ms"] == 9
+    assert for_terminal(board)[0].split()[:3] == ["rank", "val/iou", "latency_ms"]
     told = search_data(board, board.keys)
     assert told["history"]["x"] == [*range(8)] and told["history"]["pruned"] == [True, *[False] * 7]
     assert [best for _, best in told["history"]["best"]] == pytest.approx([0.51, 0.53, 0.54, 0.55, 0.56, 0.57, 0.58])
