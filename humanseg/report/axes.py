@@ -20,5 +20,5 @@ def scale_of(numbers: list[float], drawn_so: bool) -> str:
     Args:
         drawn_so: whether a search has drawn the values on a logarithmic scale.
     """
-    spread = min(numbers) > 0 and (drawn_so or max(numbers) >= 10**DECADES * min(numbers))
-    return "log" if spread else "linear"
+    is_log = min(numbers) > 0 and (drawn_so or max(numbers) >= 10**DECADES * min(numbers))
+    return "log" if is_log else "linear"
