@@ -96,7 +96,7 @@ def parameter(override: Override) -> dict[str, Any]:
         ValueError: Optuna has no such range.
     """
     sweep, name = override.value(), override.get_key_element()
-    log = "log" in sweep.tags
+    log = "log" in getattr(sweep, "tags", ())  # a glob has none
     if isinstance(sweep, IntervalSweep):
         whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
         found = {"low": sweep.start, "high": sweep.end, "step": None, "log": log, "whole": whole}

@@ -247,11 +247,12 @@ def test_several_objectives_over_a_space_of_ones_own(run, tmp_path):
 
 
 def test_time_ends_a_search_of_an_experiment_that_can_go_on(run, tmp_path):
-    sweep, typed = tmp_path / "sweep", ["experiment=search", "hydra.sweeper.timeout=0.001"]
+    sweep, typed = tmp_path / "sweep", ["experiment=search", "hydra.sweeper.timeout=0.001", "loss=glob(bce*)"]
     done = run(*SHORT, "trainer.epochs=1", *typed, f"hydra.sweep.dir={sweep}")
     assert f"23 of 24 trials are left: python run.py resume={sweep}" in done.stdout
     assert record(sweep)["status"] == "interrupted" and len(jobs(sweep)) == 1
     assert "hydra" not in yaml.safe_load((sweep / "best.yaml").read_text())
+    assert "bce_dice" in record(sweep)["search"]["space"]["loss"]["choices"]
 
 
 @pytest.mark.parametrize(
