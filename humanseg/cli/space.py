@@ -3,6 +3,8 @@
 A record may come from a stranger: it is held against what the folder of any sweep may bring.
 """
 
+import math
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,24 +98,42 @@ def parameter(override: Override) -> dict[str, Any]:
         ValueError: Optuna has no such range.
     """
     sweep, name = override.value(), override.get_key_element()
-    log = "log" in getattr(sweep, "tags", ())  # a glob has none
-    if isinstance(sweep, IntervalSweep):
-        whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
-        found = {"low": sweep.start, "high": sweep.end, "step": None, "log": log, "whole": whole}
-    elif isinstance(sweep, RangeSweep) and not sweep.shuffle:
-        values = [*override.sweep_iterator()]
-        whole = all(isinstance(one, int) for one in values)
-        step = None if log else abs(sweep.step)
-        found = {"low": min(values), "high": max(values), "step": step, "log": log, "whole": whole}
-    else:
-        found = {"choices": [*dict.fromkeys(override.sweep_string_iterator())]}
-        if computed := [text for text in found["choices"] if not is_literal(f"{name}={text}")]:
-            raise ValueError(f"{name}={computed[0]}: what a search chooses from is written out")
+    has_bounds = isinstance(sweep, IntervalSweep) or (isinstance(sweep, RangeSweep) and not sweep.shuffle)
     try:
+        found = _numbers(sweep) if has_bounds else {"choices": _choices(override)}
         trials.distribution(found)
     except ValueError as error:
         raise ValueError(f"{override.input_line}: {error}") from error
+    if computed := [text for text in found.get("choices", ()) if not is_literal(f"{name}={text}")]:
+        raise ValueError(f"{name}={computed[0]}: what a search chooses from is written out")
     return found
+
+
+def _choices(override: Override) -> list[str]:
+    """Each choice as Hydra writes it; shuffled ones in an order that is the same again."""
+    found = [*dict.fromkeys(override.sweep_string_iterator())]
+    return sorted(found) if getattr(override.value(), "shuffle", False) else found
+
+
+def _numbers(sweep: IntervalSweep | RangeSweep) -> dict[str, Any]:
+    """An interval; or a range, which ends before its `stop`.
+
+    Raises:
+        ValueError: it has no value, or no end.
+    """
+    log, steps = "log" in sweep.tags, isinstance(sweep, RangeSweep)
+    ends = (sweep.start, sweep.stop, sweep.step) if steps else (sweep.start, sweep.end)
+    whole = all(isinstance(one, int) for one in ends)
+    if not all(map(math.isfinite, ends)):
+        raise ValueError("its bounds have to be finite")
+    if not steps:
+        return {"low": sweep.start, "high": sweep.end, "step": None, "log": log, "whole": whole}
+    start, stop, step = (Decimal(str(one)) for one in ends)
+    count = math.ceil((stop - start) / step) if step else 0
+    if count < 1:
+        raise ValueError("there is no value in this range")
+    low, high = sorted((int if whole else float)(one) for one in (start, start + (count - 1) * step))
+    return {"low": low, "high": high, "step": None if log else abs(sweep.step), "log": log, "whole": whole}
 
 
 def refuse_wrong_bounds(config: DictConfig, search: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -283,13 +284,21 @@ def test_a_mistake_is_told_before_any_trial(run, tmp_path, typed, sentence):
         ("x=int(interval(1,8))", {"low": 1, "high": 8, "step": None, "log": False, "whole": True}),
         ("x=range(2,9,3)", {"low": 2, "high": 8, "step": 3, "log": False, "whole": True}),
         ("x=range(0,1,0.25)", {"low": 0.0, "high": 0.75, "step": 0.25, "log": False, "whole": False}),
-        ("x=shuffle(range(0,3))", None),
+        ("x=range(8,2,-2)", {"low": 4, "high": 8, "step": 2, "log": False, "whole": True}),
+        ("x=range(0,1000000000)", {"low": 0, "high": 999999999, "step": 1, "log": False, "whole": True}),
+        ("x=shuffle(range(0,3))", {"choices": ["0", "1", "2"]}),
     ],
 )  # fmt: skip
 def test_hydras_grammar_becomes_a_space(text, expected):
     (override,) = hydra_private.OverridesParser.create().parse_overrides([text])
-    found = space.parameter(override)
-    assert found == expected if expected else sorted(found["choices"]) == ["0", "1", "2"]
+    assert space.parameter(override) == expected
+
+
+@pytest.mark.parametrize("text", ["x=range(2,2)", "x=range(1,10,0)", "x=interval(1,inf)", "x=range(nan,1)"])
+def test_a_range_without_values_or_ends_is_named(text):
+    (override,) = hydra_private.OverridesParser.create().parse_overrides([text])
+    with pytest.raises(ValueError, match=re.escape(f"{text}: ")):
+        space.parameter(override)
 
 
 def test_without_the_extra_a_sentence_says_how_to_get_it(run, monkeypatch):
