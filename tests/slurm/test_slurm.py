@@ -18,6 +18,7 @@ import torch
 from conftest import ROOT, TINY, jobs, run_into, summary, weights
 
 from humanseg.runs import trials
+from humanseg.runs.atomic import write_text
 
 pytestmark = [
     pytest.mark.slurm,
@@ -204,10 +205,14 @@ def preempting_by(cluster, request) -> Iterator[str]:
     configuration = cluster / "slurm.conf"
     before = configuration.read_text()
     parameter = "SlurmctldParameters=preempt_send_user_signal\n" if request.param == "SIGUSR2" else ""
-    configuration.write_text(before + parameter)
-    slurm("scontrol", "reconfigure")
+    reconfigure(configuration, before + parameter)
     yield request.param
-    configuration.write_text(before)
+    reconfigure(configuration, before)
+
+
+def reconfigure(file: Path, text: str) -> None:
+    """Give the daemons another configuration. They read it later, and end where they meet half of the next one."""
+    write_text(file, text)
     slurm("scontrol", "reconfigure")
 
 
