@@ -8,6 +8,7 @@ has had as many steps. Writes curves.json, and search.png where matplotlib is in
 
 import argparse
 import json
+import math
 import shutil
 import statistics
 import subprocess
@@ -53,7 +54,7 @@ def trials(sweep: Path) -> list[dict]:
 
 
 def search(sweep: Path, arguments: list[str], arm: list[str], count: int) -> list[dict]:
-    budget, number = count * EPOCHS * STEPS, count
+    full, budget = EPOCHS * STEPS, count * EPOCHS * STEPS
     if not (sweep / "sweep.json").exists():
         run(
             "-m",
@@ -66,9 +67,8 @@ def search(sweep: Path, arguments: list[str], arm: list[str], count: int) -> lis
         )
     elif json.loads((sweep / "sweep.json").read_text())["status"] != "completed":
         run(f"resume={sweep}")
-    while sum(one["steps"] for one in trials(sweep)) < budget:
-        number = max(number, len(trials(sweep))) + max(count // 4, 1)
-        run(f"resume={sweep}", f"hydra.sweeper.n_trials={number}")
+    while (left := budget - sum(one["steps"] for one in trials(sweep))) > 0:
+        run(f"resume={sweep}", f"hydra.sweeper.n_trials={len(trials(sweep)) + math.ceil(left / full)}")
     for checkpoints in sweep.glob("*/checkpoints"):  # 200 MB a trial
         shutil.rmtree(checkpoints)
     return trials(sweep)
