@@ -14,7 +14,7 @@ from tqdm import tqdm
 from humanseg.check import measures
 from humanseg.check.facts import THUMBNAIL
 from humanseg.check.findings import Finding
-from humanseg.check.scan import Scanned
+from humanseg.check.scan import Sample, Scanned
 from humanseg.check.store import Store, record
 from humanseg.data.transforms import IGNORE, PERSON, resize_mask, shrunk_size, without_letterbox
 from humanseg.metrics import person_probability
@@ -23,7 +23,7 @@ from humanseg.processes.hardware import cores
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of how both are compared; another one begins another file
+VERSION = 2  # of how both are compared; another one begins another file
 AT_ONCE = 16  # photographs that the network sees at once
 SURE = 0.8  # the network's probability for a person, or for none, from which a pixel counts
 BLOB = 0.03  # share of the longer side: what is thinner is an edge that is off, and no person
@@ -136,8 +136,7 @@ def findings(scanned: Scanned, judged: Judged) -> Iterator[Finding]:
         kind = max(("unlabelled", "nobody", "edge"), key=one.get)
         numbers = {"disagreement": one.pop("score"), **one}
         numbers = {name: round(value, 4) for name, value in numbers.items()}
-        split, path = str(scanned.split[index]), (scanned.path(index),)
-        yield Finding(kind, scanned.name, split, path, _words(kind, one), numbers, numbers["disagreement"])
+        yield Finding(kind, (Sample(scanned, index),), _words(kind, one), numbers, numbers["disagreement"])
 
 
 def _words(kind: str, one: dict[str, float]) -> str:

@@ -12,11 +12,11 @@ from humanseg.data.colour import to_uint8
 from humanseg.data.files import MaskFiles
 from humanseg.data.photographs import FINE, RESIZED, UNSURE, Photographs, digest
 from humanseg.data.pictures import Seen, look
-from humanseg.data.splits.alike import perceptual_hash
+from humanseg.data.splits.alike import perceptual_hashes
 from humanseg.data.transforms import resize_mask, shrunk_size
 
 LONGEST = 512  # pixels: at this size photographs are measured
-THUMBNAIL = 192  # pixels: the longer side of a picture on the page
+THUMBNAIL = 320  # pixels: the longer side of a picture on the page
 FORMATS = ("", "JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "HEIF")
 # Bits of `flags`: metadata was broken and ignored; EXIF turns the photograph; it may be transparent; the mask has another
 # size than the photograph; the mask fits it either way up; the mask has values that are shades and no numbers.
@@ -24,7 +24,7 @@ MENDED, TURNED, TRANSPARENT, OTHER_SIZE, EITHER_WAY, SOFT = (1 << bit for bit in
 
 FACTS = record(
     [
-        ("content", "<u8"), ("phash", "<u8"),  # of the photograph's bytes, and of its look
+        ("content", "<u8"), ("hash", "<u8"), ("mirrored", "<u8"),  # of the photograph's bytes, its look, and that of its mirror image
         ("width", "<u4"), ("height", "<u4"), ("bytes", "<u8"),  # upright, pixels; of the photograph's file
         ("format", "u1"), ("quality", "u1"), ("flags", "u1"),  # an index of FORMATS; of a JPEG, else 0; bits as above
         ("brightness", "<f4"), ("contrast", "<f4"), ("sharpness", "<f4"),  # see `measures`
@@ -110,7 +110,7 @@ def _flags(seen: Seen, told: str | None, soft: bool) -> int:
 
 def _measured(facts: np.ndarray, image: np.ndarray, mask: np.ndarray) -> Measured:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    facts["phash"] = perceptual_hash(image)
+    facts["hash"], facts["mirrored"] = perceptual_hashes(image)
     facts["brightness"], facts["contrast"] = measures.brightness(grey)
     facts["sharpness"] = measures.sharpness(grey)
     facts["person"], facts["ignored"] = measures.shares(mask)

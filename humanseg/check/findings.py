@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from humanseg.check.scan import Sample
+
 SEVERITIES = ("error", "warning", "note")  # it stops or spoils a training; a sample is probably wrong; worth knowing
 
 
@@ -47,28 +49,42 @@ KINDS = {  # in the order in which they are shown
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong, or odd.
 
     Args:
-        kind: one of KINDS. source, split: of the first path; empty where there is one source, or none is meant.
-        paths: the photographs, the worst or the one that trains first; none where the data set as a whole is meant.
+        kind: one of KINDS.
+        samples: the one that is meant, or a pair: the one that trains first; none where a source as a whole is meant.
         words: one sentence. numbers: what it was judged by.
         rank: within its kind the highest comes first.
+        whole: the name of the source that is meant as a whole.
     """
 
     kind: str
-    source: str
-    split: str
-    paths: tuple[str, ...]
+    samples: tuple[Sample, ...]
     words: str
     numbers: dict[str, float] = field(default_factory=dict)
     rank: float = 0.0
+    whole: str = ""
 
     @property
     def severity(self) -> str:
         return KINDS[self.kind].severity
+
+    @property
+    def paths(self) -> list[str]:
+        return [one.path for one in self.samples]
+
+    @property
+    def source(self) -> str:
+        """That of the first sample; empty where there is one source, or none is meant."""
+        return self.samples[0].source if self.samples else self.whole
+
+    @property
+    def split(self) -> str:
+        """That of the first sample."""
+        return self.samples[0].split if self.samples else ""
 
 
 def in_order(findings: list[Finding]) -> list[Finding]:

@@ -61,7 +61,7 @@ def thumbnails(image: np.ndarray, mask: np.ndarray, longest: int) -> tuple[bytes
     """A JPEG of a photograph and a grey PNG of its mask, with 255 for people and 128 for what is ignored."""
     height, width = shrunk_size(*mask.shape, longest)
     small = cv2.cvtColor(resize_image(image, height, width), cv2.COLOR_RGB2BGR)
-    photo = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    photo = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 75])[1]
     return photo.tobytes(), mask_png(resize_mask(mask, height, width))
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -63,24 +63,24 @@ class Sheet:
 
     Args:
         name: ``random``, ``extreme/QUANTITY``, ``disagreement/KIND``, or a kind of finding; title: for its head. words: one sentence below it.
-        cards: the photographs of each card, by path: one, or the two of a pair.
+        cards: the photographs of each card, one or the two of a pair, by what `write` knows them by.
         findings: for each card its index in the record's findings; None where it shows none.
     """
 
     name: str
     title: str
     words: str
-    cards: list[tuple[str, ...]]
+    cards: list[tuple[Hashable, ...]]
     findings: list[int | None]
 
 
-def write(folder: Path, check: dict, sheets: Sequence[Sheet], photos: Mapping[str, Photo]) -> Path:
+def write(folder: Path, check: dict, sheets: Sequence[Sheet], photos: Mapping[Hashable, Photo]) -> Path:
     """Write ``check.html`` into a folder; returns its path.
 
     The sheets' cards take turns until the page is full, so that each sheet has its first ones.
 
     Args:
-        check: as check.json has it, see `record`. sheets: in their order. photos: all that the sheets name, by path.
+        check: as check.json has it, see `record`. sheets: in their order. photos: all that the sheets name.
 
     Raises:
         NotWritten: it can't be written.
@@ -153,20 +153,20 @@ def _table(heads: tuple[str, ...], rows: list[Markup]) -> Markup:
     return html(form, head, joined(rows))
 
 
-def _gallery(folder: Path, check: dict, sheets: Sequence[Sheet], photos: Mapping[str, Photo]) -> dict:
+def _gallery(folder: Path, check: dict, sheets: Sequence[Sheet], photos: Mapping[Hashable, Photo]) -> dict:
     """The photographs and the sheets' cards for page.js, as many as fit."""
-    shown: dict[str, tuple[int, dict]] = {}  # by path its number on the page
+    shown: dict[Hashable, tuple[int, dict]] = {}  # the number of each on the page
     cards: list[list[dict]] = [[] for _ in sheets]
     left = LARGEST
     for sheet, place in _in_turns(sheets):
-        paths = sheets[sheet].cards[place]
-        new = {path: _photo(photos[path], folder) for path in dict.fromkeys(paths) if path not in shown}
+        several = sheets[sheet].cards[place]
+        new = {one: _photo(photos[one], folder) for one in dict.fromkeys(several) if one not in shown}
         card = _card(check, sheets[sheet].findings[place])
         left -= sum(len(json.dumps(one)) for one in [*new.values(), card])
         if left < 0:
             break
-        shown |= {path: (number, one) for number, (path, one) in enumerate(new.items(), len(shown))}
-        cards[sheet].append({"photos": [shown[path][0] for path in paths]} | card)
+        shown |= {one: (number, told) for number, (one, told) in enumerate(new.items(), len(shown))}
+        cards[sheet].append({"photos": [shown[one][0] for one in several]} | card)
     return {
         "photos": [one for _, one in shown.values()],
         "sheets": [_sheet(check, *pair) for pair in zip(sheets, cards, strict=True)],

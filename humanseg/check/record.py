@@ -31,6 +31,7 @@ import numpy as np
 from humanseg.check.facts import FORMATS
 from humanseg.check.findings import KINDS, Finding
 from humanseg.check.scan import Scanned
+from humanseg.data.listing import SIDES
 from humanseg.runs.atomic import write_json, write_table
 
 VERSION = 1
@@ -90,16 +91,23 @@ def _sources(scanned: list[Scanned]) -> dict[str, dict]:
     found: dict[str, dict] = {}
     for one in scanned:
         own = found.setdefault(one.name, {"samples": Counter(), "broken": 0, "formats": Counter()})
-        own["samples"] += Counter(one.split.tolist())
+        counts = _counts(one.split)
+        own["samples"] += {side: counts[side] for side in (*SIDES, "") if side in counts}
         own["broken"] += len(one.broken)
-        own["formats"] += Counter(FORMATS[number] for number in one.facts["format"][one.sound()].tolist())
+        own["formats"] += {FORMATS[kind]: count for kind, count in _counts(one.facts["format"][one.sound()]).items()}
     return found
+
+
+def _counts(values: np.ndarray) -> Counter:
+    """How often each value is there."""
+    different, counts = np.unique(values, return_counts=True)
+    return Counter(dict(zip(different.tolist(), counts.tolist(), strict=True)))
 
 
 def _told(one: Finding) -> dict:
     return {
         **{"kind": one.kind, "severity": one.severity, "source": one.source, "split": one.split},
-        **{"paths": list(one.paths), "numbers": one.numbers, "words": one.words},
+        **{"paths": one.paths, "numbers": one.numbers, "words": one.words},
     }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from humanseg.check.facts import EITHER_WAY, MENDED, OTHER_SIZE, SOFT
 from humanseg.check.findings import KINDS, Finding
-from humanseg.check.scan import Scanned
+from humanseg.check.scan import Sample, Scanned
 from humanseg.data.splits.alike import FLAT
 
 WHOLE = 0.995  # share of person from which a mask is full
@@ -41,9 +41,9 @@ def findings(one: Scanned, image_size: int) -> Iterator[Finding]:
     """
     for told in getattr(one.source, "problems", ()):
         if told not in one.broken.values():
-            yield Finding("refused", one.name, "", (), told)
+            yield Finding("refused", (), told, whole=one.name)
     for index, told in one.broken.items():
-        yield Finding("unreadable", one.name, str(one.split[index]), (one.path(index),), told)
+        yield Finding("unreadable", (Sample(one, index),), told)
     sound = one.sound()
     facts = one.facts[sound]
     for rule in _rules(facts, image_size) if len(sound) else ():
@@ -57,8 +57,8 @@ def findings(one: Scanned, image_size: int) -> Iterator[Finding]:
             if of_source:
                 count = np.count_nonzero(rule.found)
                 words, numbers = f"{count} of the source's {len(sound)}; here {words}", {"count": int(count), **numbers}
-            index, rank = int(sound[place]), float(rule.rank[place])
-            yield Finding(rule.kind, one.name, str(one.split[index]), (one.path(index),), words, numbers, rank)
+            sample = Sample(one, int(sound[place]))
+            yield Finding(rule.kind, (sample,), words, numbers, float(rule.rank[place]))
 
 
 def _rules(facts: np.ndarray, image_size: int) -> list[Rule]:
@@ -139,10 +139,11 @@ def _misplaced(facts: np.ndarray) -> Rule:
 
 def _other_values(facts: np.ndarray) -> Rule:
     """Masks with values that hardly any other mask of the source holds, where masks hold numbers and no shades."""
-    bits = np.unpackbits(facts["values"], axis=1).astype(bool)
+    bits = facts["values"]
     numbers = bits.any(1) & (facts["flags"] & SOFT == 0)
-    share = bits[numbers].mean(0) if numbers.any() else np.zeros(256)
-    found = (bits & (share < RARE)).any(1)
+    columns = (np.unpackbits(column[:, None], axis=1) for column in bits[numbers].T)
+    share = np.concatenate([column.mean(0) for column in columns]) if numbers.any() else np.zeros(256)
+    found = (bits & np.packbits(share < RARE)).any(1)
     found &= numbers.any() and found[numbers].mean() < RARE
     usual = _listed(np.flatnonzero(share >= RARE))
 

@@ -1,8 +1,10 @@
 """One pass over all files, on all cores."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -15,11 +17,11 @@ from humanseg.data.splits import alike
 from humanseg.data.splits.alike import HASHED, HASHED_NAME
 from humanseg.processes.hardware import cores
 
-VERSION = 1  # of FACTS and of how they are measured; another one begins another file
+VERSION = 2  # of FACTS and of how they are measured; another one begins another file
 CHUNK = 128  # photographs that are measured before the results are kept
 
 
-@dataclass
+@dataclass(eq=False)
 class Scanned:
     """The samples of one source.
 
@@ -41,10 +43,6 @@ class Scanned:
     def __post_init__(self) -> None:
         self.split = np.full(len(self.facts), "", "U5")
 
-    def path(self, index: int) -> str:
-        """The sample's name for a reader: its file."""
-        return self.source.names[index]
-
     def forget(self, indices: set[int]) -> None:
         """Say nothing of some samples."""
         self.facts[[*indices]] = 0
@@ -55,27 +53,49 @@ class Scanned:
         return np.flatnonzero(self.facts["height"])
 
 
+class Sample(NamedTuple):
+    """One of the samples that were scanned, by its index. A file that several sources or sides have is a sample of each."""
+
+    scanned: Scanned
+    index: int
+
+    @property
+    def path(self) -> str:
+        """Its name for a reader: its file."""
+        return self.scanned.source.names[self.index]
+
+    @property
+    def source(self) -> str:
+        return self.scanned.name
+
+    @property
+    def split(self) -> str:
+        return str(self.scanned.split[self.index])
+
+    @property
+    def facts(self) -> np.void:
+        """A record of FACTS."""
+        return self.scanned.facts[self.index]
+
+
 class Together:
-    """The sound samples of all sources, one after the other.
+    """Samples of all sources, one after the other: the sound ones, or those whose indices `chosen` has for each source."""
 
-    `owner` is the place of each one's source among `scanned`, `index` its own in that source. `facts` and `split` are theirs.
-    """
+    def __init__(self, scanned: list[Scanned], chosen: Callable[[Scanned], np.ndarray] = Scanned.sound):
+        self.scanned = [(one, indices) for one in scanned if len(indices := chosen(one))]
+        self.ends = np.cumsum([len(indices) for _, indices in self.scanned], dtype=np.int64)
 
-    def __init__(self, scanned: list[Scanned]):
-        sound = [one.sound() for one in scanned]
-        self.scanned, self.owner = scanned, np.repeat(np.arange(len(scanned)), [len(indices) for indices in sound])
-        self.index = np.concatenate([*sound, np.zeros(0, np.int64)])
-        pairs = list(zip(scanned, sound, strict=True))
-        self.facts = np.concatenate([*(one.facts[indices] for one, indices in pairs), np.zeros(0, FACTS)])
-        self.split = np.concatenate([*(one.split[indices] for one, indices in pairs), np.zeros(0, "U5")])
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
 
-    def at(self, place: int) -> tuple[Scanned, int]:
-        """The source of a sample, and its index there."""
-        return self.scanned[self.owner[place]], int(self.index[place])
+    def __getitem__(self, place: int) -> Sample:
+        number = int(np.searchsorted(self.ends, place, "right"))
+        one, indices = self.scanned[number]
+        return Sample(one, int(indices[place - self.ends[number]]))
 
-    def path(self, place: int) -> str:
-        one, index = self.at(place)
-        return one.path(index)
+    def values(self, of: Callable[[Scanned], np.ndarray]) -> np.ndarray:
+        """What a function has for all samples of a source, of these."""
+        return np.concatenate([of(one)[indices] for one, indices in self.scanned])
 
 
 def scan(sources: dict[str, list[object]], folder: Path) -> list[Scanned]:
@@ -134,7 +154,8 @@ def _measure(one: Scanned, indices: np.ndarray, checked: Table, looks: Table, po
             one.source.content[sound] = records["content"]
             note(checked, one.source, sound, records["flags"] & OTHER_SIZE > 0)
             hashed = np.zeros(len(records), HASHED)
-            hashed["key"], hashed["hash"] = records["key"], records["phash"]
+            for name in HASHED.names:
+                hashed[name] = records[name]
             alike.note(looks, hashed)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from humanseg.data.cache import Table, writable
 from humanseg.runs.atomic import no_link
 
-LARGEST = 100_000  # bytes of a picture, which has 192 pixels' side
+LARGEST = 100_000  # bytes of a picture, whose longer side has 320 pixels
 PLACE = [("key", "<u8"), ("offset", "<i8"), ("lengths", "<u4", 2), ("crc", "<u4")]  # where the pictures of a record are
 
 

@@ -25,7 +25,7 @@ def rows(check: dict) -> list[str]:
 
 def _row(check: dict, name: str, kind: dict) -> list[str]:
     first = next(one for one in check["findings"] if one["kind"] == name)
-    paths = " and ".join(first["paths"])
+    paths = " and ".join(dict.fromkeys(first["paths"]))
     return [
         kind["severity"],
         name,

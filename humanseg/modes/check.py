@@ -44,7 +44,7 @@ def run(config: dict, job: Job) -> None:
     problems += _divide(data, nodes, opened, scanned)
     judged = disagree.judge(judges(chosen, opened, scanned), folder) if chosen else {}
 
-    found = [Finding("refused", "", "", (), problem) for problem in dict.fromkeys(problems)]
+    found = [Finding("refused", (), problem) for problem in dict.fromkeys(problems)]
     for one in scanned:
         found += rules.findings(one, data["image_size"])
         if id(one) in judged:
@@ -56,7 +56,7 @@ def run(config: dict, job: Job) -> None:
     told = record.of(scanned, found, facts | {"checkpoint": config["ckpt"]})
     record.write(job.folder, told)
     shown = sheets.sheets(scanned, judged, found, config["worst"])
-    file = page.write(job.folder, told, shown, sheets.photos(scanned, judged, shown))
+    file = page.write(job.folder, told, shown, sheets.photos(judged, shown))
     log.info("%s", terminal.lines(table.rows(told)))
     log.info("page       %s", file)
     log.info("next       %s %s", command(), shlex.join([*of_data(job.overrides), f"data.exclude={EXCLUDE}"]))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from humanseg.check import disagree, edges, measures
-from humanseg.data.splits.alike import NEAR, first_alike, perceptual_hash
+from humanseg.data.splits.alike import HASHED, NEAR, first_alike, perceptual_hashes
 
 
 def person(height: int = 300, width: int = 240, right: int = 0, down: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -67,21 +67,26 @@ def test_disagreements_are_told_apart():
 
 def test_the_first_photograph_that_looks_the_same_is_found():
     rng = np.random.default_rng(0)
-    looks = rng.integers(1, 2**63, 300, dtype=np.uint64)
-    looks[200] = looks[7] ^ np.uint64(0b11111)
-    looks[201] = looks[200] ^ np.uint64((2**NEAR - 1) << 20)
-    looks[250:] = 0  # nothing is known of them
+    looks = np.zeros(300, HASHED)
+    for name in ("hash", "mirrored"):
+        looks[name] = rng.integers(1, 2**63, 300, dtype=np.uint64)
+    hashes = looks["hash"]
+    hashes[200] = hashes[7] ^ np.uint64(0b11111)
+    hashes[201] = hashes[200] ^ np.uint64((2**NEAR - 1) << 20)
+    looks["mirrored"][202] = hashes[9] ^ np.uint64(1 << 63 | 0b1111111)
+    hashes[220:240] = hashes[203] ^ np.uint64(1) << np.arange(20, dtype=np.uint64)
+    hashes[250:] = 0  # nothing is known of them
     content = np.arange(300, dtype=np.uint64)
     content[299] = content[3]
-    found = first_alike(looks, content)
-    apart = np.bitwise_count(looks[:, None] ^ looks) <= NEAR
-    apart &= (looks[:, None] != 0) & (looks != 0)
+    apart = [np.bitwise_count(looks[name][:, None] ^ hashes) for name in ("hash", "mirrored")]
+    near = (np.minimum(*apart) <= NEAR) & (hashes[:, None] != 0) & (hashes != 0)
     expected = np.full(300, -1)
     for place in range(300):
-        before = np.flatnonzero(apart[place, :place])
+        before = np.flatnonzero(near[place, :place])
         expected[place] = before[0] if len(before) else -1
     expected[299] = 3
-    np.testing.assert_array_equal(found, expected)
+    assert np.count_nonzero(expected >= 0) == 24
+    np.testing.assert_array_equal(first_alike(looks, content), expected)
 
 
 def test_a_smaller_jpeg_of_a_photograph_looks_the_same_and_a_blank_one_like_nothing():
@@ -89,8 +94,10 @@ def test_a_smaller_jpeg_of_a_photograph_looks_the_same_and_a_blank_one_like_noth
     small = cv2.imdecode(
         cv2.imencode(".jpg", cv2.resize(image, None, fx=0.6, fy=0.6), [cv2.IMWRITE_JPEG_QUALITY, 50])[1], 1
     )
-    assert (perceptual_hash(image) ^ perceptual_hash(small)).bit_count() <= NEAR
-    assert perceptual_hash(np.full_like(image, 90)) == 0
+    (own, turned), (others, others_turned) = perceptual_hashes(image), perceptual_hashes(small[:, ::-1])
+    assert (own ^ others_turned).bit_count() <= NEAR and (turned ^ others).bit_count() <= NEAR
+    assert (own ^ others).bit_count() > NEAR
+    assert perceptual_hashes(np.full_like(image, 90)) == (0, 0)
 
 
 @pytest.mark.parametrize("quality", [30, 75, 95])

@@ -1,4 +1,4 @@
-"""Photographs that look the same, by the perceptual hash of each."""
+"""Photographs that look the same, or are each other's mirror image, by the perceptual hashes of each."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,13 +15,15 @@ from humanseg.processes.hardware import cores
 NEAR = 8  # of 64 bits: photographs that differ in no more look the same. Of 3,911 all such pairs did; at 10 one of three did not
 FLAT = 6  # grey levels: a photograph that deviates less from its mean has no look of its own
 HASHED_AT = 128  # pixels: the longer side of what is hashed
-ROWS, COLUMNS = 32, 16384  # hashes that are compared at once
-HASHED = np.dtype([("key", "<u8"), ("hash", "<u8")])
-HASHED_NAME = "looks_v1.index"  # another version of HASHED, or of the hash, begins another file
+ROWS, COLUMNS = 64, 8192  # hashes that are compared at once
+HASHED = np.dtype([("key", "<u8"), ("hash", "<u8"), ("mirrored", "<u8")])
+HASHED_NAME = "looks_v2.index"  # another version of HASHED, or of the hash, begins another file
 
 
-def perceptual_hash(image: np.ndarray) -> int:
-    """64 bits of which similar photographs share nearly all, by imagehash's phash; 0 for one that has no look of its own.
+def perceptual_hashes(image: np.ndarray) -> tuple[int, int]:
+    """64 bits of which similar photographs share nearly all, by imagehash's phash, and those of its mirror image.
+
+    Both are 0 for one that has no look of its own.
 
     Args:
         image: uint8 HxWx3 RGB.
@@ -31,12 +33,14 @@ def perceptual_hash(image: np.ndarray) -> int:
 
     image = resize_image(image, *shrunk_size(*image.shape[:2], HASHED_AT))
     if image.std() < FLAT:
-        return 0
-    return int.from_bytes(np.packbits(imagehash.phash(Image.fromarray(image)).hash).tobytes())
+        return 0, 0
+    shown = Image.fromarray(image)
+    bits = [imagehash.phash(one).hash for one in (shown, shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT))]
+    return tuple(int.from_bytes(np.packbits(one).tobytes()) for one in bits)
 
 
 def hashes(source: object, wanted: np.ndarray, folder: Path | None) -> np.ndarray:
-    """The hash of each of some samples, uint64; 0 for those that can't be read.
+    """The hashes of each of some samples, records of HASHED; 0 for those that can't be read.
 
     Args:
         wanted: their indices. folder: what it knows is not hashed again; None: nothing is known.
@@ -49,11 +53,11 @@ def hashes(source: object, wanted: np.ndarray, folder: Path | None) -> np.ndarra
         with ThreadPoolExecutor(cores(alone=True)) as pool:
             found = pool.map(lambda index: _hash(source, index), wanted[left].tolist())
             bar = tqdm(found, "looks", len(left), unit=" photographs", leave=False, disable=None)
-            known["hash"][left] = np.fromiter(bar, np.uint64, len(left))
+            known["hash"][left], known["mirrored"][left] = np.array([*bar], np.uint64).T
         if table:
             known["key"][left] = keys[wanted[left]]
             note(table, known[left])
-    return known["hash"]
+    return known
 
 
 def note(table: Table, records: np.ndarray) -> None:
@@ -62,40 +66,55 @@ def note(table: Table, records: np.ndarray) -> None:
         table.add(records[records["key"] != 0])
 
 
-def _hash(source: object, index: int) -> int:
+def _hash(source: object, index: int) -> tuple[int, int]:
     try:
         image = read_shrunk(source.names[index], HASHED_AT)[0] if hasattr(source, "keys") else source[index][0]
     except ValueError:
-        return 0
-    return perceptual_hash(image)
+        return 0, 0
+    return perceptual_hashes(image)
 
 
 def first_alike(looks: np.ndarray, content: np.ndarray) -> np.ndarray:
-    """For each photograph the place of the first one before it that looks the same, or has the same content; else -1.
+    """For each photograph the place of the first one before it that looks the same, or mirrored, or has the same content; else -1.
 
     Args:
-        looks: perceptual hashes, uint64, 0 for unknown. content: a number for each, which equal files share; 0 for unknown.
+        looks: records of HASHED. content: a number for each, which equal files share; 0 for unknown.
     """
-    found = np.full(len(looks), len(looks), np.int64)
+    count = len(looks)
     _, first, group = np.unique(content, return_index=True, return_inverse=True)
-    found = np.where((first[group] < np.arange(len(looks))) & (content != 0), first[group], found)
-    known = np.flatnonzero(looks)
+    found = np.where((first[group] < np.arange(count)) & (content != 0), first[group], count)
+    known = np.flatnonzero(looks["hash"])
     with ThreadPoolExecutor(cores(alone=True)) as pool:
-        parts = list(pool.map(partial(_first_near, looks[known]), range(0, len(known), COLUMNS)))
-    nearest = np.concatenate([np.zeros(0, np.int64), *parts])
-    near = nearest < len(known)
-    found[known[near]] = np.minimum(found[known[near]], known[nearest[near]])
-    return np.where(found < len(looks), found, -1)
+        for sought in ("hash", "mirrored"):
+            hashes, wanted = (np.ascontiguousarray(looks[name]) for name in ("hash", sought))
+            for band in range(NEAR + 1):  # of so many bands two that differ in NEAR bits have one in common
+                rows, columns = (_by_band(some[known], band) for some in (hashes, wanted))
+                both = rows.keys() & columns.keys()  # no column is in two of them
+                pairs = ([known[places[value]] for value in both] for places in (rows, columns))
+                list(pool.map(partial(_look_before, hashes, wanted, found), *pairs))
+    return np.where(found < count, found, -1)
 
 
-def _first_near(looks: np.ndarray, start: int) -> np.ndarray:
-    """For COLUMNS hashes from `start` on the place of the first one before each that is near; else how many there are."""
-    columns, found = looks[start : start + COLUMNS], np.full(len(looks[start : start + COLUMNS]), len(looks))
-    places = start + np.arange(len(columns))
-    for row in range(0, start + len(columns), ROWS):
-        rows = looks[row : row + ROWS]
-        near = np.bitwise_count(rows[:, None] ^ columns) <= NEAR
-        if near.any():
-            near &= (row + np.arange(len(rows)))[:, None] < places
-            found = np.where(near.any(0), np.minimum(found, row + near.argmax(0)), found)
-    return found
+def _by_band(hashes: np.ndarray, band: int) -> dict[int, np.ndarray]:
+    """The places of hashes, in ascending order, by what they have in some of their bits."""
+    start, stop = (64 * edge // (NEAR + 1) for edge in (band, band + 1))
+    values = hashes >> np.uint64(start) & np.uint64((1 << stop - start) - 1)
+    order = np.argsort(values, kind="stable")
+    numbers, starts = np.unique(values[order], return_index=True)
+    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def _look_before(
+    hashes: np.ndarray, wanted: np.ndarray, found: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> None:
+    """Note in `found` for each column the first row before it whose hash is near the one that it wants."""
+    for part in np.array_split(columns, -(-len(columns) // COLUMNS)):
+        for start in range(0, len(rows), ROWS):
+            some = rows[start : start + ROWS]
+            part = part[np.minimum(part, found[part]) > some[0]]  # the others lie before, or have found an earlier one
+            if not len(part):
+                break
+            near = np.bitwise_count(hashes[some][:, None] ^ wanted[part]) <= NEAR
+            near &= some[:, None] < part
+            first = np.where(near.any(0), some[near.argmax(0)], len(found))
+            found[part] = np.minimum(found[part], first)
