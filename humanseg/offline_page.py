@@ -1,6 +1,7 @@
 """What all pages that open offline share: their policy, their colours in light and dark, and how they are filled.
 
-The policy lets no script run but the page's own, which have a nonce that nobody can know beforehand, and nothing be loaded.
+The policy lets no script run but the page's own, which have a nonce that nobody can know beforehand, and nothing be loaded but
+pictures of this machine, where a page asks for these.
 """
 
 import json
@@ -11,14 +12,15 @@ from pathlib import Path
 HEAD = Path(__file__).with_suffix(".html")
 
 
-def filled(template: Path, **parts: str) -> str:
+def filled(template: Path, local: bool = False, **parts: str) -> str:
     """A page: a template with its parts in place of each ``{{name}}``.
 
     Args:
         template: HTML; ``{{head}}`` stands where the shared part of the head goes, ``{{nonce}}`` in the tag of each script.
+        local: whether it shows pictures that lie on this machine.
         parts: HTML, and the sources of scripts; ``title`` among them.
     """
-    parts["nonce"] = secrets.token_urlsafe(16)
+    parts |= {"nonce": secrets.token_urlsafe(16), "images": " file:" * local}
     parts["head"] = _replaced(HEAD, parts)
     return _replaced(template, parts)
 

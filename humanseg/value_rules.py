@@ -48,6 +48,7 @@ SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
 WORD = Rule(lambda value: isinstance(value, str), "a word")
 WORDS = Rule(lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list, as [a,b]")
 NAMES = Rule(lambda value: isinstance(value, str) or WORDS.holds(value), "names of sources, as [a,b]")
+FILES = Rule(lambda value: isinstance(value, str) or WORDS.holds(value), "a file, or several as [a,b]")
 COLOUR = Rule(
     lambda value: isinstance(value, list) and len(value) == 3 and all(isinstance(item, int | float) for item in value),
     "three numbers, for red, green and blue, as [0.5,0.5,0.5]",

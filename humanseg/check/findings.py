@@ -88,6 +88,6 @@ class Finding:
 
 
 def in_order(findings: list[Finding]) -> list[Finding]:
-    """Problems first, by kind; within a kind by rank."""
-    kinds = [*KINDS]
-    return sorted(findings, key=lambda one: (kinds.index(one.kind), -one.rank, one.paths))
+    """Problems first, by kind; within a kind by rank, and of one rank in the order of the samples."""
+    places = {kind: place for place, kind in enumerate(KINDS)}
+    return sorted(findings, key=lambda one: (places[one.kind], -one.rank))

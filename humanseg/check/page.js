@@ -4,6 +4,7 @@ const check = JSON.parse(document.getElementById("data").textContent);
 const [kinds, sources, splits, view] = ["kind", "source", "split", "view"].map(id => document.getElementById(id));
 const [gallery, large, ticked] = ["sheets", "large", "ticked"].map(id => document.getElementById(id));
 const LABEL = [40, 180, 255], NETWORK = [255, 150, 20], STRIPES = [[255, 255, 255], [119, 119, 119]]; // as in page.html
+const LARGE = 1600; // pixels: the longer side of a photograph's own file, when it is opened
 const UNBROKEN = 0xdc00; // a byte of a name that is no UTF-8 stands in the name as this plus the byte
 
 function make(tag, kind = "", text = "") {
@@ -65,15 +66,16 @@ function save() {
 
 // Pictures
 
-const shows = new WeakMap(); // what an element shows: { photo, panel, card }
-const near = new Set(), loaded = new Map(); // canvases in or near the window, and their pictures; others hold no pixels
+const shows = new WeakMap(); // what an element shows: { photo, panel, opened, card }
+const near = new Set(); // canvases in or near the window; others hold no pixels
+const loaded = new Map(), files = new Map(); // of their photographs the thumbnails, and what the files themselves show
 
 const observer = new IntersectionObserver(entries => {
   for (const { target, isIntersecting } of entries) {
     if (isIntersecting) { near.add(target); paint(target); }
     else {
       near.delete(target);
-      loaded.delete(shows.get(target).photo);
+      for (const pictures of [loaded, files]) pictures.delete(shows.get(target).photo);
       target.width = target.height = 0;
     }
   }
@@ -107,25 +109,47 @@ async function load(photo) {
   return { image, width, height, label, network };
 }
 
+/** What a photograph's file shows; null where it is gone, or the browser can't read it, or does not turn it as it should be. */
+async function fileOf(photo) {
+  const image = new Image();
+  image.src = photo.link;
+  try { await image.decode(); } catch { return null; }
+  const [one, other] = [image.naturalWidth * photo.height, image.naturalHeight * photo.width];
+  return Math.abs(one - other) < 0.02 * one ? image : null;
+}
+
+function remembered(pictures, photo, make) {
+  if (!pictures.has(photo)) pictures.set(photo, make(photo));
+  return pictures.get(photo);
+}
+
 async function paint(canvas) {
-  const { photo, panel } = shows.get(canvas);
-  if (!loaded.has(photo)) loaded.set(photo, load(photo));
-  const { image, width, height, label, network } = await loaded.get(photo);
+  const { photo, panel, opened } = shows.get(canvas), thumbnail = await remembered(loaded, photo, load);
+  show(canvas, panel, thumbnail, thumbnail.image);
+  const file = opened && photo.link ? await remembered(files, photo, fileOf) : null;
+  if (file) show(canvas, panel, thumbnail, file);
+}
+
+/** Draws a photograph at an image's size, or at LARGE, with what its masks have. */
+function show(canvas, panel, { width, height, label, network }, image) {
   if (!near.has(canvas)) return;
-  Object.assign(canvas, { width, height });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const scale = Math.min(1, LARGE / Math.max(image.naturalWidth, image.naturalHeight));
+  const size = [image.naturalWidth, image.naturalHeight].map(side => Math.max(1, Math.round(scale * side)));
+  [canvas.width, canvas.height] = size;
+  const context = canvas.getContext("2d"), marks = new ImageData(width, height);
   if (panel === "difference") context.filter = "grayscale(1) brightness(0.5)";
-  context.drawImage(image, 0, 0);
-  if (panel === "photograph") return;
-  const picture = context.getImageData(0, 0, width, height);
-  if (panel === "difference" && label) drawDifference(picture, label, network);
-  else if (panel === "network") drawMask(picture, network, NETWORK, view.value);
-  else if (panel === "label" && label) drawMask(picture, label, LABEL, view.value);
-  context.putImageData(picture, 0, 0);
+  context.drawImage(image, 0, 0, ...size);
+  context.filter = "none";
+  if (panel === "difference" && label) drawDifference(marks, label, network);
+  else if (panel === "network") drawMask(marks, network, NETWORK, view.value);
+  else if (panel === "label" && label) drawMask(marks, label, LABEL, view.value);
+  const layer = new OffscreenCanvas(width, height);
+  layer.getContext("2d").putImageData(marks, 0, 0);
+  context.drawImage(layer, 0, 0, ...size); // what a file shows can't be read, only be drawn over
 }
 
 function mark({ data }, place, colour, share) {
-  for (let part = 0; part < 3; part++) data[4 * place + part] += share * (colour[part] - data[4 * place + part]);
+  data.set([...colour, 255 * share], 4 * place);
 }
 
 const isPerson = value => value > 191, isIgnored = value => value > 63 && value <= 191;
@@ -151,12 +175,12 @@ function drawDifference(picture, label, network) {
   });
 }
 
-function canvasOf(photo, panel) {
+function canvasOf(photo, panel, opened) {
   if (!photo.jpeg) return make("div", "missing", "no picture: it can't be read");
   const canvas = make("canvas");
   canvas.role = "img";
   canvas.ariaLabel = `${panel} of ${named(photo)}`;
-  shows.set(canvas, { photo, panel });
+  shows.set(canvas, { photo, panel, opened });
   observer.observe(canvas);
   return canvas;
 }
@@ -192,7 +216,7 @@ function cardOf(card, sheet) {
   const element = make("article", "card"), photos = make("div", "photos");
   for (const number of card.photos) {
     const photo = check.photos[number], panels = make("div", "panels");
-    panels.append(...(sheet.judged && photo.network ? panelsOf(photo) : ["label"]).map(panel => canvasOf(photo, panel)));
+    panels.append(...(sheet.judged && photo.network ? panelsOf(photo) : ["label"]).map(panel => canvasOf(photo, panel, false)));
     const sorted = sheet.quantity in photo.numbers ? [measured(sheet.quantity, photo.numbers[sheet.quantity])] : [];
     photos.append(photoOf(photo, card, panels, [place(photo), ...sorted].join(" · ")));
   }
@@ -258,7 +282,7 @@ function enlarge() {
     const photo = check.photos[number], panels = make("div", "panels");
     panels.append(...panelsOf(photo).map(panel => {
       const figure = make("figure");
-      figure.append(canvasOf(photo, panel), make("figcaption", "", panel));
+      figure.append(canvasOf(photo, panel, true), make("figcaption", "", panel));
       figure.firstChild.style.aspectRatio = `${photo.width || 1} / ${photo.height || 1}`;
       return figure;
     }));

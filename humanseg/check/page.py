@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from markupsafe import Markup
 
 from humanseg import terminal
 from humanseg.check.findings import SEVERITIES
+from humanseg.check.record import firsts
 from humanseg.data.opening import is_photograph
 from humanseg.markup import html, joined
 from humanseg.offline_page import filled, script_data
@@ -88,6 +90,7 @@ def write(folder: Path, check: dict, sheets: Sequence[Sheet], photos: Mapping[Ha
     samples = sum(sum(own["samples"].values()) for own in check["sources"].values())
     page = filled(
         HERE / "page.html",
+        local=True,
         title=html("{} photographs", f"{samples:,}"),
         facts=_facts(check),
         findings=_findings(check, {sheet.name for sheet in sheets}),
@@ -116,15 +119,17 @@ def _findings(check: dict, shown: set[str]) -> Markup:
     """A row for each kind, which leads to its sheet where it has one; then those that have no photograph."""
     if not check["kinds"]:
         return html("<p>{}</p>", "Nothing was found.")
-    first = {one["kind"]: one for one in reversed(check["findings"])}
+    first = firsts(check)
     form = '<tr><td class="{}">{}</td><td class="number">{}</td><td>{}</td><td>{}</td><td class="words">{}</td></tr>'
     rows = []
     for name, kind in check["kinds"].items():
         link = html('<a href="#sheets" data-kind="{}">{}</a>', name, kind["title"]) if name in shown else kind["title"]
-        words = terminal.cut(first[name]["words"], WORDS)
+        files = " and ".join(dict.fromkeys(map(os.path.basename, first[name]["paths"])))
+        words = terminal.cut(f"{files}: {first[name]['words']}".removeprefix(": "), WORDS)
         rows.append(html(form, kind["severity"], kind["severity"], f"{kind['count']:,}", link, kind["advice"], words))
     heads = ("", "count", "what", "what to do", "the first of them")
-    return _table(heads, rows) + _sentences([one["words"] for one in check["findings"] if not one["paths"]])
+    whole = takewhile(lambda one: not one["paths"], check["findings"])  # what is refused stands before all others
+    return _table(heads, rows) + _sentences([one["words"] for one in whole])
 
 
 def _sentences(told: list[str]) -> Markup:

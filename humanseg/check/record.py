@@ -11,18 +11,19 @@ check.json is one object:
                  A split is "train", "val", "test" or "" for samples that no split uses
     kinds        {kind: {"severity": "error" | "warning" | "note", "title": str, "advice": str, "count": int}}, those that
                  were found, in the order in which they are shown
+    distributions  {quantity: {"title": str, "unit": str, "edges": [number, ...], "counts": {source: [int, ...]}}}, one
+                 count less than edges; what lies outside is in the first and the last bin. The quantities are QUANTITIES
     findings     list, problems first, within a kind the worst first. Each is {"kind": str, "severity": str, "source": str,
                  "split": str, "paths": [str, ...], "numbers": {name: number}, "words": str}. Two paths are a pair: the one
                  that trains stands first. No path: the data set as a whole is meant
-    distributions  {quantity: {"title": str, "unit": str, "edges": [number, ...], "counts": {source: [int, ...]}}}, one
-                 count less than edges; what lies outside is in the first and the last bin. The quantities are QUANTITIES
 
 findings.csv has a row for each finding: kind, severity, source, split, path, other, words, and its numbers as k=v.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ from humanseg.check.facts import FORMATS
 from humanseg.check.findings import KINDS, Finding
 from humanseg.check.scan import Scanned
 from humanseg.data.listing import SIDES
-from humanseg.runs.atomic import write_json, write_table
+from humanseg.runs.atomic import write_json_lines, write_table
 
 VERSION = 1
 
@@ -82,8 +83,8 @@ def of(scanned: list[Scanned], findings: list[Finding], facts: dict) -> dict:
     return told | {
         "sources": _sources(scanned),
         "kinds": kinds,
-        "findings": [_told(one) for one in findings],
         "distributions": {name: _distribution(scanned, one) for name, one in QUANTITIES.items()},
+        "findings": Told(findings),
     }
 
 
@@ -104,11 +105,27 @@ def _counts(values: np.ndarray) -> Counter:
     return Counter(dict(zip(different.tolist(), counts.tolist(), strict=True)))
 
 
-def _told(one: Finding) -> dict:
-    return {
-        **{"kind": one.kind, "severity": one.severity, "source": one.source, "split": one.split},
-        **{"paths": one.paths, "numbers": one.numbers, "words": one.words},
-    }
+class Told(Sequence):
+    """Findings as check.json has them. Each is made when it is asked for, as there may be a million."""
+
+    def __init__(self, findings: list[Finding]):
+        self.findings = findings
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __getitem__(self, number: int) -> dict:
+        one = self.findings[number]
+        return {
+            **{"kind": one.kind, "severity": one.severity, "source": one.source, "split": one.split},
+            **{"paths": one.paths, "numbers": one.numbers, "words": one.words},
+        }
+
+
+def firsts(check: dict) -> dict[str, dict]:
+    """The first finding of each kind."""
+    starts = accumulate((kind["count"] for kind in check["kinds"].values()), initial=0)
+    return {name: check["findings"][start] for name, start in zip(check["kinds"], starts, strict=False)}
 
 
 def _distribution(scanned: list[Scanned], quantity: Quantity) -> dict:
@@ -127,11 +144,14 @@ def write(folder: Path, check: dict) -> None:
     Raises:
         NotWritten: one can't be written.
     """
-    write_json(folder / "check.json", check)
+    findings = check["findings"]
+    head = {name: value for name, value in check.items() if name != "findings"}
+    write_json_lines(folder / "check.json", head, "findings", findings)
     columns = ["kind", "severity", "source", "split", "path", "other", "words", "numbers"]
-    rows = []
-    for one in check["findings"]:
-        path, other = [*one["paths"], "", ""][:2]
-        numbers = " ".join(f"{name}={value:g}" for name, value in one["numbers"].items())
-        rows.append({**one, "path": path, "other": other, "numbers": numbers})
-    write_table(folder / "findings.csv", columns, rows)
+    write_table(folder / "findings.csv", columns, map(_row, findings))
+
+
+def _row(one: dict) -> dict:
+    path, other = [*one["paths"], "", ""][:2]
+    numbers = " ".join(f"{name}={value:g}" for name, value in one["numbers"].items())
+    return one | {"path": path, "other": other, "numbers": numbers}

@@ -1,6 +1,7 @@
 """What a check has found, on the terminal: problems first."""
 
 from humanseg import terminal
+from humanseg.check.record import firsts
 
 MOST = 22  # lines; the run's folder, the page and what to do next have a line each
 
@@ -17,14 +18,14 @@ def rows(check: dict) -> list[str]:
     room = MOST - min(len(about), 8) - 2
     left = kinds[room:]
     head = ["", "kind", "count", "", "such as"]
-    listed = terminal.aligned([head, *(_row(check, name, kind) for name, kind in kinds[:room])]) if kinds else []
+    first = firsts(check)
+    listed = terminal.aligned([head, *(_row(name, kind, first[name]) for name, kind in kinds[:room])]) if kinds else []
     more = [f"and {sum(kind['count'] for _, kind in left)} of {len(left)} more kinds"] * bool(left)
     nothing = ["nothing was found"] * (not kinds)
     return [*listed, *more, *nothing, *about[:8]]
 
 
-def _row(check: dict, name: str, kind: dict) -> list[str]:
-    first = next(one for one in check["findings"] if one["kind"] == name)
+def _row(name: str, kind: dict, first: dict) -> list[str]:
     paths = " and ".join(dict.fromkeys(first["paths"]))
     return [
         kind["severity"],

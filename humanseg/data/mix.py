@@ -203,7 +203,9 @@ def leave_out(
 ) -> tuple[dict[str, dict[str, Part]], list[LeftOut]]:
     """The parts of each source by side without what a `data` config leaves out, and that; `nodes` are its sources."""
     dropping = [name for name, node in nodes.items() if node.get("drop_duplicates")]
-    leaving = Leaving(config.get("exclude"), dropping, Path(config["cache_dir"]) if config.get("cache") else None)
+    leaving = Leaving(
+        _as_list(config.get("exclude")), dropping, Path(config["cache_dir"]) if config.get("cache") else None
+    )
     return leaving(parts, {name: places(node) for name, node in nodes.items()}), leaving.found
 
 
@@ -226,28 +228,32 @@ def together(parts: dict[str, dict[str, Part]], duplicates: str = "together") ->
         parts: by the source's name the part of each side that it has samples for.
         duplicates: as of `SplitConfig`; ``ignore`` leaves nothing out.
     """
-    parts = composed.join(parts)
+    parts = without_held_back(composed.join(parts), duplicates)
     sides = dict.fromkeys([*SIDES, *(side for own in parts.values() for side in own)])
     found = {side: [own[side] for own in parts.values() if side in own] for side in sides}
     if len(parts) > 1:
         found = {side: [part for part in some if len(part)] for side, some in found.items()}
-        found["train"] = found["train"] if duplicates == "ignore" else _without_held_back(found)
     needed = SIDES if found["train"] else ()
     return {side: Split(some) for side, some in found.items() if some or side in needed}
 
 
-def _without_held_back(found: dict[str, list[Part]]) -> list[Part]:
-    """The training parts without photographs of which another source holds an equal one back."""
-    kept = []
-    for part in found["train"]:
-        others = [one for side in ("val", "test") for one in found[side] if one.name != part.name]
-        held = [one.content for one in others if one.content is not None]
-        if part.content is not None and held:
-            again = np.isin(part.content, np.concatenate(held)) & (part.content != 0)
-            if again.any():
-                first = part.name_of(int(np.flatnonzero(again)[0]))
-                log.info("split      %d photographs of %s are held back by another source, as %s: they don't train",
-                         again.sum(), part.name, first)  # fmt: skip
-                part = part.only(~again)
-        kept.append(part)
-    return kept
+def without_held_back(parts: dict[str, dict[str, Part]], duplicates: str) -> dict[str, dict[str, Part]]:
+    """The parts of `together` without training photographs of which another source holds an equal one back."""
+    if duplicates == "ignore":
+        return parts
+    return {name: own | _trained(name, parts) for name, own in parts.items()}
+
+
+def _trained(name: str, parts: dict[str, dict[str, Part]]) -> dict[str, Part]:
+    """The training part of a source, if it has one, without what another source holds back."""
+    part = parts[name].get("train")
+    others = [own[side] for other, own in parts.items() if other != name for side in ("val", "test") if side in own]
+    held = [one.content for one in others if one.content is not None]
+    if part is None or part.content is None or not held:
+        return {}
+    again = np.isin(part.content, np.concatenate(held)) & (part.content != 0)
+    if not again.any():
+        return {}
+    log.info("split      %d photographs of %s are held back by another source, as %s: they don't train",
+             again.sum(), name, part.name_of(int(np.flatnonzero(again)[0])))  # fmt: skip
+    return {"train": part.only(~again)}

@@ -80,6 +80,7 @@ def _divide(data: dict, nodes: dict, opened: dict, scanned: list[Scanned]) -> li
     try:
         parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key=True)
         parts, left_out = mix.leave_out(parts, data, nodes)
+        parts = mix.without_held_back(parts, data.get("duplicates", "together"))
     except ValueError as error:  # of one source alone, or of the list of those that are excluded
         problems += terminal.message(error).split("\n")
     whole = {name: own for name, own in opened.items() if name not in parts}  # refused: sides of their own are known

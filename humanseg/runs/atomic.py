@@ -11,6 +11,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 PART = ".part"  # the end of the name of a file that is being written
@@ -77,19 +78,32 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
+def write_parts(path: Path, parts: Iterable[str]) -> None:
+    """Write a text that comes in parts, as `write_text` does."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines(part.encode(errors="backslashreplace") for part in parts)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON; a number that is not finite becomes null, as JSON has no name for it."""
     write_text(path, json.dumps(_finite(value), indent=2, default=str) + "\n")
 
 
-def write_table(path: Path, columns: list[str], rows: list[dict]) -> None:
+def write_json_lines(path: Path, value: dict, name: str, items: Iterable[object]) -> None:
+    """Write indented JSON whose last key has items that come one by one: each gets a line, and no two are in memory."""
+    head = json.dumps(_finite(value), indent=2, default=str).removesuffix("\n}")
+    lines = (f"{',' * (number > 0)}\n    {json.dumps(_finite(item), default=str)}" for number, item in enumerate(items))
+    write_parts(path, chain([f"{head},\n  {json.dumps(name)}: ["], lines, ["\n  ]\n}\n"]))
+
+
+def write_table(path: Path, columns: list[str], rows: Iterable[dict]) -> None:
     """Write a CSV with a header; where a row has no value for a column the cell stays empty.
 
     A text that a spreadsheet would take for a formula gets an apostrophe. `reading.read_table` takes it away.
     """
     table = csv.writer(_Line(), lineterminator="\r\n")  # what ends a line is quoted, and \r ends one for many readers
-    cells = [columns, *([row.get(name) for name in columns] for row in rows)]
-    write_text(path, "".join(table.writerow(map(_cell, row)) for row in cells))
+    cells = chain([columns], ([row.get(name) for name in columns] for row in rows))
+    write_parts(path, (table.writerow(map(_cell, row)) for row in cells))
 
 
 class _Line:

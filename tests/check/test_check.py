@@ -95,6 +95,82 @@ def test_a_photograph_in_training_and_validation_is_named_first_with_both_paths(
     assert summary(done.folder)["samples"] == {"train": 3, "val": 6}
 
 
+def written(root: Path, names: dict[str, np.ndarray], left: int = 10) -> Path:
+    """A folder of photographs by name, each with a person of its own height from a column on."""
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for name, image in names.items():
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[10:60, left : left + 20] = 255
+        cv2.imwrite(str(root / "images" / f"{name}.png"), image)
+        cv2.imwrite(str(root / "masks" / f"{name}.png"), mask)
+    return root
+
+
+def test_a_mirror_image_of_a_photograph_that_is_held_back_is_found_and_does_not_train(run, tmp_path):
+    scenes = {f"{seed}": scene(seed) for seed in range(8)}
+    train = written(tmp_path / "train", scenes)
+    turned = {f"held{seed}": scene(seed)[:, ::-1] for seed in (2, 5)} | {"other": scene(30)}
+    val = written(tmp_path / "val", turned, left=60)  # mirrored, as the photographs are
+    places = (f"data.root={train}", f"data.val_root={val}")
+    check, found, _ = look(run, train, places[1])
+    assert sorted(one for one in found if len(one) > 2) == [
+        ("near_across", "2.png", "held2.png"),
+        ("near_across", "5.png", "held5.png"),
+    ]
+    assert check["findings"][0]["words"].startswith("one looks like the mirror image of the other: ")
+    assert check["findings"][0]["numbers"]["mask_iou"] == 1
+    folder = run(*ON_FILES, *DATA, *places, "data.batch_size=2", "data.drop_duplicates=true", "trainer.epochs=1").folder
+    assert sorted(Path(row["path"]).name for row in rows(folder, "left_out.csv")) == ["2.png", "5.png"]
+
+
+def test_a_file_of_two_sources_is_told_with_both_and_has_both_masks_on_the_page(run, tmp_path):
+    scenes = {f"{seed}": scene(seed) for seed in range(8)}
+    one = written(tmp_path / "one", scenes)
+    masks = written(tmp_path / "two", {"3": scene(3)}, left=40) / "masks"
+    (tmp_path / "list.txt").write_text(f"{one}/images/3.png, {masks}/3.png\n")
+    mix = [
+        "data=mix",
+        "+data@data.sources.mine=folder",
+        f"data.sources.mine.root={one}",
+        "data.sources.mine.val_split=0",
+    ]
+    mix += ["+data@data.sources.more=pairs", f"data.sources.more.pairs={tmp_path}/list.txt", "data.image_size=32"]
+    done = run("mode=check", *mix, "data.sources.more.val_split=0")
+    folder = Path(done.stdout.splitlines()[0].split(maxsplit=1)[1])
+    (found,) = [one for one in json.loads((folder / "check.json").read_text())["findings"] if len(one["paths"]) == 2]
+    assert found["kind"] == "contradiction"
+    assert found["words"] == "the same file, of mine and of more; their masks have an IoU of 0.00"
+    page = json.loads((folder / "check.html").read_text().split('id="data">')[1].split("</script>")[0])
+    (sheet,) = [one for one in page["sheets"] if one["name"] == "contradiction"]
+    shown = [page["photos"][number] for number in sheet["cards"][0]["photos"]]
+    assert [one["source"] for one in shown] == ["mine", "more"]
+    assert shown[0]["path"] == shown[1]["path"] and shown[0]["mask"] != shown[1]["mask"]
+
+    done = run("mode=check", *mix, "data.sources.more.only=val")  # it validates in one source, so the other has it not
+    folder = Path(done.stdout.splitlines()[0].split(maxsplit=1)[1])
+    (found,) = [one for one in json.loads((folder / "check.json").read_text())["findings"] if len(one["paths"]) == 2]
+    assert (found["kind"], found["words"][:46]) == ("contradiction", "the same file, val of more and unused of mine;")
+
+    (tmp_path / "exclude.txt").write_text(f"{one}/images/3.png\n")
+    (tmp_path / "too.txt").write_text("5\n")
+    lists = f"data.exclude=[{tmp_path}/exclude.txt,{tmp_path}/too.txt]"
+    train = [
+        *ON_FILES,
+        *mix,
+        "data.sources.mine.val_split=2",
+        "data.sources.more.val_split=0",
+        "trainer.epochs=1",
+        "data.batch_size=2",
+    ]
+    left = rows(run(*train, lists).folder, "left_out.csv")
+    assert sorted((row["source"], Path(row["path"]).name) for row in left) == [
+        ("mine", "3.png"),
+        ("mine", "5.png"),
+        ("more", "3.png"),
+    ]
+
+
 def test_a_check_that_was_stopped_goes_on_where_it_was(run, people, monkeypatch):
     first, found, _ = look(run, people)
     monkeypatch.setattr(scan, "measure", lambda *_: pytest.fail("it has been measured already"))

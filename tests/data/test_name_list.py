@@ -47,6 +47,11 @@ def test_a_line_is_a_path_below_the_root_a_file_or_a_stem(found, line, index):
     assert found(os.path.abspath("data/set/images/a/1.jpg"), "top.png") == [0, 3]
 
 
+def test_a_list_that_a_browser_saved_elsewhere_has_paths_as_they_are_seen_from_here(tmp_path):
+    (tmp_path / "exclude.txt").write_text("../set/images/top.png\n")
+    assert find("data.exclude", str(tmp_path / "exclude.txt"), samples("../set")).tolist() == [3]
+
+
 def test_lists_come_in_any_encoding(found):
     assert found("caf\u00e9.jpg", encoding="latin-1") == found("caf\u00e9", encoding="utf-16") == [4]
 
@@ -71,5 +76,7 @@ def test_sources_share_a_list(found):
     other = samples("data/other", ["images/9.jpg", "images/top.png"])
     assert found("a/1", "9.jpg", "set/images/top", beside=[other]) == [0, 3]
     assert found("other/images/top.png", beside=[other]) == []
+    again = samples(names=["images/top.png", "images/5.jpg"])
+    assert found("top", beside=[again]) == found("data/set/images/top.png", beside=[again]) == [3]  # one file is meant
     with pytest.raises(ValueError, match=r"top \(data/set/images/top.png and data/other/images/top.png\)"):
         found("top", beside=[other])

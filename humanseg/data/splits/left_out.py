@@ -33,11 +33,11 @@ class Leaving:
     """What leaves samples out.
 
     Args:
-        exclude: a list of names, see `name_list`. without_duplicates: the sources of which no photograph trains that looks like
+        exclude: lists of names, see `name_list`. without_duplicates: the sources of which no photograph trains that looks like
             one which is held back, or like one that trains and comes before it. folder: of the cache; None without one.
     """
 
-    exclude: str | None = None
+    exclude: Sequence[str] = ()
     without_duplicates: Sequence[str] = ()
     folder: Path | None = None
     found: list[LeftOut] = field(default_factory=list)
@@ -58,8 +58,8 @@ class Leaving:
             for part in own.values():
                 left[id(part.source)] |= getattr(part.source, "broken", {})
         parts = self._without(parts, left, "broken")
-        if self.exclude:
-            parts = self._without(parts, self._excluded(parts, places), "excluded")
+        for file in self.exclude:
+            parts = self._without(parts, _excluded(file, parts, places), "excluded")
         return self._without(parts, self._duplicates(parts), "duplicate") if self.without_duplicates else parts
 
     def _without(self, parts: dict, left: dict[int, dict[int, str]], why: str) -> dict:
@@ -77,22 +77,6 @@ class Leaving:
                 ]
                 kept[name][side] = part.only(~out) if out.any() and (why != "duplicate" or side == "train") else part
         return kept
-
-    def _excluded(self, parts: dict, places: dict[str, Sequence[str]]) -> dict[int, dict[int, str]]:
-        if not on_disk(self.exclude).is_file():
-            raise ValueError(
-                f"data.exclude={self.exclude}: there is no such file: give a list of samples, a name a line"
-            )
-        every = {
-            id(part.source): Samples(part.source, places[name]) for name, own in parts.items() for part in own.values()
-        }
-        named = {
-            one: name_list.find(
-                "data.exclude", self.exclude, samples, [other for key, other in every.items() if key != one], some=True
-            )
-            for one, samples in every.items()
-        }
-        return {one: dict.fromkeys(indices.tolist(), f"data.exclude={self.exclude}") for one, indices in named.items()}
 
     def _duplicates(self, parts: dict) -> dict[int, dict[int, str]]:
         """Training samples that look like one that is held back, or like one that trains and comes before."""
@@ -117,6 +101,24 @@ class Leaving:
                 found.setdefault(id(part.source), {}).update(told)
             start += len(part)
         return found
+
+
+def _excluded(
+    file: str, parts: dict[str, dict[str, Part]], places: dict[str, Sequence[str]]
+) -> dict[int, dict[int, str]]:
+    """The samples of each source, by its id, that a list names."""
+    if not on_disk(file).is_file():
+        raise ValueError(f"data.exclude={file}: there is no such file: give a list of samples, a name a line")
+    every = {
+        id(part.source): Samples(part.source, places[name]) for name, own in parts.items() for part in own.values()
+    }
+    named = {
+        one: name_list.find(
+            "data.exclude", file, samples, [other for key, other in every.items() if key != one], some=True
+        )
+        for one, samples in every.items()
+    }
+    return {one: dict.fromkeys(indices.tolist(), f"data.exclude={file}") for one, indices in named.items()}
 
 
 def summarised(left_out: Sequence[LeftOut]) -> dict[str, int | str]:

@@ -22,8 +22,10 @@ def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = (),
         key: of the config, which has the list's path. beside: of other sources, which the same list may name.
         some: whether it is enough that some of its names fit.
 
+    A file that is several samples, as it is in several sources, is named once for all of them.
+
     Raises:
-        ValueError: the list can't be read or is empty, or names that none or several of the samples have (all told).
+        ValueError: the list can't be read or is empty, or has names that fit no file or several (all told).
     """
     file, every = on_disk(typed), [samples, *beside]
     read = io.StringIO(read_list(file, decoded), newline=None)
@@ -31,8 +33,12 @@ def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = (),
     found = _matches({form for forms in wanted.values() for form in forms}, every)
     matched = {line: next((found[form] for form in forms if form in found), []) for line, forms in wanted.items()}
     missing = [line for line, places in matched.items() if not places]
-    several = {line: " and ".join(every[number].source.names[index] for number, index in places)
-               for line, places in matched.items() if len(places) > 1}  # fmt: skip
+    files = {
+        line: dict.fromkeys(every[number].source.names[index] for number, index in places)
+        for line, places in matched.items()
+        if len(places) > 1
+    }
+    several = {line: " and ".join([*some][:2]) for line, some in files.items() if len(some) > 1}
     told = [f"{len(missing)} of its {len(wanted)} names fit no sample: {_told(missing)}"] * bool(
         missing and not (some and len(missing) < len(wanted))
     )
@@ -45,15 +51,17 @@ def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = (),
 
 
 def _forms(line: str, folder: Path) -> list[str]:
-    """What a line may mean, in its order: its path as it is or seen from here, in any encoding."""
-    paths = [os.path.normpath(os.path.join(folder, one) if one.startswith("../") else one) for one in readings(line)]
+    """What a line may mean, in its order: its path seen from the list, as it is, or seen from here, in any encoding."""
+    read = readings(line)
+    paths = [os.path.normpath(os.path.join(folder, one)) for one in read if one.startswith("../")]
+    paths += map(os.path.normpath, read)
     return [
         in_one_form(form) for path in paths for form in ([path, os.path.relpath(path)] if path[0] == "/" else [path])
     ]
 
 
 def _matches(wanted: set[str], every: list[Samples]) -> dict[str, list[tuple[int, int]]]:
-    """For each name the source's number and the index of the sample that it fits best; of two that it fits as well.
+    """For each name the source's number and the index of the sample that it fits best; of all that it fits as well.
 
     What names the whole path below the folder that holds all samples of a source fits better than an end of it, and a name
     with its suffix better than one without.
@@ -64,9 +72,11 @@ def _matches(wanted: set[str], every: list[Samples]) -> dict[str, list[tuple[int
         for index, rank, end in _ends(samples, lasts):
             if end not in wanted:
                 continue
-            best, places = found.get(end, (rank, []))
-            if rank <= best:
-                found[end] = (rank, [*(places[:1] if rank == best else []), (number, index)])
+            best, places = found.setdefault(end, (rank, []))
+            if rank < best:
+                found[end] = (rank, [(number, index)])
+            elif rank == best:
+                places.append((number, index))
     return {one: places for one, (_, places) in found.items()}
 
 
