@@ -54,6 +54,7 @@ QUANTITIES = {
     "person": Quantity("people's share of the area", "%", np.linspace(0, 100, 21), lambda facts: 100 * facts["person"]),
     "people": Quantity("people (connected parts)", "", np.arange(0, 12), lambda facts: facts["people"]),
     "largest": Quantity("largest person", "% of the area", np.linspace(0, 100, 21), lambda facts: 100 * facts["largest"]),
+    "cut": Quantity("sides of the frame that cut people", "", np.arange(0, 6), lambda facts: np.bitwise_count(facts["cut"])),
     "ignored": Quantity("ignored", "% of the area", np.linspace(0, 100, 21), lambda facts: 100 * facts["ignored"]),
     "megapixels": Quantity("resolution", "megapixels", np.round(np.geomspace(0.01, 100, 25), 3),
                            lambda facts: facts["width"] * 1e-6 * facts["height"]),

@@ -52,15 +52,25 @@ def run(config: dict, job: Job) -> None:
     for name in nodes:
         found += copies.groups([(one, _samples(one, nodes[name])) for one in scanned if one.name == name])
     found = in_order([*found, *copies.findings(scanned)])
-    facts = {"command": shlex.join([*PROGRAM.split(), *job.overrides]), "image_size": data["image_size"]}
+    facts = {"command": shlex.join([*PROGRAM.split(), *job.typed]), "image_size": data["image_size"]}
     told = record.of(scanned, found, facts | {"checkpoint": config["ckpt"]})
     record.write(job.folder, told)
     shown = sheets.sheets(scanned, judged, found, config["worst"])
     file = page.write(job.folder, told, shown, sheets.photos(judged, shown))
     log.info("%s", terminal.lines(table.rows(told)))
     log.info("page       %s", file)
-    log.info("next       %s %s", command(), shlex.join([*of_data(job.overrides), f"data.exclude={EXCLUDE}"]))
+    log.info("next       %s", _next(job.typed, data.get("exclude"), bool(chosen)))
     begun.update(status="completed", findings={name: kind["count"] for name, kind in told["kinds"].items()})
+
+
+def _next(typed: list[str], before: str | list[str] | None, with_network: bool) -> str:
+    """How a training leaves out what is ticked, beside what the lists `before` name already."""
+    lists = [*(before if isinstance(before, list) else [before] if before else []), EXCLUDE]
+    exclude = "data.exclude=" + (f"[{','.join(lists)}]" if before else EXCLUDE)
+    own = [one for one in of_data(typed) if not one.startswith("data.exclude=")]
+    if with_network and not own:  # the data is the checkpoint's
+        return f"{shlex.quote(exclude)} leaves out of training what is ticked on the page"
+    return f"{command()} {shlex.join([*own, exclude])}"
 
 
 def _is_looked_at(source: object) -> bool:

@@ -56,7 +56,8 @@ def test_masks_that_differ_from_the_rest_are_found(run, people):
     paint(people, "002.png", 0)
     mask = cv2.imread(str(people / "masks" / "007.png"), 0)
     cv2.imwrite(str(people / "masks" / "007.png"), mask // 255)
-    _, found, _ = look(run, people)
+    check, found, _ = look(run, people)
+    assert check["distributions"]["cut"]["counts"][""] == [23, 0, 0, 0, 1]  # the full one touches all four sides
     assert {("full", "001.png"), ("empty", "002.png"), ("values", "007.png")} <= {*found}
     assert not [
         one

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from humanseg.compositing.results import BROKEN, Results
-from humanseg.data.cache import ENTRY, LARGEST
+from humanseg.data.cache import ENTRY, MOST
 from humanseg.data.prepared import VERSION, prepare_cache
 
 STEM = f"prepared_32px_v{VERSION}"
@@ -42,7 +42,7 @@ def test_a_pipe_in_a_cache_makes_nobody_wait(tmp_path, name):
 
 def test_a_table_of_absurd_size_is_not_read(tmp_path):
     with open(tmp_path / f"{STEM}.index", "wb") as file:
-        file.truncate(LARGEST + 1)
+        file.truncate((MOST + 1) * ENTRY.itemsize)
     with pytest.raises(ValueError, match=r"\.index has .* delete it"):
         opened(tmp_path)
 
