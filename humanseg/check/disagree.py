@@ -118,7 +118,7 @@ def compare(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
     return {
         "score": wrong / (union + LEAST * label.size),
         "iou": (person & seen).sum() / union if union else 1.0,
-        **{"unlabelled": blobs[0], "nobody": blobs[1], "edge": wrong / label.size - sum(blobs)},
+        **{"unlabelled": blobs[0], "nobody": blobs[1], "edge": max(wrong / label.size - sum(blobs), 0.0)},
     }
 
 

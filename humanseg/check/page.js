@@ -207,8 +207,14 @@ function place(photo) {
   return [photo.source, photo.split || "unused"].filter(Boolean).join(" · ");
 }
 
+const ASKED = { // of the network; the names and units of what was measured stand in the distributions
+  disagreement: "disagreement with the network", unlabelled: "people without a label", nobody: "labels without a person", edge: "edges that are off",
+};
+const title = name => check.distributions[name]?.title ?? ASKED[name] ?? name;
+
 /** A number with its unit, where it has one. */
 function measured(name, value) {
+  if (name in ASKED) return `${rounded(100 * value)} %`;
   return `${rounded(value)} ${check.distributions[name]?.unit ?? ""}`.trim();
 }
 
@@ -310,7 +316,7 @@ function numbersOf(photo) {
   const list = make("dl");
   for (const [name, value] of Object.entries(photo.numbers)) {
     const row = make("div");
-    row.append(make("dt", "", check.distributions[name]?.title ?? name), make("dd", "", measured(name, value)));
+    row.append(make("dt", "", title(name)), make("dd", "", measured(name, value)));
     list.append(row);
   }
   return list;

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 SHARED, RANKED = False, False
 
 EXCLUDE = "exclude.txt"  # what people tick on the page is saved so
+NOTHING = "there are no photographs: set data.root (data=folder), data.pairs (data=pairs), or add a source (data=mix)"
 RULES = {"worst": whole(1, 1000)}
 
 
@@ -40,6 +41,8 @@ def run(config: dict, job: Job) -> None:
     folder = Path(data["cache_dir"]) if data["cache"] else job.folder
     nodes, opened = build.sources(data, cfg["model"]["classes"], config["seed"], "note", problems)
     sides = {name: {id(one): one for one in own.values() if _is_looked_at(one)} for name, own in opened.items()}
+    if not any(sides.values()) and not problems:
+        raise ValueError(NOTHING)
     scanned = scan({name: list(own.values()) for name, own in sides.items()}, folder)
     problems += _divide(data, nodes, opened, scanned)
     judged = disagree.judge(judges(chosen, opened, scanned), folder) if chosen else {}

@@ -4,13 +4,15 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from conftest import ON_FILES, rows, summary, write_people
 
-from humanseg.check import scan
+from humanseg.check import copies, scan
+from humanseg.check.facts import FACTS
 
 DATA = ["data=folder", "data.image_size=32"]
 
@@ -183,6 +185,20 @@ def test_training_that_follows_does_not_open_what_was_checked(run, people, monke
     look(run, people)
     monkeypatch.setattr("humanseg.data.photographs.check", lambda *_: pytest.fail("it has been checked already"))
     run(*ON_FILES, *DATA, f"data.root={people}", "trainer.epochs=1", "data.cache=true")
+
+
+def test_a_check_of_nothing_is_refused(run):
+    assert "there are no photographs: set data.root" in run("mode=check", "data=folder", code=1).stderr
+
+
+def test_people_that_are_drawn_are_no_copies_byte_for_byte():
+    facts = np.zeros(2, FACTS)
+    facts["width"] = facts["height"] = 64
+    facts["hash"], facts["mirrored"] = [7, 15], 2**63
+    store = SimpleNamespace(pictures=lambda _: (b"", b""))
+    drawn = scan.Scanned("", SimpleNamespace(names=["drawn 0", "drawn 1"]), facts, {}, store)
+    (found,) = copies.findings([drawn])
+    assert (found.kind, found.words) == ("near", "they look the same: 1 of 64 bits of the hash differ")
 
 
 def test_groups_on_both_sides_are_found(run, tmp_path):
