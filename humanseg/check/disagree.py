@@ -28,7 +28,9 @@ AT_ONCE = 16  # photographs that the network sees at once
 SURE = 0.8  # the network's probability for a person, or for none, from which a pixel counts
 BLOB = 0.03  # share of the longer side: what is thinner is an edge that is off, and no person
 LEAST = 0.05  # share of the photograph that is added to the union: of a tiny person a few pixels are no disagreement
-CLEAR, APART = 0.15, 6  # a finding disagrees by so much, and by so many median deviations more than the source's others
+# A finding disagrees by so much, and by so many median deviations more than the source's others. Of 400 photographs of eg1800
+# and ccp with 80 seeded faults two networks were wrong by themselves on 4 above this, and on 8 above 0.15; no fault was lost.
+CLEAR, APART = 0.2, 6
 DISAGREEMENT = record([("score", "<f4"), ("iou", "<f4"), ("unlabelled", "<f4"), ("nobody", "<f4"), ("edge", "<f4")])
 
 

@@ -11,6 +11,8 @@ from conftest import ROOT, run_into
 
 SHARED = ROOT.parent / "shared"
 SOURCES = {"eg1800": 130, "ccp": 70}  # photographs of each, of 200
+# Photographs of these whose masks are wrong in the data set itself, as was seen: corners of the background, a jacket left out.
+WRONG = {"eg1800_02188", "eg1800_00291"}
 WEIGHTS = SHARED / "weights" / "mobilenet_v2_imagenet.pth"
 
 pytestmark = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="there are no photographs in ../shared/data")
@@ -93,7 +95,8 @@ def photographs(tmp_path_factory) -> tuple[Path, dict[str, str], set[Path]]:
 def judge(found: set[str], faults: dict[str, str]) -> None:
     missed = {name: fault for name, fault in faults.items() if name not in found}
     assert len(missed) <= 2, missed
-    assert len(found - {*faults}) <= 5, found - {*faults}
+    healthy = found - {*faults} - WRONG
+    assert len(healthy) <= 5, healthy
 
 
 def test_faults_are_found_without_a_network(photographs, tmp_path):
