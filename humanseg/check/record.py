@@ -62,7 +62,7 @@ QUANTITIES = {
                        lambda facts: facts["width"] / np.maximum(facts["height"], 1)),
     "brightness": Quantity("brightness", "of 255", np.linspace(0, 256, 17), lambda facts: facts["brightness"]),
     "contrast": Quantity("contrast", "of 255", np.linspace(0, 128, 17), lambda facts: facts["contrast"]),
-    "sharpness": Quantity("sharpness (variance of the Laplacian)", "", np.round(np.geomspace(1, 20000, 25), 1),
+    "sharpness": Quantity("sharpness (Laplacian)", "", np.round(np.geomspace(1, 20000, 25), 1),
                           lambda facts: facts["sharpness"]),
     "quality": Quantity("JPEG quality", "", np.linspace(0, 100, 21), lambda facts: np.where(facts["quality"], facts["quality"], np.nan)),
 }  # fmt: skip
