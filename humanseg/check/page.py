@@ -124,8 +124,9 @@ def _findings(check: dict, shown: set[str]) -> Markup:
     rows = []
     for name, kind in check["kinds"].items():
         link = html('<a href="#sheets" data-kind="{}">{}</a>', name, kind["title"]) if name in shown else kind["title"]
-        files = " and ".join(dict.fromkeys(map(os.path.basename, first[name]["paths"])))
-        words = terminal.cut(f"{files}: {first[name]['words']}".removeprefix(": "), WORDS)
+        told = first[name]["words"]
+        files = dict.fromkeys(os.path.basename(path) for path in first[name]["paths"] if path not in told)
+        words = terminal.cut(f"{' and '.join(files)}: {told}".removeprefix(": "), WORDS)
         rows.append(html(form, kind["severity"], kind["severity"], f"{kind['count']:,}", link, kind["advice"], words))
     heads = ("", "count", "what", "what to do", "the first of them")
     whole = takewhile(lambda one: not one["paths"], check["findings"])  # what is refused stands before all others

@@ -26,13 +26,13 @@ def rows(check: dict) -> list[str]:
 
 
 def _row(name: str, kind: dict, first: dict) -> list[str]:
-    paths = " and ".join(dict.fromkeys(first["paths"]))
+    named = [path for path in dict.fromkeys(first["paths"]) if path not in first["words"]]
     return [
         kind["severity"],
         name,
         str(kind["count"]),
         kind["title"],
-        terminal.cut(f"{paths}: {first['words']}".removeprefix(": "), 300),
+        terminal.cut(f"{' and '.join(named)}: {first['words']}".removeprefix(": "), 300),
     ]
 
 

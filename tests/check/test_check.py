@@ -50,7 +50,7 @@ def test_what_training_refuses_is_found_and_stops_nothing(run, people):
     assert refused == f"{people}/images/004.png has no mask"
     assert check["sources"][""]["broken"] == 2
     assert sum(check["sources"][""]["samples"].values()) == 23
-    assert shown.index("unreadable") < shown.index("samples")
+    assert shown.index("unreadable") < shown.index("samples") and shown.count("images/003.png") == 1
 
 
 def test_masks_that_differ_from_the_rest_are_found(run, people):
