@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from humanseg import terminal
 from humanseg.cli import grammar, launch, launchers, planned, typed
+from humanseg.cli.recorded_overrides import MODES
 from humanseg.processes import signals
 from humanseg.runs import trials
 from humanseg.runs.atomic import NotWritten
@@ -78,7 +79,7 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
         if launchers.takes_jobs():
             launchers.take_no_more(stop.number)
         else:
-            say_how_to_go_on(resumable)
+            say_how_to_go_on(resumable, config["mode"])
         launchers.requeue(stop.number)
         raise
     except Exception as error:
@@ -97,9 +98,12 @@ def _mark(folder: Path, status: str, **facts) -> None:
         mark(folder, status, **facts)
 
 
-def say_how_to_go_on(folder: Path) -> None:
+def say_how_to_go_on(folder: Path, mode: str = "train") -> None:
     """Print the command that goes on with a run or sweep."""
-    terminal.say(f"interrupted: {command()} resume={shlex.quote(str(folder))} goes on")
+    resumed = f"{command()} resume={shlex.quote(str(folder))} goes on"
+    terminal.say(
+        f"interrupted: {resumed if mode in MODES else f'mode={mode} takes no resume=, type the command again'}"
+    )
 
 
 def progress(job: Path) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ON_FILES, rows, summary, write_people
+from killing import finish
 
 from humanseg.check import copies, scan
 from humanseg.check.facts import FACTS
@@ -174,11 +176,15 @@ def test_a_file_of_two_sources_is_told_with_both_and_has_both_masks_on_the_page(
     ]
 
 
-def test_a_check_that_was_stopped_goes_on_where_it_was(run, people, monkeypatch):
-    first, found, _ = look(run, people)
+def test_a_check_that_was_stopped_goes_on_where_it_was(run, people, monkeypatch, tmp_path):
+    arguments = ["mode=check", *DATA, f"data.root={people}", f"out={tmp_path}/outputs"]
+    told = finish(tmp_path / "log", *arguments, at="humanseg.check.rules:findings", number=signal.SIGINT, code=130)
+    assert "interrupted: mode=check takes no resume=, type the command again" in told
     monkeypatch.setattr(scan, "measure", lambda *_: pytest.fail("it has been measured already"))
-    again, same, _ = look(run, people)
-    assert same == found and again["distributions"] == first["distributions"]
+    check, found, _ = look(run, people)
+    assert sum(check["distributions"]["person"]["counts"][""]) == 24 and not [
+        one for one in found if one[0] == "unreadable"
+    ]
 
 
 def test_training_that_follows_does_not_open_what_was_checked(run, people, monkeypatch):
