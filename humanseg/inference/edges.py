@@ -8,11 +8,11 @@ import numpy as np
 from humanseg.data.transforms import resize_image, shrunk_size
 
 RADIUS = 0.7  # of the window in which an edge is looked for, to the person's area by the length of their outline
-LEAST, MOST = 1 / 128, 3 / 64  # of the radius, as shares of the network's square
+LEAST, MOST = 1 / 128, 3 / 128  # of the radius, as shares of the network's square
 SMOOTH = 1e-3  # variance of colours in [0, 1]: what varies less is no edge
 FINEST = 3  # pixels of the photograph, at most, to one of the network's: finer edges are not looked for
 GRAIN = 5  # pixels of the median that takes texture and noise out of the photograph: they would fray the outline
-REACH = 5  # of the network's pixels: what is further from an edge of the network's stays as the network has it
+REACH = 3  # of the network's pixels: what is further from an edge of the network's stays as the network has it
 CONTRAST = 2  # times the distance from one half: a fit draws values towards the mean of their window
 
 
