@@ -136,8 +136,7 @@ def test_keys_go_through_what_a_filter_shows(hostile, tmp_path):
         assert tab.value(names) == [STRANGE, r"/d/b\udcff.jpg", r"/d/\u202egpj.a.jpg", r"/d/two\nlines.jpg"]
         tab.press("ArrowRight", " ", "ArrowRight", "Enter")
         assert tab.value("large.open && large.querySelectorAll('canvas').length") == 4
-        painted = "large.querySelectorAll('canvas')[3].width === 16"
-        assert tab.value(f"new Promise(done => setInterval(() => {painted} && done(true), 20))")
+        assert becomes(tab, "large.querySelectorAll('canvas')[3].width === 16")  # it is painted
         tab.press(" ", "ArrowRight", "ArrowRight", " ", "Enter")  # the last one can't be ticked
         assert not tab.value("large.open")
         tab.press("ArrowLeft", " ", "m", "s")
@@ -153,6 +152,13 @@ def test_keys_go_through_what_a_filter_shows(hostile, tmp_path):
         again = (tab.open(hostile) or tab.value("ticked.textContent") for _ in range(20))
         assert "3 ticked" in again  # the browser remembers, as soon as its storage has written it
         assert not [told for told in tab.errors if "ERR_FILE_NOT_FOUND" not in told]  # their files are nowhere
+
+
+def becomes(tab, condition: str) -> bool:
+    """Whether a page's condition comes true, within a minute."""
+    return tab.value(
+        f"new Promise(done => {{ let left = 3000; setInterval(() => ({condition} || !left--) && done(left > 0), 20); }})"
+    )
 
 
 def saved(folder: Path) -> bytes:
@@ -175,8 +181,7 @@ def test_training_leaves_out_what_was_ticked(run, tmp_path):
         names = tab.value("[...chosen]")
         assert saved(tmp_path).decode().splitlines() == names and len(names) == 2
         tab.press("Enter")
-        file = "large.querySelector('canvas').width === 400"  # the photograph itself, and no thumbnail
-        assert tab.value(f"new Promise(done => setInterval(() => {file} && done(true), 20))")
+        assert becomes(tab, "large.querySelector('canvas').width === 400")  # the photograph itself, and no thumbnail
         assert not tab.errors
     folder = run(
         *ON_FILES, *files, "data.val_split=3", "trainer.epochs=1", f"data.exclude={tmp_path}/exclude.txt"
