@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +149,8 @@ def main() -> None:
             print(f"{arm}, seed {seed}: {len(curves[arm][str(seed)])} trials in {end[0]} steps, best {end[1]:.4f}; "
                   f"{len(pruned)} pruned, which saved {saved} steps", flush=True)  # fmt: skip
             (given.out / "curves.json").write_text(json.dumps(curves))
-    draw(curves, given.out / "search.png")
+    if find_spec("matplotlib"):
+        draw(curves, given.out / "search.png")
 
 
 if __name__ == "__main__":
