@@ -166,9 +166,10 @@ def test_it_is_tested_predicted_with_and_exported(trained, call, project):
     assert Predictor(trained, backend="torch")(photograph).shape == (30, 50)
     call("mode=export", f"ckpt={trained}", f"hydra.run.dir={project}/export")
     exported = Predictor(project / "export" / "model.onnx", backend="onnxruntime", refine=False)
-    np.testing.assert_allclose(
-        exported(photograph), Predictor(trained, backend="torch", refine=False, precision="fp32")(photograph), atol=1e-4
-    )
+    alone = Predictor(
+        trained, backend="torch", refine=False, precision="fp32", closer=False
+    )  # as a file of one size looks
+    np.testing.assert_allclose(exported(photograph), alone(photograph), atol=1e-4)
 
 
 def test_a_sweep_of_it_goes_on_and_a_new_run_starts_from_its_best(call, project):

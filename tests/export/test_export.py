@@ -63,7 +63,7 @@ def test_an_exported_file_finds_what_the_checkpoint_finds(suite, exported, forma
     assert told["status"] == "completed" and told["checked_on"] == "6 photographs of the validation split"
     assert abs(told["check"]["iou_exported"] - told["check"]["iou_checkpoint"]) <= 0.001
     image = photo(suite)
-    expected = Predictor(suite / "run", "cpu", "fp32", "torch")(image)
+    expected = Predictor(suite / "run", "cpu", "fp32", "torch", closer=False)(image)
     found = Predictor(file_of(folder, format), "cpu", "fp32", exporting_runtime(format))(image)
     assert found.shape == expected.shape and np.abs(found - expected).max() < 1e-3
 
@@ -83,7 +83,7 @@ def test_the_example_beside_it_needs_nothing_of_this_project(suite, exported, fo
     command = [sys.executable, "-I", "-c", code, folder / "example.py", suite / "photo.png", mask]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    expected = Predictor(suite / "run", "cpu", "fp32", "torch", refine=False)(photo(suite)) > 0.5
+    expected = Predictor(suite / "run", "cpu", "fp32", "torch", refine=False, closer=False)(photo(suite)) > 0.5
     found = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) > 0
     assert found.shape == expected.shape and (found == expected).mean() > 0.97
     assert len((folder / "example.py").read_text().splitlines()) <= 22
@@ -151,7 +151,7 @@ def test_fp16_takes_half_the_space(run, suite, exported, format, tmp_path):
     assert sum((file.parent / name).stat().st_size for name in names) < 0.7 * full
     found, expected = (
         Predictor(file, "cpu")(photo(suite)),
-        Predictor(suite / "run", "cpu", "fp32", "torch")(photo(suite)),
+        Predictor(suite / "run", "cpu", "fp32", "torch", closer=False)(photo(suite)),
     )
     assert np.abs(found - expected).max() < 0.05
 
