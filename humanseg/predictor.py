@@ -176,7 +176,8 @@ class Predictor:
             if scale := next((scale for most, scale in CLOSER if share < most), None):
                 closer.setdefault(scale, []).append(index)
         for scale, some in closer.items():
-            finer = self.on_squares(self.squares([images[index] for index in some], scaled_side(self.size, scale)))
+            squares = self.squares([images[index] for index in some], scaled_side(self.size, scale))
+            finer = self.on_squares(squares).to(found[0].device)  # the first look may have left the GPU
             for index, second in zip(some, finer, strict=True):
                 found[index] = (resized(found[index][None], second.shape[-1])[0] + second) / 2
         return found

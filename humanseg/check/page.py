@@ -190,10 +190,8 @@ def _sheet(check: dict, sheet: Sheet, cards: list[dict]) -> dict:
     group, _, own = sheet.name.rpartition("/")
     told = {"name": sheet.name, "title": sheet.title, "words": sheet.words, "severity": kind.get("severity", "")}
     told |= {"count": kind.get("count", len(sheet.cards)), "judged": own in JUDGED}
-    return told | {
-        "quantity": own if group else "",
-        "cards": cards,
-    }  # what it is sorted by stands below each photograph
+    told["quantity"] = own if group else ""  # what it is sorted by, which stands below each photograph
+    return told | {"cards": cards}
 
 
 def _card(check: dict, number: int | None) -> dict:

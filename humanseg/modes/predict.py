@@ -92,7 +92,8 @@ def run(config: dict, job: Job) -> None:
         return
     backdrops(config["background"])  # refuses what it can't read
 
-    closer, views = config["tta"] == "auto", [] if config["tta"] == "auto" else _listed(config["tta"])
+    closer = config["tta"] == "auto"
+    views = [] if closer else _listed(config["tta"])
     scales = [1.0, *(float(view) for view in views if view != "flip")]
     ckpt = find.checkpoint(config["ckpt"], config["out"])
     if len(scales) > 1 and find.is_exported(ckpt):
