@@ -159,8 +159,10 @@ def test_fp16_takes_half_the_space(run, suite, exported, format, tmp_path):
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "auto"])
 def test_a_checkpoint_runs_on_every_backend(suite, backend):
     images = [photo(suite), photo(suite)[:20, ::2].copy()]
-    expected = Predictor(suite / "run", "cpu", "fp32", "torch").probabilities(images)
+    in_torch = Predictor(suite / "run", "cpu", "fp32", "torch")
+    expected, larger = in_torch.probabilities(images), in_torch.squares(images, 2 * in_torch.size)
     predictor = Predictor(suite / "run", "cpu", "fp32", backend)
+    torch.testing.assert_close(predictor.on_squares(larger), in_torch.on_squares(larger), atol=1e-3, rtol=1e-3)
     assert predictor.engine.backend == ("openvino" if backend == "auto" else backend)
     for one, other in zip(predictor.probabilities(images), expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
