@@ -89,11 +89,16 @@ class Predictor:
         backend: str = "torch",
         refine: bool = False,
         closer: bool = False,
+        one_core_each: bool = False,
     ) -> "Predictor":
-        """A predictor of a checkpoint that is loaded already, with the config to use it with, see `recorded`."""
+        """A predictor of a checkpoint that is loaded already, with the config to use it with, see `recorded`.
+
+        Args:
+            one_core_each: see `engines.of_network`.
+        """
         predictor = cls.__new__(cls)
         predictor.refine, predictor.closer = refine, closer
-        predictor._use_checkpoint(path, payload, config, backend)
+        predictor._use_checkpoint(path, payload, config, backend, one_core_each)
         return predictor
 
     @classmethod
@@ -105,10 +110,12 @@ class Predictor:
         predictor._use(engine, size, pad_value, class_names(1))
         return predictor
 
-    def _use_checkpoint(self, path: Path, payload: dict, config: dict, backend: str) -> None:
+    def _use_checkpoint(
+        self, path: Path, payload: dict, config: dict, backend: str, one_core_each: bool = False
+    ) -> None:
         network, data, trainer = build.model_of(payload, config["model"], path), config["data"], config["trainer"]
         compute, size = build.compute(trainer, data), data["image_size"]
-        engine = engines.of_network(network, compute, size, backend, trainer["precision"])
+        engine = engines.of_network(network, compute, size, backend, trainer["precision"], one_core_each)
         self._use(engine, size, data["pad_value"], class_names(config["model"]["classes"]))
 
     def _use(self, engine: Engine, size: int, pad_value: int, classes: list[str]) -> None:
@@ -170,14 +177,26 @@ class Predictor:
 
     @torch.inference_mode()
     def looked_closer(self, found: Sequence[Tensor], images: list[np.ndarray]) -> list[Tensor]:
-        """Logits CxSxS of photographs' squares; where people are small their mean with those of a larger square, at its size."""
+        """Logits CxSxS of photographs' squares; where people are small their mean with those of a larger square, at its size.
+
+        Raises:
+            ValueError: the network can't take a larger square.
+        """
         found, closer = list(found), {}
         for index, share in enumerate(map(_share, found, images)):
             if scale := next((scale for most, scale in CLOSER if share < most), None):
                 closer.setdefault(scale, []).append(index)
         for scale, some in closer.items():
-            squares = self.squares([images[index] for index in some], scaled_side(self.size, scale))
-            finer = self.on_squares(squares).to(found[0].device)  # the first look may have left the GPU
+            side = scaled_side(self.size, scale)
+            try:
+                finer = self.on_squares(self.squares([images[index] for index in some], side))
+            except (RuntimeError, AssertionError) as error:  # each network has its own for it
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise ValueError(
+                    f"the network of {self.size} px can't take {side} px, for a second look at small people ({reason}): "
+                    "look once, by tta=[] or closer=False"
+                ) from error
+            finer = finer.to(found[0].device)  # the first look may have left the GPU
             for index, second in zip(some, finer, strict=True):
                 found[index] = (resized(found[index][None], second.shape[-1])[0] + second) / 2
         return found

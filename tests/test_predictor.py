@@ -71,6 +71,19 @@ def test_photographs_whose_people_are_small_are_looked_at_twice(trained_once, hi
     assert seen.sides == [*sides, 64]
 
 
+def test_a_network_of_one_size_is_told_how_to_look_once(trained_once):
+    def of_one_size(squares):
+        assert squares.shape[1] == 32, "wrong height"
+        return torch.full((len(squares), 1, 32, 32), -1.0)
+
+    predictor, image = Predictor(trained_once, "cpu", "fp32", "torch"), np.zeros((32, 32, 3), np.uint8)
+    predictor.engine = of_one_size
+    with pytest.raises(ValueError, match=r"of 32 px can't take 64 px, .* \(wrong height\): look once, by tta=\[\]"):
+        predictor(image)
+    predictor.closer = False
+    assert predictor(image).max() < 0.5
+
+
 def test_a_second_look_is_the_mean_of_both(trained_once):
     predictor = Predictor(trained_once, "cpu", "fp32", "torch")
     image = np.zeros((32, 32, 3), np.uint8)

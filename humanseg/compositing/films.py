@@ -125,7 +125,7 @@ def _draw(studio: Studio, options: dict, film: Film) -> tuple[int, tuple[float, 
                     picture.logits = smoother(picture.square, picture.logits)
                 yield picture
 
-        seen = ahead(steady(studio.infer(ahead(read(), 4 + studio.batch))), 4)
+        seen = ahead(steady(studio.infer(ahead(read(), 4 + studio.batch), pool)), 4)
         made_of, count = (video.width, video.height, video.rate, video, options["keep_metadata"]), 0
         with contextlib.ExitStack() as opened:
             writers = {name: opened.enter_context(frame_writer(path, *made_of)) for name, path in film.targets.items()}

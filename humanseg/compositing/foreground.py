@@ -77,19 +77,20 @@ def _mixing(
 
 
 def _between(values: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.clip(values, np.minimum(one, other), np.maximum(one, other))
+    return np.maximum(np.minimum(values, np.maximum(one, other)), np.minimum(one, other))
 
 
 def _tiles(share: np.ndarray) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """The squares that an edge goes through, each with a margin for the window, and where in them the square is."""
-    height, width = share.shape
-    for top in range(0, height, TILE):
-        for left in range(0, width, TILE):
-            square = share[top : top + TILE, left : left + TILE]
-            if ((square > 0) & (square < 1)).any():
-                above, before = min(top, NARROW), min(left, NARROW)
-                tile = np.s_[top - above : top + TILE + NARROW, left - before : left + TILE + NARROW]
-                yield tile, np.s_[above : above + TILE, before : before + TILE]
+    """Boxes around the edge, one in each square that it goes through, with a margin for the window; where in it they are."""
+    soft, margin = ((share > 0) & (share < 1)).astype(np.uint8), NARROW // 2
+    for top in range(0, len(soft), TILE):
+        for left in range(0, soft.shape[1], TILE):
+            across, down, width, height = cv2.boundingRect(soft[top : top + TILE, left : left + TILE])
+            if width:
+                rows, columns = slice(top + down, top + down + height), slice(left + across, left + across + width)
+                above, before = min(rows.start, margin), min(columns.start, margin)
+                tile = np.s_[rows.start - above : rows.stop + margin, columns.start - before : columns.stop + margin]
+                yield tile, np.s_[above : above + height, before : before + width]
 
 
 def _enlarged(coarse: np.ndarray, place: tuple[int, int], shape: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:

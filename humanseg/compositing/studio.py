@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from humanseg import terminal
 from humanseg.compositing.drawings import Behind, Drawings
-from humanseg.compositing.flow import Clock
+from humanseg.compositing.flow import Clock, in_order
 from humanseg.compositing.results import Results
 from humanseg.compositing.rows import Rows
 from humanseg.data.colour import hidden, strips
@@ -65,18 +65,27 @@ class Studio:
         picture.square = self.predictor.squares([_seen(picture)], max(map(self._side, self.scales)))[0]
         return picture
 
-    def infer(self, pictures: Iterator[Picture]) -> Iterator[Picture]:
-        """Give pictures their logits, a batch at a time; a picture in trouble passes through without."""
-        for group in _batched(pictures, self.batch):
-            fine = [picture for picture in group if not picture.trouble]
-            if fine:
-                with self.clock("network"):
-                    found = self.logits(torch.stack([picture.square for picture in fine]))
-                    if self.predictor.closer:
-                        found = self.predictor.looked_closer(found, [_seen(picture) for picture in fine])
-                for picture, logits in zip(fine, found, strict=True):
-                    picture.logits = logits
+    def infer(self, pictures: Iterator[Picture], pool: Executor) -> Iterator[Picture]:
+        """Give pictures their logits, a batch at a time; a picture in trouble passes through without.
+
+        Where batches may run at the same time, they do so in the pool.
+        """
+        groups, streams = _batched(pictures, self.batch), self.predictor.engine.streams
+        found = in_order(pool, self.see, groups, streams) if streams > 1 else map(self.see, groups)
+        for group in found:
             yield from group
+
+    def see(self, pictures: list[Picture]) -> list[Picture]:
+        """As `infer`, for one batch."""
+        fine = [picture for picture in pictures if not picture.trouble]
+        if fine:
+            with self.clock("network"):
+                found = self.logits(torch.stack([picture.square for picture in fine]))
+                if self.predictor.closer:
+                    found = self.predictor.looked_closer(found, [_seen(picture) for picture in fine])
+            for picture, logits in zip(fine, found, strict=True):
+                picture.logits = logits
+        return pictures
 
     def logits(self, squares: Tensor) -> Tensor:
         """uint8 NxSxSx3 -> float32 NxCxSxS on the CPU: the mean over the views that `tta` asks for.

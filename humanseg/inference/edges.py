@@ -37,11 +37,11 @@ def refined(coarse: np.ndarray, image: np.ndarray, size: int) -> np.ndarray:
         float32 in [0, 1], at the photograph's size, or smaller: a large photograph's is to be enlarged.
     """
     height, width = shrunk_size(*image.shape[:2], FINEST * size)
-    colours = cv2.medianBlur(resize_image(image, height, width), GRAIN).astype(np.float32) / 255
-    shrinks = coarse.size < height * width
-    guide = cv2.resize(colours, coarse.shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    *slopes, found = (cv2.resize(plane, (width, height)) for plane in _fitted(coarse, guide, size))
-    for slope, colour in zip(slopes, cv2.split(colours), strict=True):
+    smooth = cv2.medianBlur(resize_image(image, height, width), GRAIN)
+    side = max(round(height / len(coarse)), 1)
+    guide = cv2.resize(cv2.blur(smooth, (side, side)), coarse.shape[::-1])  # a quarter of the time of INTER_AREA
+    *slopes, found = (cv2.resize(plane, (width, height)) for plane in _fitted(coarse, _colours(guide), size))
+    for slope, colour in zip(slopes, _colours(smooth), strict=True):
         found += slope * colour
     return within_reach(0.5 + CONTRAST * (found - 0.5), coarse)
 
@@ -69,14 +69,18 @@ def enlarged_rows(plane: np.ndarray, height: int, width: int, rows: slice) -> np
     return cv2.resize(plane[above] * (1 - share) + plane[below] * share, (width, len(places)))
 
 
-def _fitted(coarse: np.ndarray, guide: np.ndarray, size: int) -> list[np.ndarray]:
+def _colours(image: np.ndarray) -> list[np.ndarray]:
+    """uint8 HxWx3 -> three planes, float32 HxW in [0, 1]."""
+    return [plane * np.float32(1 / 255) for plane in cv2.split(image)]
+
+
+def _fitted(coarse: np.ndarray, colours: list[np.ndarray], size: int) -> list[np.ndarray]:
     """Three slopes and an offset of the function of each window, at the network's scale."""
     side = 2 * window_radius(coarse, size) + 1
 
     def mean(plane: np.ndarray) -> np.ndarray:
         return cv2.blur(plane, (side, side), borderType=cv2.BORDER_REFLECT)
 
-    colours = cv2.split(guide)
     mean_coarse, means = mean(coarse), [mean(colour) for colour in colours]
     shared = [mean(colour * coarse) - own * mean_coarse for colour, own in zip(colours, means, strict=True)]
     spread = {}

@@ -1,6 +1,7 @@
 """What runs a network on uint8 squares: torch, ONNX Runtime or OpenVINO, from memory or from an exported file."""
 
 import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,27 +36,36 @@ class Engine:
     precision: str  # fp32 | bf16 | fp16
     device: torch.device
     run: Callable[[Tensor], Tensor]
+    streams: int = 1  # so many threads may call it at the same time
 
     def __call__(self, squares: Tensor) -> Tensor:
         """uint8 NxSxSx3 on any device -> float32 logits NxCxSxS on the engine's."""
         return self.run(squares)
 
 
-def of_network(network: nn.Module, compute: Compute, size: int, backend: str, precision: str) -> Engine:
+def of_network(
+    network: nn.Module, compute: Compute, size: int, backend: str, precision: str, one_core_each: bool = False
+) -> Engine:
     """A network in memory as an engine, for squares of `size` and, from when they are first met, of other sides.
 
     Args:
         compute: where torch would run it, and its mean and std.
         backend: auto | torch | onnxruntime | openvino. precision: as it was typed; for auto the backend chooses.
+        one_core_each: on a CPU, so many batches as there are cores may run side by side, each on one. That takes less time
+            than one after the other on all cores, which wait for each other at each layer. In torch the threads that
+            call it must have been set to one core each.
 
     Raises:
         ValueError: the backend isn't installed, or doesn't support the device or the precision.
     """
     backend = choose_backend(backend, compute.device, precision)
+    streams = torch.get_num_threads() if one_core_each and compute.device.type == "cpu" else 1
     if backend == "torch":
         placed = compute.place(network).eval()
-        return Engine("torch", compute.precision, compute.device, lambda squares: compute(placed, squares))
+        return Engine("torch", compute.precision, compute.device, lambda squares: compute(placed, squares), streams)
     whole = OnSquares(network, compute.mean, compute.std).cpu().eval()
+
+    lock = threading.Lock()
 
     @functools.cache
     def made(side: int) -> tuple[Run, str]:
@@ -63,14 +73,16 @@ def of_network(network: nn.Module, compute: Compute, size: int, backend: str, pr
         if backend == "openvino":
             model = to_openvino(whole, example)
             model.reshape([-1, side, side, 3])
-            return openvino_run(model, precision)
+            return openvino_run(model, precision, streams)
         model = to_onnx(whole, example, {0: "batch"}, "squares", ["logits"]).model_proto
-        return onnxruntime_run(model.SerializeToString(), compute.device, precision)
+        return onnxruntime_run(model.SerializeToString(), compute.device, precision, streams)
 
     def run(squares: Tensor) -> Tensor:
-        return torch.from_numpy(made(squares.shape[1])[0](_array(squares))[0])
+        with lock:
+            network = made(squares.shape[1])[0]
+        return torch.from_numpy(network(_array(squares))[0])
 
-    return Engine(backend, made(size)[1], torch.device("cpu"), run)
+    return Engine(backend, made(size)[1], torch.device("cpu"), run, streams)
 
 
 def of_file(path: Path, backend: str, device: str, precision: str) -> tuple[Engine, dict[str, Any]]:
@@ -146,17 +158,17 @@ def is_there(backend: str) -> bool:
     return all(map(installed, NEEDS[backend]))
 
 
-def openvino_run(model: "openvino.Model", precision: str) -> tuple[Run, str]:
+def openvino_run(model: "openvino.Model", precision: str, streams: int = 1) -> tuple[Run, str]:
     """A model in OpenVINO on the CPU, and the precision that it computes in.
 
     Raises:
         ValueError: this CPU doesn't support the precision.
     """
     precision = choose_precision(precision, torch.device("cpu"))
-    return runtimes.openvino_run(model, precision, torch.get_num_threads()), precision
+    return runtimes.openvino_run(model, precision, torch.get_num_threads(), streams), precision
 
 
-def onnxruntime_run(model: bytes, device: torch.device, precision: str) -> tuple[Run, str]:
+def onnxruntime_run(model: bytes, device: torch.device, precision: str, streams: int = 1) -> tuple[Run, str]:
     """An fp32 ONNX model in ONNX Runtime, and the precision that it computes in.
 
     Raises:
@@ -164,7 +176,7 @@ def onnxruntime_run(model: bytes, device: torch.device, precision: str) -> tuple
     """
     if precision not in ("auto", "fp32"):
         raise ValueError(f"precision={precision}: onnxruntime computes in the model's own fp32; give fp32 or auto")
-    read = runtimes.read_onnxruntime(model, device.type == "cuda", torch.get_num_threads())
+    read = runtimes.read_onnxruntime(model, device.type == "cuda", torch.get_num_threads() // streams)
     return runtimes.onnxruntime_run(read), "fp32"
 
 

@@ -100,7 +100,11 @@ def run(config: dict, job: Job) -> None:
         raise ValueError(f"{ckpt} takes squares of one size: scales in tta= need a checkpoint")
     of_photographs = kind == "photographs"
     few = of_photographs and len(planned) < FEW
-    predictor = _predictor(config, job.typed, ckpt, in_torch=few, closer=closer and of_photographs)
+    how = {
+        "closer": closer and of_photographs,
+        "one_core_each": kind == "videos" or (of_photographs and len(planned) > 1),
+    }
+    predictor = _predictor(config, job.typed, ckpt, in_torch=few, **how)
     begun = job.begin(ckpt=str(ckpt)) if distributed.is_main() else None
     tints = [color(one) for one in config["colors"]]
     keys = ("threshold", "opacity", "bits", "keep_largest", "fill_holes", "foreground")
@@ -117,8 +121,12 @@ def run(config: dict, job: Job) -> None:
         begun.update(status="completed", **facts)
 
 
-def _predictor(options: dict, typed: list[str], ckpt: Path, in_torch: bool, closer: bool) -> Predictor:
-    """The checkpoint's network, or an exported file, where this machine runs it fastest; `in_torch` decides for auto."""
+def _predictor(options: dict, typed: list[str], ckpt: Path, in_torch: bool, **how: bool) -> Predictor:
+    """The checkpoint's network, or an exported file, where this machine runs it fastest; `in_torch` decides for auto.
+
+    Args:
+        how: `closer` and `one_core_each` of `Predictor.of_checkpoint`.
+    """
     trainer, backend = options["trainer"], options["backend"]
     if find.is_exported(ckpt):
         return Predictor(ckpt, trainer["device"], trainer["precision"], backend, options["refine"])
@@ -126,7 +134,7 @@ def _predictor(options: dict, typed: list[str], ckpt: Path, in_torch: bool, clos
         backend = "torch"
     payload = checkpoint.load(ckpt)
     cfg = recorded.checkpoint_config(payload, options, typed)
-    return Predictor.of_checkpoint(ckpt, payload, cfg | {"trainer": trainer}, backend, options["refine"], closer)
+    return Predictor.of_checkpoint(ckpt, payload, cfg | {"trainer": trainer}, backend, options["refine"], **how)
 
 
 def draw_photographs(studio: Studio, options: dict, waiting: list[Picture]) -> dict:
@@ -143,13 +151,15 @@ def draw_photographs(studio: Studio, options: dict, waiting: list[Picture]) -> d
 
     behind, turns = backdrops(options["background"]), (distributed.rank(), None, distributed.world_size())
     own, troubles = waiting[slice(*turns)], []
-    window = 4 * cores() + 2 * studio.batch + 4  # so many are between reading and writing at most
+    # So many are between reading and writing at most.
+    window = 4 * cores() + (1 + studio.predictor.engine.streams) * studio.batch + 4
     with (
         one_thread_each() as pool,
         tqdm(desc="predict", total=len(own), leave=False, disable=distributed.hides_bar()) as bar,
     ):
         for part in in_parts(backed(), _weight, IN_FLIGHT, window):
-            seen = ahead(studio.infer(in_order(pool, partial(_load, studio), part, 2 * cores() + studio.batch)), 2)
+            loaded = in_order(pool, partial(_load, studio), part, 2 * cores() + studio.batch)
+            seen = ahead(studio.infer(loaded, pool), 2)
             for picture in in_order(pool, partial(_finish, studio), seen, 2 * cores()):
                 troubles += [picture.trouble] * bool(picture.trouble)
                 bar.update()
@@ -202,7 +212,7 @@ def show_camera(studio: Studio, options: dict, name: str) -> dict:
     with Camera(options["input"]) as camera, Preview(options["port"]) as page:
         print(f"live       {page.url} (Ctrl-C, or the button there, ends it)", flush=True)  # not into run.log
         for image, one in zip(camera, behind, strict=False):
-            (picture,) = studio.infer([studio.prepare(Picture(image, behind=one))])
+            (picture,) = studio.see([studio.prepare(Picture(image, behind=one))])
             picture.logits = smoother(picture.square, picture.logits)
             drawn = studio.draw(picture)[name]
             count, now = count + 1, time.perf_counter()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from conftest import ON_FILES, call_run_py, summary, write_people
 
+from humanseg.compute import Compute
 from humanseg.data.transforms import letterbox, unletterbox
 from humanseg.export import writing
 from humanseg.inference import engines, packages
@@ -166,6 +168,17 @@ def test_a_checkpoint_runs_on_every_backend(suite, backend):
     assert predictor.engine.backend == ("openvino" if backend == "auto" else backend)
     for one, other in zip(predictor.probabilities(images), expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", engines.BACKENDS)
+def test_batches_that_run_side_by_side_get_their_own_answers(backend):
+    torch.set_num_threads(2)  # conftest sets one again
+    network, compute = torch.nn.Conv2d(3, 1, 3, padding=1), Compute(torch.device("cpu"), "fp32", False, [0.5], [0.2])
+    alone, beside = (engines.of_network(network, compute, 32, backend, "fp32", each) for each in (False, True))
+    assert (alone.streams, beside.streams) == (1, 2)
+    squares = [torch.randint(0, 256, (1, side, side, 3), dtype=torch.uint8) for side in (32, 64) * 20]
+    with ThreadPoolExecutor(4) as pool:
+        torch.testing.assert_close(list(pool.map(beside, squares)), list(map(alone, squares)))
 
 
 def test_models_in_openvino_come_and_go_without_harm_to_signals():
@@ -324,7 +337,7 @@ def test_what_a_backend_can_not_do_is_said(suite, exported, tmp_path):
         ((xml_file, "cpu", "auto", "onnxruntime"), "backend=onnxruntime can't run model.xml: give openvino"),
         ((onnx_file, "cpu", "fp16", "onnxruntime"), "precision=fp16: onnxruntime computes in the model's own fp32"),
         ((damaged, "cpu", "auto", "onnxruntime"), "damaged.onnx can't be read: it is damaged, or no ONNX file"),
-        ((tmp_path / "none.xml",), "none.xml: no such file"),
+        ((tmp_path / "none.xml",), "none.xml: no such checkpoint"),
     ):
         with pytest.raises(ValueError) as error:
             Predictor(*arguments)
