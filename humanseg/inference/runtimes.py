@@ -71,6 +71,7 @@ def openvino_run(model: "openvino.Model", precision: str, threads: int, streams:
         raise ValueError(f"precision={precision}: this CPU has no {precision} for openvino; give fp32 or auto")
     settings = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision],
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": threads,
     }
