@@ -79,9 +79,11 @@ def _as_list(value: object) -> list:
 
 def _names(roots: Sequence) -> list[str]:
     """A name for each folder: its own, numbered where several have the same one."""
-    stems = [Path(str(root)).name or "root" for root in roots]
-    stems = [stem if NAME.fullmatch(stem) else "root_" + re.sub(r"\W", "_", stem, flags=re.ASCII) for stem in stems]
-    return [stem if stems.count(stem) == 1 else f"{stem}_{number}" for number, stem in enumerate(stems)]
+    names = [Path(str(root)).name or "root" for root in roots]
+    names = [name if NAME.fullmatch(name) else "root_" + re.sub(r"\W", "_", name, flags=re.ASCII) for name in names]
+    while len({*names}) < len(names):  # a folder may be called x_0 beside two that are called x
+        names = [name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)]
+    return names
 
 
 def _refuse_unfit(found: dict[str, dict]) -> None:

@@ -133,6 +133,8 @@ def test_folders_in_a_list_are_a_mix_by_their_names(places):
     assert [*nodes] == ["images_0", "images_1", "root_7", "c"]
     assert nodes["root_7"] | {"root": "7", "val_root": None, "val_split": 0} == nodes["root_7"]
     assert nodes["c"] | {"root": "c", "only": "val", "val_root": None} == nodes["c"]
+    nodes = mix.nodes(config | {"root": ["a/x", "b/x", "x_0"]})
+    assert [node["root"] for node in nodes.values()] == ["a/x", "b/x", "x_0", "c"]  # none takes another one's place
 
 
 LEAF = {"_target_": "x"}
