@@ -64,7 +64,8 @@ def recent(folder: Path, epoch: int) -> Path:
 def drop_recent(folder: Path, last: int) -> None:
     """Remove the checkpoints of the epochs up to `last`, which are not averaged any more."""
     for file in folder.glob("recent_*.pt"):
-        if file <= recent(folder, last):
+        epoch = file.stem.removeprefix("recent_")
+        if epoch.isdecimal() and int(epoch) <= last:
             file.unlink()
 
 

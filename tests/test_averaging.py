@@ -34,6 +34,13 @@ def test_the_average_is_the_mean_of_the_last_epochs_checkpoints(run, choices, he
     torch.testing.assert_close(last[held], third, rtol=0, atol=0)  # training goes on from its own weights
 
 
+def test_checkpoints_that_are_averaged_stay_beyond_four_digits(tmp_path):
+    for epoch in (9998, 9999, 10_000):
+        averaging.recent(tmp_path, epoch).touch()
+    averaging.drop_recent(tmp_path, 9998)
+    assert {file.name for file in tmp_path.iterdir()} == {"recent_9999.pt", "recent_10000.pt"}
+
+
 @pytest.fixture
 def network() -> nn.Module:
     torch.manual_seed(0)
