@@ -26,7 +26,7 @@ STUDY = "search"
 LARGEST = 2**28  # bytes of a journal: 10,000 trials of 100 epochs
 GRACE = 10  # seconds after which the lock of a process that was killed is taken from it
 DIGITS = 4  # that count, of a value in an interval: the names of the folders show it
-OPERATIONS = {
+OPERATIONS = (
     0,
     2,
     3,
@@ -35,7 +35,7 @@ OPERATIONS = {
     7,
     8,
     9,
-}  # of Optuna's journal: a study, its attributes, a whole trial, its state and values
+)  # of Optuna's journal: a study, its attributes, a whole trial, its state and values
 HOPELESS = "hopeless"  # the attribute with the epoch after which a trial was found so
 PICKLED = "cma"  # the beginning of the attributes in which Optuna's CMA-ES keeps pickles
 
@@ -178,8 +178,10 @@ def refuse_strange(folder: Path) -> bool:
         refuse_other_than_plain(told, what, interpolations=True)
         if not isinstance(told, dict) or told.get("op_code") not in OPERATIONS:
             raise ValueError(f"{what} is nothing that a search writes")
-        named = [*(told.get("system_attrs") or ()), *(told.get("system_attr") or ())]
-        if any(str(name).startswith(PICKLED) for name in named):
+        attributes = [told.get(name) or {} for name in ("system_attrs", "system_attr")]
+        if not all(isinstance(one, dict) for one in attributes):
+            raise ValueError(f"{what} is nothing that a search writes")
+        if any(name.startswith(PICKLED) for one in attributes for name in one):
             raise ValueError(f"{what} holds a pickle of CMA-ES, which a record may not bring: use another sampler")
     return bool(lines)
 

@@ -115,6 +115,8 @@ LINES = {
     "no JSON": "{",
     "a list": "[]",
     "another operation": '{"op_code":99}',
+    "an operation that is a list": '{"op_code":[4]}',
+    "attributes that are a number": '{"op_code":4,"study_id":0,"system_attrs":5}',
     "a study that is thrown away": '{"op_code":1,"study_id":0}',
     "deep nesting": "[" * 100_000,
     "a pickle": '{"op_code":9,"trial_id":0,"system_attr":{"cma:optimizer":"80049503"}}',
