@@ -27,7 +27,7 @@ CONFUSION = "confusion/"
 BOUNDARY = ("boundary/intersection", "boundary/union")
 TRUTH = ("truth/height", "truth/width", "truth/sha256")
 MOST_CLASSES, MOST_OWN = 255, 100  # classes; metrics that are no functions of the counts
-WHOLE, HASH = re.compile(r"\d{1,12}", re.ASCII), re.compile(r"[0-9a-f]{16}")
+WHOLE, HASH = re.compile(r"\d{1,9}", re.ASCII), re.compile(r"[0-9a-f]{16}")  # pixels, or those of a side
 NAMED = 4  # photographs in a sentence
 
 

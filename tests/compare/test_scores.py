@@ -67,6 +67,7 @@ STRANGE = {
     "a part of a pixel": ("confusion/0/1", 0.5, "is 0.5, which is no number of pixels"),
     "other digits": ("confusion/0/1", "٣", "no number of pixels"),
     "a long number": ("confusion/0/1", "9" * 5000, "no number of pixels"),
+    "a long side": ("truth/height", "9" * 12, "no number of pixels"),
     "more than a photograph has": ("confusion/0/1", 2000, "counts more pixels than a photograph has"),
     "more edge than edges": ("boundary/intersection", 1201, "counts more pixels than a photograph has"),
     "a mark that acts": ("truth/sha256", "\x1b[2J", "is \x1b[2J, which is no hash"),
