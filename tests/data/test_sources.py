@@ -95,6 +95,12 @@ def test_above_one_half_is_person_and_between_two_ends_is_ignored(tmp_path, own)
     np.testing.assert_array_equal(source[0][1], np.where(unsure, 255, person))
     np.testing.assert_array_equal(sharp[0][1], person)
     assert not (source.keys == sharp.keys).any()
+    if not own:
+        for file in [*(tmp_path / "a" / "alpha").iterdir()]:
+            cv2.imwrite(str(file.with_suffix(".tiff")), cv2.imread(str(file), 0).astype(np.float32) / 255)
+            file.unlink()
+        floating = matte(root=root)["train"]  # from 0 to 1, as tools of matting write them
+        np.testing.assert_array_equal(floating[0][1], np.where(unsure, 255, person))
 
 
 def test_what_is_no_matte_is_listed(tmp_path):

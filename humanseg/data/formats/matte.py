@@ -97,7 +97,7 @@ class Mattes:
             return mask.alpha
         if mask.read_by_alpha("half"):
             return mask.alpha
-        if (mask.labels and mask.alpha is None) or (mask.values.dtype != bool and mask.values.max() == 1):
+        if (mask.labels and mask.alpha is None) or (mask.values.dtype.kind in "iu" and mask.values.max() == 1):
             raise ValueError(
                 f"{path} holds numbers of classes, and no grey from 0 to 255 (or 65535): data=folder reads it"
             )
