@@ -366,15 +366,21 @@ def test_all_that_is_wrong_is_listed_at_once(tmp_path, name):
     root = write(tmp_path)
     (image,) = root.rglob("a.png")
     (record,) = (file for file in root.rglob("a.*") if file != image)
-    for stem in "bcd":
+    for stem in "1234":  # they are read before a sound one
         shutil.copy(image, image.with_name(f"{stem}.png"))
         shutil.copy(record, record.with_name(record.name.replace("a", stem, 1)))
-    for stem, damage in (("b", b'{"x": '), ("c", b"\xff\xfe\xfd")):
+    for stem, damage in (("1", b'{"x": '), ("2", b"\xff\xfe\xfd"), ("3", b"{}")):
         record.with_name(record.name.replace("a", stem, 1)).write_bytes(damage)
-    image.with_name("d.png").write_bytes(image.read_bytes()[:-30])
-    with pytest.raises(ValueError, match="data: 3 problems") as told:
+    image.with_name("4.png").write_bytes(image.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="data: 4 problems") as told:
         source(str(root))
-    assert all(f"{stem}." in str(told.value) for stem in "bcd") and "a.png" not in str(told.value)
+    assert all(f"/{stem}." in str(told.value) for stem in "1234") and "a.png" not in str(told.value)
+    typed = {}
+    if name == "yolo":  # its classes are then those that the files have
+        (root / "data.yaml").unlink()
+        typed = {"labels": [0]}
+    kept = source(str(root), on_error="skip", **typed)["train"]
+    assert {Path(kept.names[index]).stem for index in kept.broken} == {*"1234"}
 
 
 def test_a_bitmap_that_unpacks_to_more_than_its_photograph_is_refused_before_it_does(tmp_path):

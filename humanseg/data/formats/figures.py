@@ -54,20 +54,27 @@ class Annotations:
         return self.draw(path, photograph) if path else np.zeros((photograph.height, photograph.width), np.uint8)
 
 
-def refuse_absent(asked: list, per_file: Iterable[Collection]) -> None:
+def refuse_absent(asked: list, labels_of: Callable[[str], Collection], paths: Iterable[str]) -> None:
     """Refuse labels that no figure has. Files are read until all were seen.
 
+    What is wrong with a file is told when it is drawn; where none can be read, nothing is refused here.
+
     Args:
-        asked: `data.labels`. per_file: the labels in each file.
+        asked: `data.labels`. labels_of: the labels in a file; it may raise ValueError. paths: the files.
 
     Raises:
         ValueError: some are nowhere; the sentence has those that are.
     """
-    seen = set()
-    for labels in per_file:
-        seen |= {*labels}
+    seen, broken = set(), False
+    for path in paths:
+        try:
+            seen |= {*labels_of(path)}
+        except ValueError:
+            broken = True
         if seen.issuperset(asked):
             return
+    if broken and not seen:
+        return
     missing = ", ".join(str(one) for one in asked if one not in seen)
     raise ValueError(
         f"data.labels={asked}: nothing is labelled {missing}; the labels are {listed(sorted(map(str, seen)))}"

@@ -59,7 +59,7 @@ def labelme(
 
     sources = open_found(listing.each_side("root", (root, val_root, test_root)), _found, make, cache_dir, on_error)
     if records := [path for one in sources.values() if one for path in one.labels.names]:
-        figures.refuse_absent(labels, map(_labels, records))
+        figures.refuse_absent(labels, _labels, records)
     return sources
 
 
@@ -109,7 +109,20 @@ def _named(root: str, name: str) -> str | None:
 
 
 def _labels(path: str) -> set[str]:
-    return {shape["label"] for shape in figures.record_of(path)["shapes"]}
+    found = [shape.get("label") for shape in _record(path)["shapes"] if isinstance(shape, dict)]
+    return {label for label in found if isinstance(label, str)}
+
+
+def _record(path: str) -> dict:
+    """A record, which has a list of shapes.
+
+    Raises:
+        ValueError: it can't be read, or is no record of labelme's.
+    """
+    record = figures.record_of(path)
+    if not isinstance(record.get("shapes"), list):
+        raise ValueError(f"{path} is no record of labelme's: it has no shapes")
+    return record
 
 
 def drawn(path: str, photograph: Size, values: dict[str, int]) -> np.ndarray:
@@ -123,9 +136,7 @@ def drawn(path: str, photograph: Size, values: dict[str, int]) -> np.ndarray:
     Raises:
         ValueError: it is no record of labelme's, or has shapes that can't be drawn.
     """
-    record = figures.record_of(path)
-    if not isinstance(record.get("shapes"), list):
-        raise ValueError(f"{path} is no record of labelme's: it has no shapes")
+    record = _record(path)
     height, width = figures.size_of(path, record.get("imageWidth"), record.get("imageHeight"), photograph)
     with budget.take(height * width):
         canvas = Image.new("L", (width, height))

@@ -73,7 +73,7 @@ def _sides(labels: Sequence, side: str, key: str, path: str) -> tuple[dict[str, 
     if not texts and not problems:
         raise ValueError(f"{key}: {root} has no text file for any photograph: images/a.jpg has labels/a.txt")
     if not names:
-        figures.refuse_absent(labels, map(_numbers, texts))
+        figures.refuse_absent(labels, _numbers, texts)
     draw, rule = partial(drawn, wanted=wanted, names=names), f"yolo {sorted(wanted)}"
     return {name: Photographs(one.images, Annotations(one.masks, draw, rule)) for name, one in found.items()}, problems
 
