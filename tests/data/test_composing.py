@@ -262,6 +262,18 @@ def test_a_composed_source_that_cannot_be_is_one_sentence(tmp_path, override, se
         opened(tmp_path, override)
 
 
+def test_two_composed_sources_cannot_wait_for_each_other(tmp_path):
+    more = [
+        "+data@data.sources.more=composed",
+        "data.sources.more.people=[people]",
+        "data.sources.more.places=[crowds]",
+    ]
+    with pytest.raises(
+        ValueError, match=r"sources.crowds.places=\['more'\]: .* not composed, which are people, places"
+    ):
+        opened(tmp_path, *more, "data.sources.crowds.places=[more]")
+
+
 def test_composed_photographs_of_two_folders_need_no_mix(tmp_path):
     mixed(tmp_path)
     folders = [f"data.people_root={tmp_path}/people", f"data.places_root={tmp_path}/places/images"]

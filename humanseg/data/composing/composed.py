@@ -162,15 +162,15 @@ def join(parts: dict[str, dict[str, Part]]) -> dict[str, dict[str, Part]]:
 
 
 def _filled(name: str, source: Crowds, parts: dict[str, dict[str, Part]]) -> bool:
-    """Let a source draw from what the others hold back; whether there is any."""
+    """Let a source draw from what the photographs of others hold back; whether there is any."""
     found = []
+    others = [other for other, own in parts.items() if not any(isinstance(one.source, Crowds) for one in own.values())]
     for key, names in (("people", source.people), ("places", source.places)):
-        others = [other for other in parts if other != name]
         unknown = [other for other in names if other not in others]
         if unknown or not names:
             where = f"data.sources.{name}" if name else "data"
             raise ValueError(
-                f"{where}.{key}={names}: name sources of the mix beside it"
+                f"{where}.{key}={names}: name sources of the mix beside it that are not composed"
                 + (f", which are {', '.join(others)}" if others else ", or give data.people_root and data.places_root")
             )
         held = [parts[other][source.side] for other in names if source.side in parts[other]]
