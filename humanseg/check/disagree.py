@@ -31,7 +31,8 @@ LEAST = 0.05  # share of the photograph that is added to the union: of a tiny pe
 # A finding disagrees by so much, and by so many median deviations more than the source's others. Of 400 photographs of eg1800
 # and ccp with 80 seeded faults two networks were wrong by themselves on 4 above this, and on 8 above 0.15; no fault was lost.
 CLEAR, APART = 0.2, 6
-DISAGREEMENT = record([("score", "<f4"), ("iou", "<f4"), ("unlabelled", "<f4"), ("nobody", "<f4"), ("edge", "<f4")])
+NUMBERS = ("score", "iou", "unlabelled", "nobody", "edge")  # see `compare`; each is in [0, 1]
+DISAGREEMENT = record([(name, "<f4") for name in NUMBERS])
 
 
 class Judge(NamedTuple):
@@ -51,20 +52,35 @@ class Judged(NamedTuple):
 
 def judge(judges: list[Judge], folder: Path) -> dict[int, Judged]:
     """Hold labels against what networks see, by the id of each `Scanned`; what the folder knows already is not done again."""
-    store, found = Store(folder / f"disagreements_v{VERSION}", DISAGREEMENT), {}
-    total = sum(len(indices) for one in judges for _, indices in one.samples)
-    with tqdm(total=total, desc="network", unit=" photographs", leave=False, disable=None) as bar, store.table.alone():
-        for predictor, mark, samples in judges:
-            for scanned, indices in samples:
-                own = found.setdefault(id(scanned), Judged(np.zeros(len(scanned.facts), DISAGREEMENT), store)).records
-                keys = _keys(scanned.facts["key"][indices], mark)
-                own[indices] = store.find(keys)
-                left = np.flatnonzero(own["lengths"][indices].sum(1) == 0)
-                bar.update(len(indices) - len(left))
-                for part in np.array_split(left, -(-len(left) // AT_ONCE) or 1):
-                    own[indices[part]] = _compared(predictor, scanned, indices[part], keys[part], store)
-                    bar.update(len(part))
+    store, found = Store(folder / f"disagreements_v{VERSION}", DISAGREEMENT, possible), {}
+    if _look_up(judges, store, found):
+        with store.table.alone():
+            left = _look_up(judges, store, found)  # another process may have compared some meanwhile
+            total = sum(len(indices) for _, _, indices, _ in left)
+            with tqdm(total=total, desc="network", unit=" photographs", leave=False, disable=None) as bar:
+                for predictor, scanned, indices, keys in left:
+                    found[id(scanned)].records[indices] = _compared(predictor, scanned, indices, keys, store)
+                    bar.update(len(indices))
     return found
+
+
+def possible(records: np.ndarray) -> np.ndarray:
+    """Which records a comparison can have given."""
+    return np.all([(records[name] >= 0) & (records[name] <= 1) for name in NUMBERS], axis=0)
+
+
+def _look_up(judges: list[Judge], store: Store, found: dict[int, Judged]) -> list[tuple]:
+    """Note in `found` what the store has. Returns what it lacks: predictor, source, indices and keys of a few samples each."""
+    left = []
+    for predictor, mark, samples in judges:
+        for scanned, indices in samples:
+            own = found.setdefault(id(scanned), Judged(np.zeros(len(scanned.facts), DISAGREEMENT), store)).records
+            keys = _keys(scanned.facts["key"][indices], mark)
+            own[indices] = store.find(keys)
+            unseen = np.flatnonzero(own["lengths"][indices].sum(1) == 0)
+            parts = (unseen[start : start + AT_ONCE] for start in range(0, len(unseen), AT_ONCE))
+            left += [(predictor, scanned, indices[part], keys[part]) for part in parts]
+    return left
 
 
 def _keys(keys: np.ndarray, mark: str) -> np.ndarray:
@@ -78,8 +94,6 @@ def _compared(
 ) -> np.ndarray:
     """The records of some samples of a source, which are kept."""
     records, pictures = np.zeros(len(indices), DISAGREEMENT), []
-    if not len(indices):
-        return records
     with ThreadPoolExecutor(cores(alone=True)) as pool:
         pairs = list(pool.map(lambda index: _sample(scanned.source, index, predictor.size), indices.tolist()))
     logits = predictor.on_squares(predictor.squares([image for image, _ in pairs]))
@@ -134,7 +148,7 @@ def findings(scanned: Scanned, judged: Judged) -> Iterator[Finding]:
     middle = np.median(scores)
     least = max(CLEAR, middle + APART * np.median(np.abs(scores - middle)))
     for index in known[scores >= least].tolist():
-        one = {name: float(records[name][index]) for name in DISAGREEMENT.names[4:]}
+        one = {name: float(records[name][index]) for name in NUMBERS}
         kind = max(("unlabelled", "nobody", "edge"), key=one.get)
         numbers = {"disagreement": one.pop("score"), **one}
         numbers = {name: round(value, 4) for name, value in numbers.items()}

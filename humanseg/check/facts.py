@@ -37,13 +37,17 @@ FACTS = record(
 )  # fmt: skip
 
 
-NUMBERS = ("brightness", "contrast", "sharpness", "person", "ignored", "largest", "smallest")
+MOST = {
+    **{"brightness": 255, "contrast": 255, "sharpness": 2**24},
+    **dict.fromkeys(("person", "ignored", "largest", "smallest"), 1),
+}
 
 
 def possible(facts: np.ndarray) -> np.ndarray:
-    """Which records a measurement can have given; a store is a file like others."""
+    """Which records a measurement can have given."""
     fits = np.isnan(facts["here"]) | np.all([np.isfinite(facts[name]) for name in edges.Fit._fields], axis=0)
-    return fits & (facts["format"] < len(FORMATS)) & np.all([np.isfinite(facts[name]) for name in NUMBERS], axis=0)
+    fits &= (facts["width"] > 0) & (facts["height"] > 0) & (facts["format"] < len(FORMATS))
+    return fits & np.all([(facts[name] >= 0) & (facts[name] <= most) for name, most in MOST.items()], axis=0)
 
 
 class Measured(NamedTuple):

@@ -109,20 +109,16 @@ def scan(sources: dict[str, list[object]], folder: Path) -> list[Scanned]:
     Raises:
         ValueError: the folder can't be written to, or is full.
     """
-    store = Store(folder / f"check_v{VERSION}", FACTS)
-    noted = Table(folder / CHECKED_NAME, CHECKED), Table(folder / HASHED_NAME, HASHED)
-    scanned = [_known(name, source, store) for name, some in sources.items() for source in some]
-    left = [_unknown(one) for one in scanned]
-    with (
-        store.table.alone(),
-        ThreadPoolExecutor(cores(alone=True)) as pool,
-        tqdm(total=sum(map(len, left)), desc="check", unit=" photographs", leave=False, disable=None) as bar,
-    ):
-        for one, indices in zip(scanned, left, strict=True):
-            for start in range(0, len(indices), CHUNK):
-                chunk = indices[start : start + CHUNK]
-                _measure(one, chunk, *noted, pool)
-                bar.update(len(chunk))
+    store = Store(folder / f"check_v{VERSION}", FACTS, possible)
+
+    def known() -> list[Scanned]:
+        return [_known(name, source, store) for name, some in sources.items() for source in some]
+
+    scanned = known()
+    if any(len(_unknown(one)) for one in scanned):
+        with store.table.alone():
+            scanned = known()  # another process may have measured some meanwhile
+            _measure_all(scanned, folder)
     return scanned
 
 
@@ -131,7 +127,6 @@ def _known(name: str, source: object, store: Store) -> Scanned:
         return Scanned(name, source, np.zeros(len(source), FACTS), {}, store)
     absent = {index: missing(source, index) for index in np.flatnonzero(source.keys == 0).tolist()}
     facts = store.find(source.keys)
-    facts[~possible(facts)] = 0
     known = facts["height"] > 0
     source.content[known] = facts["content"][known]
     return Scanned(name, source, facts, absent, store)
@@ -140,6 +135,20 @@ def _known(name: str, source: object, store: Store) -> Scanned:
 def _unknown(one: Scanned) -> np.ndarray:
     """Indices of the samples that are to be measured."""
     return np.setdiff1d(np.flatnonzero(one.facts["height"] == 0), [*one.broken])
+
+
+def _measure_all(scanned: list[Scanned], folder: Path) -> None:
+    noted = Table(folder / CHECKED_NAME, CHECKED), Table(folder / HASHED_NAME, HASHED)
+    left = [_unknown(one) for one in scanned]
+    with (
+        ThreadPoolExecutor(cores(alone=True)) as pool,
+        tqdm(total=sum(map(len, left)), desc="check", unit=" photographs", leave=False, disable=None) as bar,
+    ):
+        for one, indices in zip(scanned, left, strict=True):
+            for start in range(0, len(indices), CHUNK):
+                chunk = indices[start : start + CHUNK]
+                _measure(one, chunk, *noted, pool)
+                bar.update(len(chunk))
 
 
 def _measure(one: Scanned, indices: np.ndarray, checked: Table, looks: Table, pool: ThreadPoolExecutor) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +24,20 @@ class Store:
 
     Args:
         stem: the path of both files, without their suffixes. kind: of the records, made by `record`.
+        possible: tells which of some records may have been written here; the files are like others, and may be a stranger's.
     """
 
-    def __init__(self, stem: Path, kind: np.dtype):
+    def __init__(self, stem: Path, kind: np.dtype, possible: Callable[[np.ndarray], np.ndarray]):
         self.table, self.path = Table(stem.with_suffix(".index"), kind), stem.with_suffix(".pictures")
+        self.possible = possible
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """The record of each key; zeros where there is none, or one whose pictures can't be there. The key 0 has none."""
+        """The record of each key; zeros where there is none, or one that can't be, or can't have pictures. The key 0 has none."""
         found = self.table.find(keys)
         end = self.path.stat().st_size if self.path.exists() else 0
         length = found["lengths"].astype(np.int64).sum(1)
         elsewhere = (found["offset"] < 0) | (found["offset"] > end - length) | (found["lengths"] > LARGEST).any(1)
-        found[elsewhere | (keys == 0)] = 0
+        found[elsewhere | (keys == 0) | ~self.possible(found)] = 0
         return found
 
     def add(self, records: np.ndarray, pictures: Sequence[tuple[bytes, ...]]) -> np.ndarray:

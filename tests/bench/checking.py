@@ -16,7 +16,7 @@ import numpy as np
 from million import SAMPLES, write_lists
 
 from humanseg.check import copies, page, record, rules, sheets, table
-from humanseg.check.facts import FACTS
+from humanseg.check.facts import FACTS, possible
 from humanseg.check.findings import in_order
 from humanseg.check.scan import VERSION, scan
 from humanseg.check.store import Store
@@ -27,7 +27,7 @@ AT_ONCE = 20_000  # records that are written at once
 
 def make_up(source: files.FilePairs, folder: Path, frames: int) -> None:
     """What an earlier check would have stored."""
-    rng, store = np.random.default_rng(0), Store(folder / f"check_v{VERSION}", FACTS)
+    rng, store = np.random.default_rng(0), Store(folder / f"check_v{VERSION}", FACTS, possible)
     pictures = Path(source.names[0]).read_bytes(), Path(source.names[0]).read_bytes()
     for start in range(0, len(source), AT_ONCE):
         facts = np.zeros(len(source.keys[start : start + AT_ONCE]), FACTS)

@@ -1,6 +1,5 @@
 """``mode=check``: whatever is wrong with a data set is found, and nothing stops the search."""
 
-import csv
 import json
 import shutil
 import signal
@@ -13,8 +12,9 @@ import pytest
 from conftest import ON_FILES, rows, summary, write_people
 from killing import finish
 
-from humanseg.check import copies, scan
+from humanseg.check import copies, disagree, scan
 from humanseg.check.facts import FACTS
+from humanseg.data.cache import Table
 
 DATA = ["data=folder", "data.image_size=32"]
 
@@ -285,8 +285,6 @@ def test_a_file_that_breaks_while_training_runs_is_skipped(run, people, monkeypa
 
 
 def test_each_photograph_is_judged_by_the_network_that_has_not_seen_it(run, people, monkeypatch, tmp_path):
-    from humanseg.check import disagree
-
     run("-m", *ON_FILES, *DATA, f"data.root={people}", "data.folds=2", "data.fold=0,1", "trainer.epochs=1")
     (sweep,) = (tmp_path / "outputs" / "multirun").glob("*/*")
     asked = []
@@ -296,13 +294,30 @@ def test_each_photograph_is_judged_by_the_network_that_has_not_seen_it(run, peop
     assert len(held) == 2 and held[0] | held[1] == {*range(24)} and not held[0] & held[1]
 
 
-def test_disagreements_of_a_network_have_numbers_and_a_mask_on_the_page(run, trained_once):
-    done = run("mode=check", f"ckpt={trained_once}")
-    folder = Path(done.stdout.splitlines()[0].split(maxsplit=1)[1])
-    assert json.loads((folder / "check.json").read_text())["checkpoint"] == str(trained_once)
-    assert "may have learnt their mistakes" in done.stdout + done.stderr
-    table = list(csv.DictReader((folder / "findings.csv").open()))
-    assert {"kind", "path", "words"} <= {*table[0]} if table else True
+def test_what_a_check_has_stored_is_used_again_unless_it_cannot_be(run, trained_once, tmp_path, monkeypatch):
+    def look_again() -> tuple[dict, dict]:
+        done = run("mode=check", f"ckpt={trained_once}", f"data.cache_dir={tmp_path}/cache")
+        assert "may have learnt their mistakes" in done.stdout + done.stderr
+        folder = Path(done.stdout.splitlines()[0].split(maxsplit=1)[1])
+        page = (folder / "check.html").read_text().split('id="data">')[1].split("</script>")[0]
+        return json.loads((folder / "check.json").read_text()), json.loads(page, parse_constant=pytest.fail)
+
+    first, shown = look_again()
+    assert first["checkpoint"] == str(trained_once) and first["kinds"]
+    assert all(0 <= one["numbers"]["disagreement"] <= 1 and one["network"] for one in shown["photos"])
+    for name, kind, lies in (
+        ("check", FACTS, {"width": 0}),
+        ("disagreements", disagree.DISAGREEMENT, {"score": np.nan, "edge": np.inf}),
+    ):
+        (file,) = (tmp_path / "cache").glob(f"{name}_v*.index")
+        records = np.fromfile(file, kind)
+        for field, value in lies.items():
+            records[field] = value
+        records.tofile(file)
+    again, _ = look_again()
+    assert again["findings"] == first["findings"]
+    monkeypatch.setattr(Table, "alone", lambda _: pytest.fail("a cache that has all may be read-only"))
+    assert look_again()[0]["findings"] == first["findings"]
 
 
 def test_photographs_without_labels_are_not_held_against_them(run, people):
