@@ -11,7 +11,7 @@ from humanseg.check.disagree import Judge
 from humanseg.check.scan import Scanned
 from humanseg.data import mix
 from humanseg.data.photographs import digest
-from humanseg.data.splits.parts import Part, Split
+from humanseg.data.splits.parts import Split
 from humanseg.inference.engines import READERS
 from humanseg.predictor import Predictor
 from humanseg.runs import find, recorded
@@ -87,27 +87,31 @@ def judges(chosen: list[Network], opened: dict, scanned: list[Scanned]) -> list[
                 log.warning("network    %s has trained on most of these and may have learnt their mistakes: a sweep over "
                             "data.folds judges each by a network that has not seen it", one.path)  # fmt: skip
         else:
-            held = mix.together(_parts(one, opened))["val"]
+            held = _splits(one, opened)["val"]
             samples = [(source, _unseen(one, held, source)) for source in scanned]
         found.append(Judge(predictor, f"{digest(str(one.path))} {predictor.size}", samples))
     return found
 
 
-def _parts(network: Network, opened: dict) -> dict[str, dict[str, Part]]:
-    """The samples as the network's run divided them."""
-    nodes, problems = mix.nodes(network.config["data"]), []
-    parts = mix.of_each(
-        {name: nodes[name] for name in opened}, lambda name: mix.divided(name, nodes, opened), problems, by_key=True
-    )
+def _splits(network: Network, opened: dict) -> dict[str, Split]:
+    """The samples as the network's run divided them, without those that it left out.
+
+    Raises:
+        ValueError: they can't be divided so.
+    """
+    data, began, problems = network.config["data"], network.payload["config"]["data"], []
+    nodes = {name: node for name, node in mix.nodes(data).items() if name in opened}
+    parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key=True)
     if problems:
         raise ValueError(terminal.lines(problems))
-    return parts
+    parts, _ = mix.leave_out(parts, data | {"exclude": began.get("exclude")}, nodes)  # another list may be typed now
+    return mix.together(parts, data.get("duplicates", "together"))
 
 
 def _trained_on(network: Network, opened: dict) -> bool:
     """Whether the training samples are those that a network was trained on, by their names."""
     try:
-        train = mix.together(_parts(network, opened)).get("train")
+        train = _splits(network, opened).get("train")
     except ValueError:  # the split is refused, which is among the findings
         return False
     return train is not None and network.payload.get("samples", {}).get("train") == train.fingerprint()

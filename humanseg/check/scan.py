@@ -12,7 +12,7 @@ from tqdm import tqdm
 from humanseg.check.facts import FACTS, OTHER_SIZE, Measured, measure, possible
 from humanseg.check.store import Store
 from humanseg.data.cache import Table
-from humanseg.data.photographs import CHECKED, CHECKED_NAME, Photographs, missing, note
+from humanseg.data.photographs import CHECKED, CHECKED_NAME, FINE, Photographs, check, missing, note
 from humanseg.data.splits import alike
 from humanseg.data.splits.alike import HASHED, HASHED_NAME
 from humanseg.processes.hardware import cores
@@ -47,6 +47,13 @@ class Scanned:
         """Say nothing of some samples."""
         self.facts[[*indices]] = 0
         self.broken = {index: self.broken[index] for index in self.broken.keys() - indices}
+
+    def tell_broken(self) -> None:
+        """Tell the source which samples a training with ``data.on_error=skip`` leaves out. It reads less of each file than a check."""
+        if isinstance(self.source, Photographs):
+            self.source.broken = {
+                index: told for index, told in self.broken.items() if check(self.source, index) not in FINE
+            }
 
     def sound(self) -> np.ndarray:
         """Indices of the samples that have facts."""

@@ -44,6 +44,9 @@ def run(config: dict, job: Job) -> None:
     if not any(sides.values()) and not problems:
         raise ValueError(NOTHING)
     scanned = scan({name: list(own.values()) for name, own in sides.items()}, folder)
+    if data.get("on_error") == "skip":
+        for one in scanned:
+            one.tell_broken()
     problems += _divide(data, nodes, opened, scanned)
     judged = disagree.judge(judges(chosen, opened, scanned), folder) if chosen else {}
 
