@@ -42,7 +42,7 @@ def _pair(later: Sample, before: Sample) -> Finding:
     """The finding of a pair. `before` is the one that is held back, where one of both is."""
     same = bool(later.facts["content"] == before.facts["content"] != 0)  # what is drawn has no bytes to compare
     across = later.split == "train" and before.split in ("val", "test")
-    plain, turned = (int(np.bitwise_count(later.facts["hash"] ^ before.facts[name])) for name in LOOKS)
+    plain, turned = (int(np.bitwise_count(before.facts["hash"] ^ later.facts[name])) for name in LOOKS)
     bits, mirrored = min(plain, turned), turned < plain and not same
     agree = _agreement(later, before, mirrored)
     contradict = agree < SAME and bits <= EQUAL
