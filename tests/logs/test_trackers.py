@@ -210,6 +210,9 @@ def test_artifacts_are_files_of_the_runs_folder(tmp_path):
     for pattern in ("../secret", "/etc/passwd", "checkpoints/../../secret"):
         with pytest.raises(ValueError, match="does not stay within the run's folder"):
             contents.refuse_outside([pattern])
+    for pattern in (".", "a**b"):
+        with pytest.raises(ValueError, match=r"is no name or pattern"):
+            contents.refuse_outside(["**/*.png", pattern])
 
 
 class Ends:

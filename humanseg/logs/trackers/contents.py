@@ -33,8 +33,11 @@ def refuse_outside(patterns: Sequence[str]) -> None:
     if isinstance(patterns, str) or not all(isinstance(one, str) and one for one in patterns):
         raise ValueError(f"artifacts={patterns}: give a list of names or patterns, as [summary.json,'*.png']")
     for one in patterns:
-        if PurePath(one).is_absolute() or ".." in PurePath(one).parts:
+        parts = PurePath(one).parts
+        if PurePath(one).is_absolute() or ".." in parts:
             raise ValueError(f"artifacts: {one} does not stay within the run's folder")
+        if not parts or any("**" in part and part != "**" for part in parts):  # pathlib would say so at the run's end
+            raise ValueError(f"artifacts: {one} is no name or pattern, as *.png or **/*.png")
 
 
 def files(run: RunInfo, patterns: Sequence[str]) -> list[Path]:
