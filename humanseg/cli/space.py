@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from humanseg.cli import hydra_private
@@ -80,6 +81,13 @@ def refuse_wrong(config: DictConfig) -> DictConfig:
     refuse_wrong_values(
         {"hydra.sweeper": settings}, rules={f"hydra.sweeper.{name}": rule for name, rule in RULES.items()}
     )
+    if sweeper.space:
+        try:
+            get_method(sweeper.space)
+        except Exception as error:  # whatever a module of one's own raises
+            raise ValueError(
+                f"hydra.sweeper.space={sweeper.space}: give the dotted path of a function f(trial) ({error.__cause__ or error})"
+            ) from None
     return sweeper
 
 
@@ -152,7 +160,7 @@ def refuse_wrong_bounds(config: DictConfig, search: dict[str, Any]) -> None:
             refuse_wrong_values(OmegaConf.to_container(each, resolve=True), complete=False)
         except ValueError as error:
             hint = "" if one.get("whole", True) else " (int(interval(1,8)) gives whole numbers)"
-            raise ValueError(f"{error}{hint}") from error
+            raise ValueError(f"{error}{hint}") from None
 
 
 def _alone(name: str, one: dict[str, Any]) -> list[str]:

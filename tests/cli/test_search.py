@@ -261,7 +261,8 @@ def test_time_ends_a_search_of_an_experiment_that_can_go_on(run, tmp_path):
     [
         (["loss=choice(dice,bce_dcie)"], "bce_dcie"),
         (["optimizer.lrr=interval(0,1)"], "optimizer.lrr: there is no such key, did you mean optimizer.lr?"),
-        (["trainer.epochs=interval(1,8)"], "int(interval(1,8)) gives whole numbers"),
+        (["trainer.epochs=interval(1,8)"], "a whole number of at least 1 (int(interval(1,8)) gives whole numbers)\n"),
+        (["hydra.sweeper.space=nowhere.f"], "space=nowhere.f: give the dotted path of a function f(trial) (No module"),
         (["optimizer.lr=tag(log,interval(0,1))"], "optimizer.lr=tag(log,interval(0,1)): "),
         ([], "hydra/sweeper=optuna has nothing to search: give a key a range"),
         (["seed=choice(0,1)", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: give "),
