@@ -13,7 +13,7 @@ from humanseg.data.files import MaskFiles
 from humanseg.data.photographs import FINE, RESIZED, UNSURE, Photographs, digest
 from humanseg.data.pictures import Seen, look
 from humanseg.data.splits.alike import perceptual_hashes
-from humanseg.data.transforms import resize_mask, shrunk_size
+from humanseg.data.transforms import resize_mask, shrink
 
 LONGEST = 512  # pixels: at this size photographs are measured
 THUMBNAIL = 320  # pixels: the longer side of a picture on the page
@@ -70,8 +70,7 @@ def measure(source: object, index: int) -> Measured:
     else:
         image, mask = source[index]
         facts["height"], facts["width"] = mask.shape
-        size = shrunk_size(*mask.shape, LONGEST)
-        image, mask = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), resize_mask(mask, *size)
+        image, mask = shrink(image, mask, LONGEST)
     return _measured(facts, image, mask)
 
 

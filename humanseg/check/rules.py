@@ -39,8 +39,9 @@ def findings(one: Scanned, image_size: int) -> Iterator[Finding]:
     Args:
         image_size: the side of the network's input, pixels.
     """
+    own = {*one.broken.values()}
     for told in getattr(one.source, "problems", ()):
-        if told not in one.broken.values():
+        if told not in own:
             yield Finding("refused", (), told, whole=one.name)
     for index, told in one.broken.items():
         yield Finding("unreadable", (Sample(one, index),), told)

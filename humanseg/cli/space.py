@@ -92,8 +92,10 @@ def refuse_wrong(config: DictConfig) -> DictConfig:
 
 
 def refuse_without_optuna() -> None:
-    """Raises:
-    ValueError: it is not installed.
+    """Refuse a search on a machine without Optuna.
+
+    Raises:
+        ValueError: it is not installed.
     """
     if not find_spec("optuna"):
         raise ValueError('hydra/sweeper=optuna needs the package optuna: pip install -e ".[search]"')

@@ -5,7 +5,7 @@ import base64
 import cv2
 import numpy as np
 
-from humanseg.data.transforms import IGNORE
+from humanseg.data.transforms import IGNORE, resize_image, resize_mask, shrunk_size
 from humanseg.pictures import painted
 
 SIDE = 320  # pixels of a panel's longer side
@@ -18,11 +18,9 @@ def panels(image: np.ndarray, truth: np.ndarray, first: np.ndarray, second: np.n
     Args:
         image: uint8 HxWx3. truth, first, second: class ids HxW.
     """
-    height, width = truth.shape
-    scale = min(1, SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    truth, first, second = (cv2.resize(one, size, interpolation=cv2.INTER_NEAREST) for one in (truth, first, second))
+    size = shrunk_size(*truth.shape, SIDE)
+    image = resize_image(image, *size)
+    truth, first, second = (resize_mask(one, *size) for one in (truth, first, second))
     valid = truth != IGNORE
     differing = (image * 0.4).astype(np.uint8)
     for colour, right in ((ONLY_FIRST, (True, False)), (ONLY_SECOND, (False, True)), (NEITHER, (False, False))):

@@ -5,9 +5,7 @@ with the file's name.
 """
 
 import contextlib
-import errno
 import os
-import stat
 import warnings
 import zlib
 from collections import Counter
@@ -23,6 +21,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, 
 from humanseg.data.deep import BITS, HEIGHT, LARGE, ORIENTATION, WIDTH, by_strips, has_16_bits
 from humanseg.data.kinds import kind_not_read
 from humanseg.processes.hardware import cores
+from humanseg.runs.atomic import regular
 
 ALL_HEIC = {".heic", ".heif", ".hif"}
 NEEDS_HEIC = 'pip install -e ".[heic]" reads it'
@@ -124,19 +123,6 @@ def with_image(path: Path | str, work: Callable[[Image.Image, BinaryIO, tuple[in
             return _attempt(BytesIO(bare), work, longest)
     except Exception as error:  # decoders raise exceptions of all kinds
         raise ValueError(f"{path} can't be read: {_reason(error, path)}") from error
-
-
-def regular(path: str, flags: int) -> int:
-    """For the `opener` of open(): refuse a pipe and a device; links are followed.
-
-    Raises:
-        OSError: it is one.
-    """
-    descriptor = os.open(path, flags | os.O_NONBLOCK)  # a pipe would make us wait for its writer
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file", path)
-    return descriptor
 
 
 def _reason(error: Exception, path: Path | str) -> str:

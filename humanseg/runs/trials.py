@@ -26,16 +26,8 @@ STUDY = "search"
 LARGEST = 2**28  # bytes of a journal: 10,000 trials of 100 epochs
 GRACE = 10  # seconds after which the lock of a process that was killed is taken from it
 DIGITS = 4  # that count, of a value in an interval: the names of the folders show it
-OPERATIONS = (
-    0,
-    2,
-    3,
-    4,
-    6,
-    7,
-    8,
-    9,
-)  # of Optuna's journal: a study, its attributes, a whole trial, its state and values
+# Of Optuna's journal: a study, its attributes, a whole trial, its state and values.
+OPERATIONS = (0, 2, 3, 4, 6, 7, 8, 9)
 HOPELESS = "hopeless"  # the attribute with the epoch after which a trial was found so
 PICKLED = "cma"  # the beginning of the attributes in which Optuna's CMA-ES keeps pickles
 

@@ -11,10 +11,7 @@ from humanseg.data.composing.cutouts import Cutout, scaled
 ENLARGED = 1.3  # a person that is enlarged further is blurred beside its surroundings
 SMALLEST = 8  # pixels: a person of less height is a dot
 DEPTH = 0.3  # people differ in height by so much (standard deviation of the logarithm), which is their distance
-BUST = (
-    0.45,
-    1.1,
-)  # people whom the frame cut at the bottom are close: from so much to so much of the photograph's height
+BUST = (0.45, 1.1)  # of the photograph's height: from and to; people whom the frame cut at the bottom are close
 LEAST_BUST = 0.25  # of the photograph's height: the least for them, where they have too few pixels for more
 HANGING = 0.8  # of the photograph's height: so far down reach people whom the frame cut at the top, or farther
 ANYWHERE = 0.05  # share of people who jump, climb or sit: at any height

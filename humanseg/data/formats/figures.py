@@ -12,7 +12,7 @@ from PIL import Image
 from humanseg import terminal
 from humanseg.data.masks import upright
 from humanseg.data.names import Names
-from humanseg.data.opening import MOST_PIXELS
+from humanseg.data.opening import MOST_PIXELS, PNG
 from humanseg.data.photographs import compare
 from humanseg.data.pictures import Size
 from humanseg.data.transforms import IGNORE
@@ -22,7 +22,6 @@ MOST_BYTES = 100_000_000  # of a photograph's record: labelme writes the photogr
 SHOWN = 3  # problems of one photograph in its sentence
 LONGEST = 10**7  # pixels along a polygon's outline: to fill it takes up to a second, and pycocotools 100 bytes for each
 NAMES, LENGTH = 100, 60  # labels in a sentence, and characters of one
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Annotations:
