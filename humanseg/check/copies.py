@@ -9,7 +9,7 @@ from humanseg.check.findings import Finding
 from humanseg.check.measures import UNKNOWN
 from humanseg.check.scan import Sample, Scanned, Together
 from humanseg.data.listing import SIDES
-from humanseg.data.splits.alike import first_alike
+from humanseg.data.splits.alike import first_alike, first_equal
 from humanseg.data.splits.groups import NONE, Samples
 
 ORDER = ("test", "val", "train", "")  # a photograph is compared with those before it: with what is held back first
@@ -20,14 +20,15 @@ ASPECT = 1.05  # photographs whose ratios of width to height differ by more are 
 
 
 def findings(scanned: list[Scanned]) -> Iterator[Finding]:
-    """For each photograph the first other one that looks the same; those between training and test come first."""
+    """For each photograph the first one before it, in ORDER, that looks the same, or one on the same side that is equal."""
     known = Together(scanned)
     if not len(known):
         return
     split = known.values(lambda one: one.split)
     order = np.concatenate([np.flatnonzero(split == side) for side in ORDER])
     looks, content = (known.values(lambda one, names=names: one.facts[names])[order] for names in (LOOKS, "content"))
-    first = first_alike(looks, content)
+    first, equal, side = first_alike(looks, content), first_equal(content), split[order]
+    first = np.where((equal >= 0) & (side[equal] == side[first]), equal, first)
     for place in np.flatnonzero(first >= 0).tolist():
         later, before = known[order[place]], known[order[first[place]]]
         if content[place] == content[first[place]] != 0 or 1 / ASPECT < _aspect(later) / _aspect(before) < ASPECT:

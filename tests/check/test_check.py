@@ -214,13 +214,15 @@ def test_people_that_are_drawn_are_no_copies_byte_for_byte():
 
 
 def test_groups_on_both_sides_are_found(run, tmp_path):
-    train, val = (write_people(tmp_path / name, 4) for name in ("train", "val"))
+    train, val = (write_people(tmp_path / name, 6) for name in ("train", "val"))  # of which some look like others
     for file in [*val.glob("*/003.png")]:
         file.rename(file.with_name("b_1.png"))
     for file in [*train.glob("*/003.png")]:
         file.rename(file.with_name("b_2.png"))
     _, found, _ = look(run, train, f"data.val_root={val}", r"data.group_by='(b)_\d+'")
     assert ("group_across", "b_2.png", "b_1.png") in found
+    equal = {("b_2.png", "b_1.png"), *((f"00{number}.png", f"00{number}.png") for number in (0, 1, 2, 4, 5))}
+    assert {one[1:] for one in found if one[0] == "copy_across"} == equal
     assert any(kind == "refused" for kind, *_ in found)  # training would not begin
 
 

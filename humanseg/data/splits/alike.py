@@ -80,9 +80,8 @@ def first_alike(looks: np.ndarray, content: np.ndarray) -> np.ndarray:
     Args:
         looks: records of HASHED. content: a number for each, which equal files share; 0 for unknown.
     """
-    count = len(looks)
-    _, first, group = np.unique(content, return_index=True, return_inverse=True)
-    found = np.where((first[group] < np.arange(count)) & (content != 0), first[group], count)
+    count, equal = len(looks), first_equal(content)
+    found = np.where(equal >= 0, equal, count)
     known = np.flatnonzero(looks["hash"])
     with ThreadPoolExecutor(cores(alone=True)) as pool:
         for sought in ("hash", "mirrored"):
@@ -93,6 +92,12 @@ def first_alike(looks: np.ndarray, content: np.ndarray) -> np.ndarray:
                 pairs = ([known[places[value]] for value in both] for places in (rows, columns))
                 list(pool.map(partial(_look_before, hashes, wanted, found), *pairs))
     return np.where(found < count, found, -1)
+
+
+def first_equal(content: np.ndarray) -> np.ndarray:
+    """For each photograph the place of the first one, if it lies before it, that has the same content; else -1."""
+    _, first, group = np.unique(content, return_index=True, return_inverse=True)
+    return np.where((first[group] < np.arange(len(content))) & (content != 0), first[group], -1)
 
 
 def _by_band(hashes: np.ndarray, band: int) -> dict[int, np.ndarray]:
