@@ -20,6 +20,7 @@ from humanseg.value_rules import (
     FILES,
     GPUS,
     GROUP,
+    LIST,
     MISPLACED,
     NAMES,
     PLENTY,
@@ -68,7 +69,7 @@ PLACES = ("data.*root", "data.*pairs", "data.*annotations", "data.*images")  # w
 KEYS = {
     "seed": Key(whole(0, 2**63 - 1)),
     "name": Key(ANYTHING, "free"),
-    "tags": Key(ANYTHING, "free"),
+    "tags": Key(or_null(LIST), "free", optional=True),
     "metrics": Key(WORDS, "free"),
     "out": Key(ANYTHING, "machine", path=True),
     **dict.fromkeys(("ckpt", "resume"), Key(path=True)),

@@ -46,6 +46,7 @@ def or_auto(rule: Rule) -> Rule:
 ANYTHING = Rule(lambda value: True, "anything")
 SWITCH = Rule(lambda value: isinstance(value, bool), "true or false")
 WORD = Rule(lambda value: isinstance(value, str), "a word")
+LIST = Rule(lambda value: isinstance(value, list), "a list, as [a,b]")
 WORDS = Rule(lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list, as [a,b]")
 NAMES = Rule(lambda value: isinstance(value, str) or WORDS.holds(value), "names of sources, as [a,b]")
 FILES = Rule(lambda value: isinstance(value, str) or WORDS.holds(value), "a file, or several as [a,b]")

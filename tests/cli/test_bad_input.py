@@ -46,7 +46,7 @@ from conftest import ON_FILES, ROOT, TINY, saved, write_people
         (["data.pad_value=300"], ["data.pad_value=300: give a whole number from 0 to 255"]),
         (["data.mean=[0.5]"], ["data.mean=[0.5]: give three numbers"]),
         (["seed=-1"], ["seed=-1: give a whole number of at least 0"]),
-        (["metrics=iou"], ["metrics=iou: give a list, as [a,b]"]),
+        (["metrics=iou", "tags=a"], ["metrics=iou: give a list, as [a,b]", "tags=a: give a list, as [a,b], or null"]),
         (["trainer.monitor_mode=best"], ["trainer.monitor_mode=best: give auto, max, min"]),
         (["trainer.compile=maybe"], ["trainer.compile=maybe: give true or false"]),
         (["~loss"], ["loss is missing"]),

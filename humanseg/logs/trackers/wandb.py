@@ -50,7 +50,7 @@ class Wandb:
         if online and not wandb.login(prompt=False, verify=False):
             raise ValueError("there is no API key: run `wandb login`, or give callbacks.wandb.mode=offline")
         parameters = contents.parameters(run)
-        tags = [*map(str, run.config["tags"]), *(f"{name}={parameters.get(name)}" for name in run.changed)]
+        tags = [*map(str, run.config["tags"] or []), *(f"{name}={parameters.get(name)}" for name in run.changed)]
         patience = max(0.8 * self.wait, 1)  # W&B's process outlives this one by as much
         settings = wandb.Settings(
             console="off", symlink=False, init_timeout=patience, finish_timeout=patience, reinit="create_new"
