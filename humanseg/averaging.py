@@ -25,8 +25,8 @@ def finish(
 ) -> None:
     """Average the last epochs' weights, estimate their statistics and validate them, where the settings ask for it.
 
-    The weights are those that validation uses. The history gets a log more, whose `averaged` says of how many epochs they
-    are. All follows from the checkpoints: a run that is killed here does it again, with the same result.
+    The weights are those that validation uses. The history gets one more log, whose `averaged` says of how many epochs they
+    are the mean. All follows from the checkpoints: a run that is killed here does it again, with the same result.
 
     Args:
         folder: the checkpoints'.

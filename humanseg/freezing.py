@@ -41,5 +41,5 @@ def change(encoder: nn.Module, optimizers: Iterable[Optimizer], frozen: bool) ->
 
 
 def has_gradients(optimizer: Optimizer) -> bool:
-    """Whether an optimizer has something to step; while the encoder is frozen, its own has not."""
+    """Whether an optimizer has something to step. One that holds a frozen encoder alone has nothing."""
     return any(one.grad is not None for group in optimizer.param_groups for one in group["params"])

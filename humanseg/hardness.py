@@ -37,7 +37,7 @@ class Hardness:
         self.sums[batch, first : first + len(target)] = torch.stack([wrong, torch.where(people > 0, union, whole)], 1)
 
     def finish_epoch(self, positions: np.ndarray) -> None:
-        """Take in what the main process has the sums of, in all processes.
+        """Note how wrong each sample's answer was. The main process has the sums of all; the others get its result.
 
         Args:
             positions: of the epoch's samples in the split, batches x batch_size.

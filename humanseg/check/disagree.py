@@ -44,7 +44,7 @@ class Judge(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What a network says of the samples of a source: records of DISAGREEMENT, zeros where it has not seen one; the masks."""
+    """What a network says of a source's samples: records of DISAGREEMENT, zeros where it has seen none; the store of its masks."""
 
     records: np.ndarray
     store: Store

@@ -13,8 +13,8 @@ from humanseg.data.splits.alike import FLAT
 WHOLE = 0.995  # share of person from which a mask is full
 RARE = 0.1  # empty masks, and other values, are findings where less of the source's masks are such
 FEW = 20  # a note that holds for more photographs than these, and than RARE of the source, is one of the source as a whole
-IGNORED = 0.5  # share of a mask
-PARTS = 30
+IGNORED = 0.5  # share of a mask that is ignored
+PARTS = 30  # connected parts of people
 DARK, BRIGHT = 25, 235  # grey levels: means
 BLURRED, QUALITY, LONG = 12, 40, 3  # see `measures.sharpness`; of a JPEG; longer side by the shorter one
 # Of `edges.Fit`: below LOST an outline follows nothing, where the source's are better by so many median deviations. From

@@ -44,7 +44,7 @@ class Scanned:
         self.split = np.full(len(self.facts), "", "U5")
 
     def forget(self, indices: set[int]) -> None:
-        """Say nothing of some samples."""
+        """Drop what is known of some samples, so that no finding is about them."""
         self.facts[[*indices]] = 0
         self.broken = {index: self.broken[index] for index in self.broken.keys() - indices}
 
@@ -86,7 +86,7 @@ class Sample(NamedTuple):
 
 
 class Together:
-    """Samples of all sources, one after the other: the sound ones, or those whose indices `chosen` has for each source."""
+    """Samples of all sources in one sequence: of each source the sound ones, or those whose indices `chosen` gives."""
 
     def __init__(self, scanned: list[Scanned], chosen: Callable[[Scanned], np.ndarray] = Scanned.sound):
         self.scanned = [(one, indices) for one in scanned if len(indices := chosen(one))]
@@ -108,7 +108,7 @@ class Together:
 def scan(sources: dict[str, list[object]], folder: Path) -> list[Scanned]:
     """Measure all samples of all sources that the folder's store does not have yet.
 
-    What is sound is noted as checked, and its look is noted: a training need not open it for these again.
+    Sound samples are noted as checked, with their perceptual hashes, so that a training need not open their files for these.
 
     Args:
         sources: by name those of its sides.

@@ -170,7 +170,7 @@ def of_each(nodes: dict[str, dict], make: Callable[[str], dict], problems: list[
 
 
 def restricted(sources: dict, config: SplitConfig, only: str | None) -> tuple[dict, SplitConfig]:
-    """What a source that is for one side only divides: all its samples, or its own for that side; none are held back."""
+    """The samples and the rules of a source that is for one side only: its own for that side, or all, of which none are held back."""
     if not only:
         return sources, config
     whole = SplitConfig(limit=config.limit, split_seed=config.split_seed, duplicates=config.duplicates)

@@ -138,7 +138,7 @@ def _part(key: str, source: Callable[..., dict], root: str, **settings) -> Part:
 
 
 def join(parts: dict[str, dict[str, Part]]) -> dict[str, dict[str, Part]]:
-    """The parts of a mix, of which the composed ones know by now whom they show.
+    """The parts of a mix. Composed ones get the people and places that they show; a side without any is left out.
 
     Args:
         parts: by the source's name, by side.
@@ -162,7 +162,7 @@ def join(parts: dict[str, dict[str, Part]]) -> dict[str, dict[str, Part]]:
 
 
 def _filled(name: str, source: Crowds, parts: dict[str, dict[str, Part]]) -> bool:
-    """Let a source draw from what the photographs of others hold back; whether there is any."""
+    """Let a source draw from what others hold back that are not composed. Returns whether they hold back people and places."""
     found = []
     others = [other for other, own in parts.items() if not any(isinstance(one.source, Crowds) for one in own.values())]
     for key, names in (("people", source.people), ("places", source.places)):
