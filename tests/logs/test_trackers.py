@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from conftest import TINY, board, broken_off, rows, run_into, summary, the_sweep
 from humanseg import build
 from humanseg.logs.callback_list import CallbackList
 from humanseg.logs.steps import StepValues
-from humanseg.logs.trackers import contents, delivery, receipt
+from humanseg.logs.trackers import contents, delivery, mlflow, receipt, wandb
 from humanseg.logs.trackers.receipt import Receipt
 from humanseg.loop import Record
 from humanseg.processes.signals import Interrupted
@@ -316,6 +317,58 @@ def test_a_run_that_was_stopped_and_goes_on_logs_each_step_once(run, tmp_path, m
     run(f"resume={folder}", *own)  # from the end of the first epoch
     assert TRACKED.calls == [("start", "an-id"), (4, 2), ("end", "completed")]
     assert steps(folder) == [1, 2, 3, 4] and steps(folder, "train/loss") == [2, 4]
+
+
+def test_a_start_that_is_tried_again_goes_on_with_the_run_that_it_created(tmp_path, monkeypatch):
+    created, asked = [], []
+
+    class Client:
+        tracking_uri = "of a server that was away once"
+
+        def create_run(self, *_, **__):
+            created.append(f"run{len(created)}")
+            return self.get_run(created[-1])
+
+        def get_run(self, tracked):
+            info = SimpleNamespace(run_id=tracked, lifecycle_stage="active")
+            return SimpleNamespace(info=info, data=SimpleNamespace(params={}, tags={}))
+
+        def get_experiment_by_name(self, _):
+            return SimpleNamespace(experiment_id="1")
+
+        def log_batch(self, tracked, **_):
+            asked.append(tracked)
+            if len(asked) == 1:
+                raise ConnectionError
+
+        def update_run(self, *_):
+            pass
+
+    def init(id, **_):
+        asked.append(id)
+        if len(asked) == 1:
+            raise ConnectionError
+        return SimpleNamespace(id=id, url="its page")
+
+    package = {
+        "MlflowClient": Client,
+        "init": init,
+        "login": lambda **_: True,
+        "Settings": dict,
+        "MlflowException": OSError,
+    }
+    package |= dict.fromkeys(("Param", "RunTag"), lambda *pair: pair)
+    for name in ("mlflow", "mlflow.entities", "mlflow.exceptions", "wandb"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**package))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nowhere")
+    for module, tracker in ((mlflow, "MLflow"), (wandb, "Wandb")):
+        asked.clear()
+        monkeypatch.setattr(module, "require", lambda _: None)
+        one, run = getattr(module, tracker)(), RunInfo(tmp_path, CONFIG, [], {})
+        with pytest.raises(ConnectionError):
+            one.start(run)
+        assert one.start(run) == asked[0] == asked[1]
+    assert len(created) == 1
 
 
 WAIT = 120  # seconds that a tracker may take where cores are busy

@@ -37,6 +37,7 @@ class MLflow:
             raise ValueError("the environment names no server: set MLFLOW_TRACKING_URI=http://HOST:5000")
         contents.refuse_outside(artifacts)
         self.experiment, self.artifacts, self.wait = experiment, artifacts, wait
+        self.id: str | None = None  # of the tracked run, once it was created
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # otherwise it calls home
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `start` says where the run is
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # that the server is away is said once, by who calls this
@@ -48,7 +49,8 @@ class MLflow:
         from mlflow.entities import Param, RunTag
 
         self.client = MlflowClient()
-        known = self._find(run.tracked) if run.tracked else None
+        tracked = run.tracked or self.id  # a start that is tried again may have created it
+        known = self._find(tracked) if tracked else None
         self.id = known.info.run_id if known else self._create(run)
         before, tags = (known.data.params, known.data.tags) if known else ({}, {})
         self.sent = tuple(map(int, tags[SENT].split("/"))) if SENT in tags else (-1, -1)

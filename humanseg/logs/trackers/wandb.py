@@ -38,6 +38,7 @@ class Wandb:
             raise ValueError(f"mode={mode}: give online, offline or null")
         contents.refuse_outside(artifacts)
         self.project, self.mode, self.artifacts, self.wait = project, mode, artifacts, wait
+        self.id = secrets.token_hex(8)  # of a new tracked run: one that is tried again is the same
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # otherwise it calls home
         os.environ.setdefault("WANDB_SILENT", "true")  # what has to be said is said by `start` and by who calls it
         import wandb  # noqa: F401  here: a worker that is forked while a thread imports could wait for it for ever
@@ -56,7 +57,7 @@ class Wandb:
             console="off", symlink=False, init_timeout=patience, finish_timeout=patience, reinit="create_new"
         )
         self.run = wandb.init(
-            id=run.tracked or secrets.token_hex(8), resume="allow", project=self.project, mode=self.mode,
+            id=run.tracked or self.id, resume="allow", project=self.project, mode=self.mode,
             dir=run.folder, name=run.name, group=run.sweep, tags=[tag[:LONGEST_TAG] for tag in tags], config=parameters,
             settings=settings,
         )  # fmt: skip
