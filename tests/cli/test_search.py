@@ -247,6 +247,16 @@ def test_several_objectives_over_a_space_of_ones_own(run, tmp_path):
     assert len(asked(sweep)) == 6
 
 
+def numbered(trial) -> None:
+    trial.suggest_categorical("loss", [5])
+
+
+def test_a_trial_that_cannot_be_composed_fails_alone(run):
+    mine = ["hydra/sweeper=optuna", "hydra.sweeper.space=test_search.numbered", "hydra.sweeper.n_trials=1"]
+    done = run("-m", *SHORT, *mine, code=1)
+    assert "job 0 failed: " in done.stdout and done.stderr.startswith("no trial has been completed")
+
+
 def test_time_ends_a_search_of_an_experiment_that_can_go_on(run, tmp_path):
     sweep, typed = tmp_path / "sweep", ["experiment=search", "hydra.sweeper.timeout=0.001", "loss=glob(bce*)"]
     done = run(*SHORT, "trainer.epochs=1", *typed, f"hydra.sweep.dir={sweep}")
