@@ -4,6 +4,7 @@ from humanseg import terminal
 from humanseg.check.record import firsts
 
 MOST = 22  # lines; the run's folder, the page and what to do next have a line each
+SOURCES = 8  # of these lines, at most
 
 
 def rows(check: dict) -> list[str]:
@@ -14,15 +15,17 @@ def rows(check: dict) -> list[str]:
     """
     sources = check["sources"]
     about = [_about(name, own) for name, own in sources.items()]
+    if len(about) > SOURCES:
+        about[SOURCES - 1 :] = [f"and {len(about) - SOURCES + 1} more sources"]
     kinds = list(check["kinds"].items())
-    room = MOST - min(len(about), 8) - 2
+    room = MOST - len(about) - 2
     left = kinds[room:]
     head = ["", "kind", "count", "", "such as"]
     first = firsts(check)
     listed = terminal.aligned([head, *(_row(name, kind, first[name]) for name, kind in kinds[:room])]) if kinds else []
     more = [f"and {sum(kind['count'] for _, kind in left)} of {len(left)} more kinds"] * bool(left)
     nothing = ["nothing was found"] * (not kinds)
-    return [*listed, *more, *nothing, *about[:8]]
+    return [*listed, *more, *nothing, *about]
 
 
 def _row(name: str, kind: dict, first: dict) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from conftest import ON_FILES, rows, summary, write_people
 from killing import finish
 
-from humanseg.check import copies, disagree, scan
+from humanseg.check import copies, disagree, scan, table
 from humanseg.check.facts import FACTS
 from humanseg.data.cache import Table
 
@@ -235,6 +235,12 @@ def test_the_table_is_short_and_names_act_on_nothing(run, people):
     check, _, shown = look(run, people)
     assert "\x1b" not in shown and len(shown.splitlines()) <= 25
     assert any("\x1b" in path for one in check["findings"] for path in one["paths"])  # the record has the name as it is
+
+
+def test_the_table_of_many_sources_tells_how_many_more_there_are():
+    sources = {f"s{number}": {"samples": {"train": number}} for number in range(20)}
+    shown = table.rows({"sources": sources, "kinds": {}, "findings": []})
+    assert shown[-2:] == ["s6: 6 train", "and 13 more sources"] and len(shown) <= table.MOST
 
 
 def test_an_excluded_sample_is_left_out_and_the_others_keep_their_side(run, people, tmp_path):
