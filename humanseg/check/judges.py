@@ -40,8 +40,8 @@ def networks(ckpt: str, config: dict[str, Any], typed: list[str]) -> list[Networ
     folder = Path(ckpt)
     if folder.is_dir() and is_sweep(folder):
         files = [job["folder"] / "checkpoints" / "best.pt" for job in read_jobs(folder)]
-        found = [_opened(file, config, typed) for file in files if file.is_file()]
-        if folded := [one for one in found if one.config["data"].get("folds")]:
+        each = (_opened(file, config, typed) for file in files if file.is_file())  # a sweep may have hundreds
+        if folded := [one for one in each if one.config["data"].get("folds")]:
             _refuse_parted(ckpt, folded)
             return folded
     path = find.checkpoint(ckpt, config["out"])

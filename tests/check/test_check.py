@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 from conftest import ON_FILES, rows, summary, write_people
 from killing import finish
 
-from humanseg.check import copies, disagree, scan, table
+from humanseg.check import copies, disagree, judges, scan, table
 from humanseg.check.facts import FACTS
 from humanseg.data.cache import Table
 
@@ -312,6 +313,26 @@ def test_each_photograph_is_judged_by_the_network_that_has_not_seen_it(run, peop
         run("mode=check", f"ckpt={sweep}", *more)
         held = [{int(index) for _, indices in one.samples for index in indices} for one in asked]
         assert len(held) == 2 and held[0] | held[1] == {*range(24)} - {3, 5} and not held[0] & held[1]
+
+
+def test_the_checkpoints_of_a_sweep_over_something_else_are_not_in_memory_together(tmp_path, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+
+    def opened(file, *_):
+        network = judges.Network(file, type("Payload", (), {})(), {"data": {}})
+        alive.add(network.payload)
+        most.append(len(alive))
+        return network
+
+    monkeypatch.setattr(judges, "_opened", opened)
+    monkeypatch.setattr(judges.find, "checkpoint", lambda *_: tmp_path / "the winner's.pt")
+    (tmp_path / "sweep.json").touch()
+    for number in range(4):
+        (tmp_path / f"{number}" / "checkpoints").mkdir(parents=True)
+        (tmp_path / f"{number}" / "checkpoints" / "best.pt").touch()
+        (tmp_path / f"{number}" / "summary.json").write_text("{}")
+    assert len(judges.networks(str(tmp_path), {"out": ""}, [])) == 1
+    assert len(most) == 5 and max(most) <= 2
 
 
 def test_what_a_check_has_stored_is_used_again_unless_it_cannot_be(run, trained_once, tmp_path, monkeypatch):
