@@ -36,8 +36,7 @@ FACTS = record(
     ]
 )  # fmt: skip
 
-
-MOST = {
+MOST = {  # that a number of a record may be; the least is 0
     **{"brightness": 255, "contrast": 255, "sharpness": 2**24},
     **dict.fromkeys(("person", "ignored", "largest", "smallest"), 1),
 }

@@ -198,11 +198,7 @@ class Search(Sweeper):
         try:
             with self.lock:
                 [*hydra_private.composed_jobs(self.config, [self.jobs[number]])]
-        except (
-            HydraException,
-            OmegaConfBaseException,
-            ValueError,
-        ) as error:  # ValueError: a group's choice is a number
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a choice is a number
             folder, told = self.folder / f"{number}_not_composed", " ".join(str(error).split())
             folder.mkdir(exist_ok=True)
             mark(folder, "failed", error=told)
