@@ -193,8 +193,11 @@ def _check_all(source: Photographs, checked: Table | None) -> tuple[dict[int, st
     """What is wrong with samples, by index, and how many masks have another size than their photograph."""
     problems = {index: missing(source, index) for index in np.flatnonzero(source.keys == 0).tolist()}
     known = checked.find(source.keys) if checked else np.zeros(len(source), CHECKED)
-    unknown, resized, unsure = np.flatnonzero(known["key"] == 0), int(known["resized"].sum()), 0
-    source.content[:] = known["content"]
+    fresh, resized, unsure = known["key"] == 0, int(known["resized"].sum()), 0
+    unknown = np.flatnonzero(fresh)
+    source.content[~fresh] = known["content"][
+        ~fresh
+    ]  # what is broken keeps a number of its own, and is no copy of others
     with ThreadPoolExecutor() as pool, tqdm(total=len(unknown), desc="check", leave=False, disable=None) as bar:
         for start in range(0, len(unknown), CHUNK):
             chunk = unknown[start : start + CHUNK]

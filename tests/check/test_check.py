@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import ON_FILES, rows, summary, write_people
+from conftest import ON_FILES, composed, rows, summary, write_people
 from killing import finish
 
+from humanseg import build
 from humanseg.check import copies, disagree, judges, scan, table
 from humanseg.check.facts import FACTS
 from humanseg.data.cache import Table
@@ -271,6 +272,19 @@ def test_files_that_break_are_skipped_counted_and_make_reports_careful(run, peop
     write_people(people, 24)
     run(*train)
     assert "left out other photographs" in run("mode=report", f"runs={tmp_path}/outputs/train").stdout
+
+
+def test_the_others_keep_their_sides_however_many_files_break(people):
+    def sides(**more) -> dict[str, str]:
+        config = composed(*DATA, f"data.root={people}", "data.val_split=8", "data.test_split=3", "data.cache=false")
+        splits = build.data(config["data"] | more, None, 1, 0).splits
+        return {split.name(place): side for side, split in splits.items() for place in range(len(split))}
+
+    before = sides()
+    for number in range(3, 11):
+        truncate(people / "images" / f"{number:03d}.png")
+    after = sides(on_error="skip")
+    assert len(after) == 16 and after.items() <= before.items()
 
 
 @pytest.mark.parametrize("cache", ["true", "false"])
