@@ -1,4 +1,4 @@
-"""Cross-entropies that weigh pixels or change labels, as outlines and coarse masks ask for."""
+"""Cross-entropies that torch does not have: one weighs pixels near outlines, one asks a teacher."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from humanseg.data.answers import SURE
 from humanseg.data.transforms import IGNORE, PERSON
 from humanseg.value_rules import Rule, number, whole
 
-REACH, FACTOR, HALF, TEMPERATURE = whole(1, 1024), number(0), number(0, 0.5), number(0.1, 100)
+REACH, FACTOR, TEMPERATURE = whole(1, 1024), number(0), number(0.1, 100)
 CERTAIN = 0.5 / SURE  # answers have steps: one that is as sure as it can be says so much at least
 
 
@@ -35,54 +35,6 @@ class EdgeWeighted(nn.Module):
         weight = own.sum(1) * (1 + self.amount * others)
         each = -(own * log_probabilities(logits)).sum(1)
         return (weight * each).sum() / weight.sum().clamp(min=1)
-
-
-class EdgeSmoothed(nn.Module):
-    """Cross-entropy against labels that are smoothed near outlines only (after Islam and Glocker 2021).
-
-    A pixel's label is mixed with the shares that the classes have of its neighbourhood. Away from outlines it stays.
-
-    Args:
-        reach: how far the neighbourhood reaches to each side, pixels.
-        strength: the neighbourhood's part; up to 0.5, so that a pixel's own class keeps half at least.
-
-    Raises:
-        ValueError: a value is out of range.
-    """
-
-    def __init__(self, reach: int, strength: float):
-        super().__init__()
-        _refuse_unfit(reach=(reach, REACH), strength=(strength, HALF))
-        self.reach, self.strength = reach, strength
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        own = one_hot(target, logits.shape[1])
-        valid = own.sum(1)
-        label = torch.lerp(own, nearby(own, self.reach), self.strength)
-        each = -(label * log_probabilities(logits)).sum(1)
-        return (each * valid).sum() / valid.sum().clamp(min=1)
-
-
-class SymmetricCrossEntropy(nn.Module):
-    """`alpha` times cross-entropy and `beta` times reverse cross-entropy (Wang et al. 2019) over the valid pixels.
-
-    The reverse term takes the label for the answer. It puts -4 in the place of log(0), as the paper does, and so is four
-    times the probability that the wrong classes get. A wrong label costs no more than that.
-
-    Raises:
-        ValueError: a value is out of range.
-    """
-
-    def __init__(self, alpha: float, beta: float):
-        super().__init__()
-        _refuse_unfit(alpha=(alpha, FACTOR), beta=(beta, FACTOR))
-        self.alpha, self.beta = alpha, beta
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        own = one_hot(target, logits.shape[1])
-        valid, right = own.sum(1), (own * log_probabilities(logits)).sum(1)
-        each = -self.alpha * right + self.beta * 4 * (1 - right.exp())
-        return (each * valid).sum() / valid.sum().clamp(min=1)
 
 
 class Distilled(nn.Module):

@@ -9,7 +9,7 @@ from conftest import ROOT, composed
 
 from humanseg import build, losses
 from humanseg.connectivity import Connectivity
-from humanseg.cross_entropies import EdgeSmoothed, EdgeWeighted, SymmetricCrossEntropy, nearby, one_hot
+from humanseg.cross_entropies import EdgeWeighted, nearby, one_hot
 
 LOSSES = sorted(file.stem for file in (ROOT / "conf" / "loss").glob("*.yaml") if "distill" not in file.stem)
 FITTING = [
@@ -92,17 +92,16 @@ def test_certain_answers_of_a_network_in_bf16_give_finite_gradients(name, classe
 
 def test_one_channel_is_the_second_of_two_with_zeros_beside_it():
     logits, target = picture(1)
-    for loss in (EdgeWeighted(2, 5), EdgeSmoothed(2, 0.5), SymmetricCrossEntropy(1, 1), Connectivity()):
+    for loss in (EdgeWeighted(2, 5), Connectivity()):
         two = torch.cat([torch.zeros_like(logits), logits], 1)
         torch.testing.assert_close(loss(logits, target), loss(two, target))
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_cross_entropies_without_their_own_part_are_torchs(classes):
+def test_an_edge_that_weighs_no_more_leaves_torchs_cross_entropy(classes):
     logits, target = picture(classes)
     expected = loss_of("bce" if classes == 1 else "ce", classes)(logits, target)
-    for loss in (EdgeWeighted(2, 0), EdgeSmoothed(2, 0), SymmetricCrossEntropy(1, 0)):
-        torch.testing.assert_close(loss(logits, target), expected)
+    torch.testing.assert_close(EdgeWeighted(2, 0)(logits, target), expected)
 
 
 def test_a_neighbourhood_counts_valid_pixels_alone_and_ends_at_the_frame():
@@ -119,22 +118,6 @@ def test_near_an_outline_pixels_weigh_more_by_the_other_class_share():
     loss = EdgeWeighted(1, 6)
     extra = [(loss(logits + one, target) - loss(logits, target)).item() for one in at]
     torch.testing.assert_close(torch.tensor(extra) / extra[0], torch.tensor([1.0, 1, 1, 1 + 6 / 3]))
-
-
-def test_smoothed_labels_are_the_most_likely_answer_near_an_outline_and_certain_elsewhere():
-    target = torch.zeros(1, 5, 8, dtype=torch.long)
-    target[..., 4:] = 1
-    soft = torch.tensor([0, 0, 0, 0.5 / 3, 1 - 0.5 / 3, 1, 1, 1]).expand(1, 1, 5, 8)
-    logits = torch.logit(soft, 1e-6).requires_grad_()
-    EdgeSmoothed(1, 0.5)(logits, target).backward()
-    assert logits.grad.abs().max() < 1e-6
-
-
-def test_symmetric_cross_entropy_is_both_cross_entropies_with_minus_4_for_the_logarithm_of_0():
-    logits = torch.logit(torch.tensor([0.9, 0.2])).view(1, 1, 1, 2)
-    target = torch.tensor([[[1, 1]]])
-    expected = 2 * -(math.log(0.9) + math.log(0.2)) / 2 + 3 * 4 * (0.1 + 0.8) / 2
-    assert math.isclose(SymmetricCrossEntropy(2, 3)(logits, target).item(), expected, rel_tol=1e-5)
 
 
 def certain(rows: list[str]) -> torch.Tensor:
@@ -179,8 +162,7 @@ def test_connectivity_is_the_mean_over_photographs():
     ("overrides", "told"),
     [
         (["loss=edge_weighted", "loss.reach=0"], "loss: reach=0: give a whole number from 1 to 1024"),
-        (["loss=edge_smoothed", "loss.strength=0.7"], "loss: strength=0.7: give a number from 0 to 0.5"),
-        (["loss=symmetric", "loss.beta=-1"], "loss: beta=-1: give a number of at least 0"),
+        (["loss=edge_weighted", "loss.amount=-1"], "loss: amount=-1: give a number of at least 0"),
     ],
 )
 def test_a_value_that_is_out_of_range_is_refused(overrides, told):

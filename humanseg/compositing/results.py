@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from humanseg.data.opening import regular
-from humanseg.runs.atomic import no_link
+from humanseg.runs.atomic import no_link, regular
 from humanseg.runs.reading import LONGEST_LIST, read_text
 
 NAME = ".drawn.jsonl"  # hidden: it lies among pictures
