@@ -166,8 +166,8 @@ def refuse_failed(troubles: list[str], count: int, what: str) -> None:
 
 
 def one_thread_each() -> ThreadPoolExecutor:
-    """A pool with a thread for each core, in which torch does not start threads of its own."""
-    return ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,))
+    """A pool in which torch does not start threads of its own; one more than there are cores, for one waits for Python's lock."""
+    return ThreadPoolExecutor(cores() + 1, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _batched(pictures: Iterable[Picture], count: int) -> Iterator[list[Picture]]:
