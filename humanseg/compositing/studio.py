@@ -165,9 +165,12 @@ def refuse_failed(troubles: list[str], count: int, what: str) -> None:
         raise ValueError(terminal.listed(head, troubles, SHOWN))
 
 
-def one_thread_each() -> ThreadPoolExecutor:
-    """A pool in which torch does not start threads of its own; one more than there are cores, for one waits for Python's lock."""
-    return ThreadPoolExecutor(cores() + 1, initializer=torch.set_num_threads, initargs=(1,))
+def one_core_each(backend: str) -> ThreadPoolExecutor:
+    """A pool with a thread for each core, in which torch does not start threads of its own.
+
+    Where `backend` is another runtime there is one more: a thread that asks the network waits for the runtime's own.
+    """
+    return ThreadPoolExecutor(cores() + (backend != "torch"), initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _batched(pictures: Iterable[Picture], count: int) -> Iterator[list[Picture]]:

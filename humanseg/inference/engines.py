@@ -1,6 +1,5 @@
 """What runs a network on uint8 squares: torch, ONNX Runtime or OpenVINO, from memory or from an exported file."""
 
-import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,11 +63,9 @@ def of_network(
         placed = compute.place(network).eval()
         return Engine("torch", compute.precision, compute.device, lambda squares: compute(placed, squares), streams)
     whole = OnSquares(network, compute.mean, compute.std).cpu().eval()
+    made, making = {}, threading.Lock()
 
-    lock = threading.Lock()
-
-    @functools.cache
-    def made(side: int) -> tuple[Run, str]:
+    def converted(side: int) -> tuple[Run, str]:
         example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
         if backend == "openvino":
             model = to_openvino(whole, example)
@@ -77,12 +74,17 @@ def of_network(
         model = to_onnx(whole, example, {0: "batch"}, "squares", ["logits"]).model_proto
         return onnxruntime_run(model.SerializeToString(), compute.device, precision, streams)
 
-    def run(squares: Tensor) -> Tensor:
-        with lock:
-            network = made(squares.shape[1])[0]
-        return torch.from_numpy(network(_array(squares))[0])
+    def of_side(side: int) -> tuple[Run, str]:
+        if side not in made:
+            with making:
+                if side not in made:
+                    made[side] = converted(side)
+        return made[side]
 
-    return Engine(backend, made(size)[1], torch.device("cpu"), run, streams)
+    def run(squares: Tensor) -> Tensor:
+        return torch.from_numpy(of_side(squares.shape[1])[0](_array(squares))[0])
+
+    return Engine(backend, of_side(size)[1], torch.device("cpu"), run, streams)
 
 
 def of_file(path: Path, backend: str, device: str, precision: str) -> tuple[Engine, dict[str, Any]]:
