@@ -18,6 +18,7 @@ from humanseg.compute import Compute
 from humanseg.data.transforms import IGNORE, unletterbox
 from humanseg.inference import engines, exported, known
 from humanseg.inference.convert import EndToEnd, FirstOutput, Half, OnSquares, to_onnx, to_openvino
+from humanseg.inference.packages import import_openvino
 from humanseg.metrics import person_probability
 from humanseg.predictor import Predictor
 from humanseg.runs import atomic
@@ -129,11 +130,9 @@ def write(recipe: Recipe, model: Any, facts: dict[str, Any], path: Path) -> None
             model.metadata_props.add(key=name, value=value)
         path.write_bytes(model.SerializeToString())
         return
-    import openvino
-
     for name, value in told.items():
         model.set_rt_info(value, ["humanseg", name])
-    openvino.save_model(model, path, compress_to_fp16=recipe.precision == "fp16")
+    import_openvino().save_model(model, path, compress_to_fp16=recipe.precision == "fp16")
 
 
 def export(recipe: Recipe, facts: dict[str, Any], path: Path, photographs: Iterable) -> dict[str, Any]:

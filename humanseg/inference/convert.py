@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from humanseg.compute import as_list, to_input
-from humanseg.inference.packages import require
+from humanseg.inference.packages import import_openvino, require
 from humanseg.metrics import person_probability
 
 if TYPE_CHECKING:
@@ -153,8 +153,7 @@ def to_openvino(module: nn.Module, example: Tensor) -> "openvino.Model":
         ValueError: openvino isn't installed, or it can't convert the module; its reason is in the sentence.
     """
     require("openvino")
-    import openvino
-
+    openvino = import_openvino()
     try:
         with _quiet(), torch.inference_mode():
             # Traced here, because openvino would run the network three more times to check its trace.

@@ -1,6 +1,8 @@
 """Packages that only some need: whether one is installed, and the extra that brings it."""
 
 import importlib.util
+import sys
+from types import ModuleType
 
 EXTRAS = {
     **dict.fromkeys(("onnxruntime", "onnxscript", "onnx"), "export"),
@@ -11,6 +13,14 @@ EXTRAS = {
 def installed(package: str) -> bool:
     """Whether a package can be imported. It is not imported here."""
     return importlib.util.find_spec(package) is not None
+
+
+def import_openvino() -> ModuleType:
+    """The package `openvino`, without its telemetry: that would call home, from a fork of this process, at each conversion too."""
+    sys.modules.setdefault("openvino_telemetry", None)  # it can't be imported then, and openvino goes on without
+    import openvino
+
+    return openvino
 
 
 def require(*packages: str) -> None:

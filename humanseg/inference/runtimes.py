@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from humanseg.inference.packages import import_openvino
+
 if TYPE_CHECKING:
     import openvino
 
@@ -92,9 +94,7 @@ def openvino_run(model: "openvino.Model", precision: str, threads: int, streams:
 @cache
 def openvino_core() -> "openvino.Core":
     """The only Core of this process. Each Core sets a stack for signals; of several, one may restore a freed stack."""
-    import openvino
-
-    return openvino.Core()
+    return import_openvino().Core()
 
 
 def read_onnxruntime(content: bytes, cuda: bool, threads: int) -> Model:
