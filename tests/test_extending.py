@@ -166,9 +166,8 @@ def test_it_is_tested_predicted_with_and_exported(trained, call, project):
     assert Predictor(trained, backend="torch")(photograph).shape == (30, 50)
     call("mode=export", f"ckpt={trained}", f"hydra.run.dir={project}/export")
     exported = Predictor(project / "export" / "model.onnx", backend="onnxruntime", refine=False)
-    alone = Predictor(
-        trained, backend="torch", refine=False, precision="fp32", closer=False
-    )  # as a file of one size looks
+    # As a file of one size looks.
+    alone = Predictor(trained, backend="torch", refine=False, precision="fp32", closer=False)
     np.testing.assert_allclose(exported(photograph), alone(photograph), atol=1e-4)
 
 

@@ -14,7 +14,7 @@ from humanseg.compositing import targets
 from humanseg.compositing.drawings import NAMES, backdrops
 from humanseg.compositing.flow import ahead, in_order
 from humanseg.compositing.results import Results, fingerprint
-from humanseg.compositing.studio import Picture, Studio, one_core_each, refuse_failed
+from humanseg.compositing.studio import Picture, Studio, refuse_failed
 from humanseg.inference.temporal import Smoother
 from humanseg.media import images
 from humanseg.media.frame_writers import WRITTEN, first_file, frame_writer, refuse_name
@@ -113,10 +113,7 @@ def _draw(studio: Studio, options: dict, film: Film) -> tuple[int, tuple[float, 
     """(frames, flicker before and after smoothing)"""
     smoother, clock, behind = Smoother(options["temporal"]), studio.clock, backdrops(options["background"])
     drawn_of = fingerprint(film.path)  # before it is read, so never of a newer one
-    with (
-        Video(film.path, options["start"], options["end"], options["every"]) as video,
-        one_core_each(studio.predictor.engine.backend) as pool,
-    ):
+    with Video(film.path, options["start"], options["end"], options["every"]) as video, studio.pool() as pool:
 
         def read() -> Iterator[Picture]:
             for image, one in zip(clock.each("decode", video), behind, strict=False):

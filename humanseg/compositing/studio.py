@@ -60,6 +60,14 @@ class Studio:
     batch: int
     clock: Clock
 
+    def pool(self) -> ThreadPoolExecutor:
+        """A pool for the stages, with a thread for each core, in which torch does not start threads of its own.
+
+        Where another runtime has the network there is one more: a thread that asks it waits for the runtime's own.
+        """
+        count = cores() + (self.predictor.engine.backend != "torch")
+        return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+
     def prepare(self, picture: Picture) -> Picture:
         """Give a picture the square that the network gets."""
         picture.square = self.predictor.squares([_seen(picture)], max(map(self._side, self.scales)))[0]
@@ -163,14 +171,6 @@ def refuse_failed(troubles: list[str], count: int, what: str) -> None:
     if troubles:
         head = f"{len(troubles)} of {count} {what}s failed, the others are drawn:"
         raise ValueError(terminal.listed(head, troubles, SHOWN))
-
-
-def one_core_each(backend: str) -> ThreadPoolExecutor:
-    """A pool with a thread for each core, in which torch does not start threads of its own.
-
-    Where `backend` is another runtime there is one more: a thread that asks the network waits for the runtime's own.
-    """
-    return ThreadPoolExecutor(cores() + (backend != "torch"), initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _batched(pictures: Iterable[Picture], count: int) -> Iterator[list[Picture]]:

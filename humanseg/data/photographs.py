@@ -197,7 +197,7 @@ def _check_all(source: Photographs, checked: Table | None) -> tuple[dict[int, st
     unknown = np.flatnonzero(fresh)
     source.content[~fresh] = known["content"][
         ~fresh
-    ]  # what is broken keeps a number of its own, and is no copy of others
+    ]  # the others keep a number of their own: broken ones are no copies
     with ThreadPoolExecutor() as pool, tqdm(total=len(unknown), desc="check", leave=False, disable=None) as bar:
         for start in range(0, len(unknown), CHUNK):
             chunk = unknown[start : start + CHUNK]

@@ -15,7 +15,7 @@ from humanseg.compositing import films, targets
 from humanseg.compositing.drawings import NAMES, Drawings, backdrops, color
 from humanseg.compositing.flow import Clock, ahead, in_order, in_parts
 from humanseg.compositing.results import Results, fingerprint
-from humanseg.compositing.studio import Picture, Studio, one_core_each, refuse_failed
+from humanseg.compositing.studio import Picture, Studio, refuse_failed
 from humanseg.config_rules import refuse_wrong_values
 from humanseg.data.deep import LARGE
 from humanseg.data.opening import IN_FLIGHT, pixels_of
@@ -154,7 +154,7 @@ def draw_photographs(studio: Studio, options: dict, waiting: list[Picture]) -> d
     # So many are between reading and writing at most.
     window = 4 * cores() + (1 + studio.predictor.engine.streams) * studio.batch + 4
     with (
-        one_core_each(studio.predictor.engine.backend) as pool,
+        studio.pool() as pool,
         tqdm(desc="predict", total=len(own), leave=False, disable=distributed.hides_bar()) as bar,
     ):
         for part in in_parts(backed(), _weight, IN_FLIGHT, window):

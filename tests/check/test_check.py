@@ -207,10 +207,7 @@ def test_people_that_are_drawn_are_no_copies_byte_for_byte():
     drawn = scan.Scanned("", SimpleNamespace(names=["drawn 0", "drawn 1"]), facts, {}, store)
     (found,) = copies.findings([drawn])
     assert (found.kind, found.words) == ("near", "they look the same: 1 of 64 bits of the hash differ")
-    facts["hash"], facts["mirrored"] = (
-        [7, 2**60 - 1],
-        [2**63, 15],
-    )  # the mirror image of the second one is near the first
+    facts["hash"], facts["mirrored"] = [7, 2**60 - 1], [2**63, 15]  # the second one's mirror image is near the first
     (found,) = copies.findings([drawn])
     assert found.words == "one looks like the mirror image of the other: 1 of 64 bits of the hash differ"
 
