@@ -10,7 +10,8 @@ from humanseg.compositing.rows import Rows, shrunk
 COARSE = 160  # pixels: longest side of the small copy in which colours are looked for at first
 WIDE = 13  # pixels of that copy: side of the window, wider than a soft edge
 NARROW = 3  # pixels of the photograph: side of the second pass' window
-TILE = 64  # pixels: side of the squares that are worked on, where an edge goes through them
+TILE = 8  # pixels: side of the squares that are worked on, where an edge goes through them
+AT_ONCE = 512  # squares: of many small calls each waits for Python's lock, where other threads draw too
 NOTHING = 1e-5  # a window with less of a colour than this keeps what it had
 
 
@@ -37,14 +38,16 @@ def estimated(image: np.ndarray, share: Rows) -> Rows:
 
     def person(rows: slice) -> np.ndarray:
         around = slice(max(rows.start - NARROW, 0), min(rows.stop + NARROW, height))
-        shares, found = share(around), image[around].copy()
-        for tile, inner in _tiles(shares):
-            part, whole = _planes(shares[tile]), image[around][tile].astype(np.float32)
-            place = around.start + tile[0].start, tile[1].start
-            near = (_enlarged(colours, place, part.shape, size) for colours in wide)
+        shares, colours = share(around), image[around].reshape(-1, 3)
+        found = colours.copy()
+        for down, across in _tiles(shares):
+            place = down * width + across
+            part, whole = _planes(shares[down, across]), colours[place].astype(np.float32)
+            near = (_enlarged(one, down + around.start, across, size) for one in wide)
             near = _means(*_mixing(whole, part, *near), part, NARROW)
-            found[tile][inner] = np.rint(_mixing(whole, part, *near)[0][inner])
-        return found[rows.start - around.start : rows.stop - around.start]
+            soft = _inner((part[..., 0] > 0) & (part[..., 0] < 1))
+            found[place[soft]] = np.rint(_mixing(whole, part, *near)[0][soft])
+        return found.reshape(-1, width, 3)[rows.start - around.start : rows.stop - around.start]
 
     return person
 
@@ -80,23 +83,33 @@ def _between(values: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarr
     return np.maximum(np.minimum(values, np.maximum(one, other)), np.minimum(one, other))
 
 
-def _tiles(share: np.ndarray) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Boxes around the edge, one in each square that it goes through, with a margin for the window; where in it they are."""
-    soft, margin = ((share > 0) & (share < 1)).astype(np.uint8), NARROW // 2
-    for top in range(0, len(soft), TILE):
-        for left in range(0, soft.shape[1], TILE):
-            across, down, width, height = cv2.boundingRect(soft[top : top + TILE, left : left + TILE])
-            if width:
-                rows, columns = slice(top + down, top + down + height), slice(left + across, left + across + width)
-                above, before = min(rows.start, margin), min(columns.start, margin)
-                tile = np.s_[rows.start - above : rows.stop + margin, columns.start - before : columns.stop + margin]
-                yield tile, np.s_[above : above + height, before : before + width]
+def _tiles(share: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The squares that the edge goes through, with a margin for the window, below each other: row and column of each pixel.
+
+    AT_ONCE of them at a time. Beyond the picture they are mirrored.
+    """
+    (height, width), margin = share.shape, NARROW // 2
+    soft = ((share > 0) & (share < 1)) * np.uint8(255)
+    soft = cv2.copyMakeBorder(soft, 0, -height % TILE, 0, -width % TILE, cv2.BORDER_CONSTANT)
+    soft = cv2.resize(soft, None, fx=1 / TILE, fy=1 / TILE, interpolation=cv2.INTER_AREA)
+    rows, columns = (np.pad(np.arange(side), (margin, TILE + margin), "reflect") for side in share.shape)
+    corners, inside = TILE * np.argwhere(soft), np.arange(TILE + 2 * margin)
+    for first in range(0, len(corners), AT_ONCE):
+        top, left = corners[first : first + AT_ONCE, :, None].swapaxes(0, 1)
+        places = np.broadcast_arrays(rows[top + inside][:, :, None], columns[left + inside][:, None, :])
+        yield tuple(place.reshape(-1, len(inside)) for place in places)
 
 
-def _enlarged(coarse: np.ndarray, place: tuple[int, int], shape: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
-    """What a small picture is at a tile of this shape, whose top left corner lies there in the large one of this size."""
-    down, across = (small / side for small, side in zip(coarse.shape, size, strict=False))
-    top, left = place
-    where = np.float32([[across, 0, (left + 0.5) * across - 0.5], [0, down, (top + 0.5) * down - 0.5]])
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(coarse, where, shape[1::-1], flags=how, borderMode=cv2.BORDER_REPLICATE)
+def _inner(chosen: np.ndarray) -> np.ndarray:
+    """What is chosen in squares below each other, but for their margins."""
+    side, margin = chosen.shape[1], NARROW // 2
+    kept = np.zeros((side, side), bool)
+    kept[margin:-margin, margin:-margin] = True
+    return chosen & np.tile(kept, (len(chosen) // side, 1))
+
+
+def _enlarged(coarse: np.ndarray, down: np.ndarray, across: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What a small picture is at these rows and columns of the large one of this size."""
+    tall, wide = (small / side for small, side in zip(coarse.shape, size, strict=False))
+    where = (np.float32((place + 0.5) * scale - 0.5) for place, scale in ((across, wide), (down, tall)))
+    return cv2.remap(coarse, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
