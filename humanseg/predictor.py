@@ -22,6 +22,7 @@ from humanseg.data.transforms import letterbox, unletterbox, without_letterbox
 from humanseg.inference import engines
 from humanseg.inference.edges import enlarged_rows, refined
 from humanseg.inference.engines import Engine
+from humanseg.inference.folding import fold_batchnorm
 from humanseg.media.photograph import Given, as_photograph
 from humanseg.metrics import person_probability
 from humanseg.runs import conf, find, recorded
@@ -113,7 +114,8 @@ class Predictor:
     def _use_checkpoint(
         self, path: Path, payload: dict, config: dict, backend: str, one_core_each: bool = False
     ) -> None:
-        network, data, trainer = build.model_of(payload, config["model"], path), config["data"], config["trainer"]
+        network = fold_batchnorm(build.model_of(payload, config["model"], path))
+        data, trainer = config["data"], config["trainer"]
         compute, size = build.compute(trainer, data), data["image_size"]
         engine = engines.of_network(network, compute, size, backend, trainer["precision"], one_core_each)
         self._use(engine, size, data["pad_value"], class_names(config["model"]["classes"]))

@@ -21,6 +21,7 @@ from humanseg.compute import Compute, choose_precision
 from humanseg.data.composing import composer
 from humanseg.data.loading import Data
 from humanseg.inference import engines
+from humanseg.inference.folding import fold_batchnorm
 from humanseg.losses import asks_for
 from humanseg.processes import distributed, elastic
 from humanseg.processes.hardware import be_deterministic, choose_devices, cores, describe_device
@@ -139,7 +140,7 @@ def _model(bench: Bench) -> list[Figure]:
         ways.append(Compute(cpu, choose_precision("auto", cpu), True, bench.compute.mean, bench.compute.std))
 
     def engine(way: Compute, backend: str, precision: str) -> engines.Engine:
-        return engines.of_network(copy.deepcopy(bench.network), way, size, backend, precision)
+        return engines.of_network(fold_batchnorm(copy.deepcopy(bench.network)), way, size, backend, precision)
 
     found = {network.label(way): engine(way, "torch", way.precision) for way in ways}
     on_cpu = dataclasses.replace(bench.compute, device=cpu)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from humanseg.compute import Compute, choose_precision, to_input
 from humanseg.inference import exported, known, runtimes, stranger
 from humanseg.inference.convert import OnSquares, to_onnx, to_openvino
-from humanseg.inference.folding import folded
 from humanseg.inference.packages import installed, require
 from humanseg.inference.runtimes import Run
 from humanseg.processes.hardware import choose_device
@@ -61,7 +60,7 @@ def of_network(
     backend = choose_backend(backend, compute.device, precision)
     streams = torch.get_num_threads() if one_core_each and compute.device.type == "cpu" else 1
     if backend == "torch":
-        placed = compute.place(folded(network))
+        placed = compute.place(network).eval()
         return Engine("torch", compute.precision, compute.device, lambda squares: compute(placed, squares), streams)
     whole = OnSquares(network, compute.mean, compute.std).cpu().eval()
     made, making = {}, threading.Lock()

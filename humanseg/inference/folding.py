@@ -1,6 +1,5 @@
-"""A network for prediction alone, which takes less time than the one that was trained."""
+"""A network for prediction alone: what only training needs is folded away."""
 
-import copy
 from collections import Counter
 from itertools import pairwise
 
@@ -8,14 +7,13 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def folded(network: nn.Module) -> nn.Module:
-    """A copy of a network, in evaluation, whose batch norm is part of the convolutions before it (Jacob et al. 2018, 3.2).
+def fold_batchnorm(network: nn.Module) -> nn.Module:
+    """A network, in evaluation, whose batch norm is made part of the convolutions before it (Jacob et al. 2018, 3.2).
 
-    It predicts the same but for rounding. Only what is certain is folded: a convolution and its batch norm that follow each
-    other in a `nn.Sequential`, have no hooks and are used nowhere else.
+    It predicts the same but for rounding, in less time, and can't be trained afterwards. Only what is certain is folded: a
+    convolution and its batch norm that follow each other in a `nn.Sequential`, have no hooks and are used nowhere else.
     """
-    network = copy.deepcopy(network).eval()
-    used = Counter(id(child) for module in network.modules() for child in module._modules.values())
+    used = Counter(id(child) for module in network.eval().modules() for child in module._modules.values())
     for module in network.modules():
         if type(module).forward is not nn.Sequential.forward:
             continue
@@ -29,5 +27,6 @@ def folded(network: nn.Module) -> nn.Module:
 
 
 def _is_plain(module: nn.Module, kind: type) -> bool:
-    """Whether a module is of a class itself, not of one that derives from it, and calls nothing but its own forward pass."""
-    return type(module) is kind and not (module._forward_pre_hooks or module._forward_hooks)
+    """Whether a module, in evaluation, is of a class itself, not of one that derives from it, and calls nothing else."""
+    hooked = module._forward_pre_hooks or module._forward_hooks
+    return type(module) is kind and not hooked and not module.training
