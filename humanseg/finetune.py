@@ -1,6 +1,8 @@
 """A run that starts from another run's weights: what it takes over, and what begins anew."""
 
 import logging
+import re
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ from humanseg import checkpoint
 from humanseg.data import mix
 from humanseg.data.splits.split import SplitConfig
 from humanseg.runs import find
-from humanseg.runs.overrides import key_of
+from humanseg.runs.overrides import key_of, literal
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +101,11 @@ def tell_split(data: dict[str, Any], samples: dict[str, str], before: Origin) ->
         log.info("split      validates on the samples that %s did not train on", before.path)
 
 
-def load_weights(network: nn.Module, before: Origin) -> None:
+def load_weights(network: nn.Module, before: Origin, config: dict[str, Any]) -> None:
     """Begin with the checkpoint's weights; a head with other classes begins anew and is named.
+
+    Args:
+        config: the `model` config of this run.
 
     Raises:
         ValueError: anything but the head differs.
@@ -112,5 +117,24 @@ def load_weights(network: nn.Module, before: Origin) -> None:
     head = [key for key in weights if key.startswith("segmentation_head.") and key in own]
     renewed = [key for key in head if weights[key].shape != own[key].shape]
     begun = payload | {"model": weights | {key: own[key] for key in renewed}, "ema": None}
-    checkpoint.load_weights(network, begun, path)
+    try:
+        checkpoint.load_weights(network, begun, path)
+    except ValueError as error:
+        typed = _to_type(payload["config"]["model"], config)
+        raise ValueError(f"{error}. It was trained with other arguments: add {typed}" if typed else error) from error
     log.info("starts from the weights of %s%s", path, f"; anew: {', '.join(renewed)}" if renewed else "")
+
+
+def _to_type(wanted: dict[str, Any], config: dict[str, Any]) -> str:
+    """The overrides that give a network of the same class the arguments that a checkpoint's had.
+
+    None for what a stranger's checkpoint should not have typed: another class, or an argument that is built from one.
+    """
+    keys = [key for key in {**config, **wanted} if key not in ("encoder_weights", "classes")]
+    others = [key for key in keys if key not in config or key not in wanted or config[key] != wanted[key]]
+    values = {key: literal(wanted[key]).strip("'") for key in others if key in wanted}
+    plain = all(re.fullmatch(r"[\w.,\[\]-]*", text) for text in [*others, *values.values()])
+    if "_target_" in others or not plain:
+        return ""
+    added = [f"{'+' * (key not in config)}model.{key}={value}" for key, value in values.items()]
+    return shlex.join(added + [f"~model.{key}" for key in others if key not in wanted])

@@ -3,9 +3,11 @@
 import logging
 from pathlib import Path
 
+import pytest
 from conftest import TINY, run_into, saved
+from torch import nn
 
-from humanseg.finetune import Origin, keep_split, tell_split
+from humanseg.finetune import Origin, keep_split, load_weights, tell_split
 
 ONE_EPOCH = [*TINY, "trainer.epochs=1"]
 
@@ -83,3 +85,25 @@ def test_of_a_mix_it_is_told_whose_validation_samples_are_others(caplog):
     assert "did not train on" in told(caplog, {"val": "1"}, {"val": "1"}, folder, folder)
     assert "samples are others" in told(caplog, {"val": "2"}, {"val": "1"}, folder, folder)
     assert told(caplog, {"val": "2"}, {"val": "1"}, folder, mix) == ""
+
+
+@pytest.mark.parametrize(
+    "wanted, own, advice",
+    [
+        ({"depth": 3}, {"depth": 5}, "model.depth=3"),
+        ({"widths": [8, 4], "name": "resnet18"}, {"name": "vgg11"}, "model.name=resnet18 '+model.widths=[8,4]'"),
+        ({}, {"widths": [8, 4]}, "'~model.widths'"),
+        ({"_target_": "os.system"}, {"_target_": "a.B"}, ""),
+        ({"act": {"_target_": "os.system"}}, {}, ""),
+        ({"x;reboot;": 1}, {}, ""),
+        ({"name": "$(reboot)"}, {"name": "vgg11"}, ""),
+        ({"classes": 3, "encoder_weights": "imagenet"}, {"classes": 1}, ""),
+    ],
+    ids=str,
+)
+def test_another_network_says_what_to_type_but_nothing_that_a_stranger_could_have_run(wanted, own, advice):
+    network = nn.Linear(1, 1)
+    before = Origin(Path("x.pt"), {"architecture": "A", "ema": None, "model": {}, "config": {"model": wanted}})
+    with pytest.raises(ValueError, match="does not fit") as refused:
+        load_weights(network, before, own)
+    assert str(refused.value).partition(" It was trained with other arguments: add ")[2] == advice

@@ -207,7 +207,7 @@ def _state(cfg: dict, job: Job, setup: loop.Setup, saved: dict | None, before: f
     else:
         network = build.model(cfg["model"])
     if before:
-        finetune.load_weights(network, before)
+        finetune.load_weights(network, before, cfg["model"])
     batches = cfg["trainer"]["reestimate_batchnorm"]
     if batches and not any(name.endswith("running_mean") for name, _ in network.named_buffers()):
         raise ValueError(

@@ -99,7 +99,7 @@ def test_a_pipe_in_the_place_of_weights_makes_nobody_wait(tmp_path):
 def test_a_run_starts_from_tensors_alone(weights):
     before = finetune.Origin(Path("x.pt"), {"architecture": "x", "ema": None, "model": weights, "config": {}})
     with pytest.raises(ValueError, match=r"x\.pt: its weights are no plain tensors"):
-        finetune.load_weights(nn.Linear(1, 1), before)
+        finetune.load_weights(nn.Linear(1, 1), before, {})
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,7 @@ def test_fine_tuning_starts_from_a_checkpoints_weights(run, tiny_once):
     assert "anew: segmentation_head.0.weight, segmentation_head.0.bias" in other.stdout
     done = run(*TINY, "ckpt=latest", "model.encoder_name=resnet18", code=1)
     assert "does not fit" in done.stderr
+    assert done.stderr.strip().endswith("add model.encoder_name=mobilenet_v2")
 
 
 def own_metric(counts) -> float:
