@@ -120,8 +120,9 @@ def load_weights(network: nn.Module, before: Origin, config: dict[str, Any]) -> 
     try:
         checkpoint.load_weights(network, begun, path)
     except ValueError as error:
-        typed = _to_type(payload["config"]["model"], config)
-        raise ValueError(f"{error}. It was trained with other arguments: add {typed}" if typed else error) from error
+        if typed := _to_type(payload["config"]["model"], config):
+            raise ValueError(f"{error}. It was trained with other arguments: add {typed}") from error
+        raise
     log.info("starts from the weights of %s%s", path, f"; anew: {', '.join(renewed)}" if renewed else "")
 
 

@@ -45,8 +45,9 @@ def estimated(image: np.ndarray, share: Rows) -> Rows:
             part, whole = _planes(shares[down, across]), colours[place].astype(np.float32)
             near = (_enlarged(one, down + around.start, across, size) for one in wide)
             near = _means(*_mixing(whole, part, *near), part, NARROW)
-            soft = _inner((part[..., 0] > 0) & (part[..., 0] < 1))
-            found[place[soft]] = np.rint(_mixing(whole, part, *near)[0][soft])
+            place, shown, part = map(_inner, (place, _mixing(whole, part, *near)[0], part[..., 0]))
+            soft = (part > 0) & (part < 1)
+            found[place[soft]] = np.rint(shown[soft])
         return found.reshape(-1, width, 3)[rows.start - around.start : rows.stop - around.start]
 
     return person
@@ -100,12 +101,10 @@ def _tiles(share: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield tuple(place.reshape(-1, len(inside)) for place in places)
 
 
-def _inner(chosen: np.ndarray) -> np.ndarray:
-    """What is chosen in squares below each other, but for their margins."""
-    side, margin = chosen.shape[1], NARROW // 2
-    kept = np.zeros((side, side), bool)
-    kept[margin:-margin, margin:-margin] = True
-    return chosen & np.tile(kept, (len(chosen) // side, 1))
+def _inner(column: np.ndarray) -> np.ndarray:
+    """Squares below each other -> each without its margin, NxTILExTILE and so on."""
+    side, inside = column.shape[1], slice(NARROW // 2, -(NARROW // 2))
+    return column.reshape(-1, side, *column.shape[1:])[:, inside, inside]
 
 
 def _enlarged(coarse: np.ndarray, down: np.ndarray, across: np.ndarray, size: tuple[int, int]) -> np.ndarray:

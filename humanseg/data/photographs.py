@@ -195,9 +195,8 @@ def _check_all(source: Photographs, checked: Table | None) -> tuple[dict[int, st
     known = checked.find(source.keys) if checked else np.zeros(len(source), CHECKED)
     fresh, resized, unsure = known["key"] == 0, int(known["resized"].sum()), 0
     unknown = np.flatnonzero(fresh)
-    source.content[~fresh] = known["content"][
-        ~fresh
-    ]  # the others keep a number of their own: broken ones are no copies
+    # The others keep a number of their own: broken ones are no copies.
+    source.content[~fresh] = known["content"][~fresh]
     with ThreadPoolExecutor() as pool, tqdm(total=len(unknown), desc="check", leave=False, disable=None) as bar:
         for start in range(0, len(unknown), CHUNK):
             chunk = unknown[start : start + CHUNK]

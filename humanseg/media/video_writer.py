@@ -168,11 +168,8 @@ class VideoWriter:
         wider, higher = self._stream.width - self.width, self._stream.height - self.height
         if wider or higher:
             frame = cv2.copyMakeBorder(frame, 0, higher, 0, wider, cv2.BORDER_REPLICATE)
-        frame = np.ascontiguousarray(frame)
-        if given == self._coding.pixels:
-            return pyav().VideoFrame.from_ndarray(frame, given)
-        # Not copied, for a copy holds Python's lock: the conversion reads it at once.
-        picture = pyav().VideoFrame.from_numpy_buffer(frame, given)
+        # Not copied: a copy holds Python's lock. The picture keeps the frame in memory.
+        picture = pyav().VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), given)
         return self._convert.reformat(
             picture, format=self._coding.pixels, dst_colorspace=BT709, dst_color_range=self._range
         )
