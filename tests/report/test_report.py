@@ -346,7 +346,7 @@ def test_a_browser_opens_the_page(page, tmp_path):
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--window-size=1400,2400"]
     picture = tmp_path / "page.png"
     done = subprocess.run([*command, "--enable-logging=stderr", "--dump-dom", f"--screenshot={picture}", clicked.as_uri()],
-                          capture_output=True, text=True, timeout=60)  # fmt: skip
+                          capture_output=True, text=True, timeout=300)  # fmt: skip
     drawn = done.stdout
     assert "Uncaught" not in done.stderr and "Content Security Policy" not in done.stderr
     # val/iou, two losses; by loss and by seed: plotly draws three layers a chart
