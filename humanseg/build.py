@@ -6,7 +6,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise albumentatio
 
 import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -165,8 +165,8 @@ def parallel(network: nn.Module, compute: Compute, size: int) -> nn.Module:
     return distributed.parallel(network, lambda: sum(output.sum() for output in compute.outputs(network, square)))
 
 
-def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
-    """The splits of a `data` config with the augmentation of an `augment` config.
+def data(config: dict, augment: dict | None, classes: int, seed: int, broken: Collection[str] | None = None) -> Data:
+    """The splits of a `data` config with the augmentation of an `augment` config; `broken` as of `Leaving`.
 
     Raises:
         ValueError: a source, `split` or `Data` raises it; those of all sources together.
@@ -178,7 +178,7 @@ def data(config: dict, augment: dict | None, classes: int, seed: int) -> Data:
         parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key)
         if problems:
             raise ValueError(terminal.lines(dict.fromkeys(problems)))
-        parts, left_out = mix.leave_out(parts, config, nodes)
+        parts, left_out = mix.leave_out(parts, config, nodes, broken)
     augment, compose = composer.apart(augment)
     pipeline = build(augment, "augment") if augment else None
     splits = mix.together(parts, config.get("duplicates", "together"))

@@ -39,7 +39,8 @@ class Checkpoints:
     Args:
         minutes: longest time between two; None: only epochs are saved.
         facts: what goes into each beside the state: `config`, `choices` of its groups, `versions`, `machine`,
-            `samples`, `reading` (the version of how photographs are read), `teacher` (its mark, or None).
+            `samples`, `broken` (marks of samples that it began without), `reading` (the version of how photographs are
+            read), `teacher` (its mark, or None).
     """
 
     def __init__(self, folder: Path, minutes: float | None, facts: dict[str, Any]):
@@ -189,6 +190,8 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
     groups, samples, history = is_config(payload["config"]), payload.get("samples", {}), payload.get("history", [])
     epochs = isinstance(history, list) and all(isinstance(log, dict) for log in [samples, *history])
     told = all(isinstance(payload.get(name, {}), dict) for name in ("versions", "machine"))
+    broken = payload.get("broken", [])
+    told = told and isinstance(broken, list) and all(isinstance(mark, str) for mark in broken)
     told = told and isinstance(payload["ema"], dict | None)
     told = told and all(type(payload.get(name, 0)) is int for name in ("reading", "averaged"))
     mark = payload.get("teacher")

@@ -104,7 +104,8 @@ def _splits(network: Network, opened: dict) -> dict[str, Split]:
     parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key=True)
     if problems:
         raise ValueError(terminal.lines(problems))
-    parts, _ = mix.leave_out(parts, data | {"exclude": began.get("exclude")}, nodes)  # another list may be typed now
+    typed_then = data | {"exclude": began.get("exclude")}  # another list may be typed now
+    parts, _ = mix.leave_out(parts, typed_then, nodes, network.payload.get("broken"))
     return mix.together(parts, data.get("duplicates", "together"))
 
 

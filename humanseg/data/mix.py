@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from inspect import Parameter
 from pathlib import Path
@@ -201,13 +201,19 @@ def divided(name: str, nodes: dict[str, dict], opened: dict[str, dict]) -> dict[
 
 
 def leave_out(
-    parts: dict[str, dict[str, Part]], config: dict, nodes: dict[str, dict]
+    parts: dict[str, dict[str, Part]],
+    config: dict,
+    nodes: dict[str, dict],
+    broken: Collection[str] | None = None,
 ) -> tuple[dict[str, dict[str, Part]], list[LeftOut]]:
-    """The parts of each source by side without what a `data` config leaves out, and that; `nodes` are its sources."""
+    """The parts of each source by side without what a `data` config leaves out, and that.
+
+    Args:
+        nodes: its sources. broken: as of `Leaving`.
+    """
     dropping = [name for name, node in nodes.items() if node.get("drop_duplicates")]
-    leaving = Leaving(
-        _as_list(config.get("exclude")), dropping, Path(config["cache_dir"]) if config.get("cache") else None
-    )
+    folder = Path(config["cache_dir"]) if config.get("cache") else None
+    leaving = Leaving(_as_list(config.get("exclude")), dropping, folder, broken)
     return leaving(parts, {name: places(node) for name, node in nodes.items()}), leaving.found
 
 

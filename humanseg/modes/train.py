@@ -158,7 +158,7 @@ def _setup(cfg: dict, saved: dict | None) -> loop.Setup:
     functions = metrics.find(cfg["metrics"])
     loss = build.loss(cfg["loss"], classes).to(compute.device)
     distillation.refuse_unasked(loss, cfg["distill"])
-    data = build.data(cfg["data"], cfg["augment"], classes, cfg["seed"])
+    data = build.data(cfg["data"], cfg["augment"], classes, cfg["seed"], saved.get("broken") if saved else None)
     if cfg["distill"]:
         mark = saved.get("teacher") if saved else None
         data = replace(data, teacher=distillation.teacher(Path(cfg["distill"]), classes, compute, mark))
@@ -239,7 +239,9 @@ def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:
         for what, drawn in getattr(part.source, "draws_from", {}).items()
     }
     teacher = setup.data.teacher
+    broken = [one.mark for one in setup.data.left_out if one.why == "broken"]
     own = {"config_dirs": conf.own_folders(), "reading": pictures.VERSION, "teacher": teacher and teacher.mark}
+    own |= {"broken": broken}
     versions = provenance.versions()
     return own | {"config": cfg, "choices": job.choices, "versions": versions, "machine": machine, "samples": samples}
 

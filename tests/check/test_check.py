@@ -271,6 +271,21 @@ def test_files_that_break_are_skipped_counted_and_make_reports_careful(run, peop
     assert "left out other photographs" in run("mode=report", f"runs={tmp_path}/outputs/train").stdout
 
 
+def test_a_run_goes_on_with_the_samples_that_it_began_with_whatever_breaks_or_is_mended(run, people):
+    train = [*ON_FILES, *DATA, f"data.root={people}", "data.on_error=skip", "trainer.steps_per_epoch=6"]
+    first = people / "images" / "005.png"
+    whole = first.read_bytes()
+    truncate(first)
+    folder = run(*train, "trainer.epochs=1").folder
+    first.write_bytes(whole)
+    truncate(people / "images" / "007.png")
+    truncate(people / "masks" / "009.png")
+    done = run(f"resume={folder}", "trainer.epochs=2")
+    assert "2 samples can't be read" in done.stdout + done.stderr
+    left = sorted((Path(row["path"]).name, row["told"]) for row in rows(folder, "left_out.csv"))
+    assert left == [("005.png", "could not be used when the run began"), ("007.png", ""), ("009.png", "")]
+
+
 def test_the_others_keep_their_sides_however_many_files_break(people):
     def sides(**more) -> dict[str, str]:
         config = composed(*DATA, f"data.root={people}", "data.val_split=8", "data.test_split=3", "data.cache=false")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,11 @@ class LeftOut(NamedTuple):
     why: str
     told: str = ""
 
+    @property
+    def mark(self) -> str:
+        """Its source and file. It does not depend on the folder that the file lies in."""
+        return f"{self.source}/{self.path[self.path.rfind('/') + 1 :]}"
+
 
 @dataclass
 class Leaving:
@@ -35,11 +40,14 @@ class Leaving:
     Args:
         exclude: lists of names, see `name_list`. without_duplicates: the sources of which no photograph trains that looks like
             one which is held back, or like one that trains and comes before it. folder: of the cache; None without one.
+        broken: where a run goes on, the marks of the samples that were broken when it began: it does without these,
+            also where they are whole again, and keeps those that have broken since. None: without what is broken now.
     """
 
     exclude: Sequence[str] = ()
     without_duplicates: Sequence[str] = ()
     folder: Path | None = None
+    broken: Collection[str] | None = None
     found: list[LeftOut] = field(default_factory=list)
 
     def __call__(
@@ -54,13 +62,24 @@ class Leaving:
             ValueError: the list can't be read, or names no sample of these.
         """
         left = {id(part.source): {} for own in parts.values() for part in own.values()}
-        for own in parts.values():
+        for name, own in parts.items():
             for part in own.values():
-                left[id(part.source)] |= getattr(part.source, "broken", {})
+                left[id(part.source)] |= self._broken(name, part)
         parts = self._without(parts, left, "broken")
         for file in self.exclude:
             parts = self._without(parts, _excluded(file, parts, places), "excluded")
         return self._without(parts, self._duplicates(parts), "duplicate") if self.without_duplicates else parts
+
+    def _broken(self, source: str, part: Part) -> dict[int, str]:
+        """The reasons of broken samples by their index."""
+        now = getattr(part.source, "broken", {})
+        if self.broken is None:
+            return now
+        if not (began := set(self.broken)):
+            return {}
+        named = {index: LeftOut(source, "", part.source.names[index], "broken").mark for index in part.indices}
+        was = "could not be used when the run began"
+        return {index: now.get(index, was) for index, mark in named.items() if mark in began}
 
     def _without(self, parts: dict, left: dict[int, dict[int, str]], why: str) -> dict:
         """The parts without the samples of each source, by its id, that have a reason."""
