@@ -90,7 +90,7 @@ class Studio:
             with self.clock("network"):
                 found = self.logits(torch.stack([picture.square for picture in fine]))
                 if self.predictor.closer:
-                    found = self.predictor.looked_closer(found, [_seen(picture) for picture in fine])
+                    found = self.predictor.look_closer(found, [_seen(picture) for picture in fine])
             for picture, logits in zip(fine, found, strict=True):
                 picture.logits = logits
         return pictures

@@ -183,7 +183,7 @@ def test_mirrored_and_scaled_views_are_averaged(predict, trained_once, people, t
 
 def test_photographs_alone_are_looked_at_twice(predict, people, tmp_path, monkeypatch):
     looked = []
-    monkeypatch.setattr(Predictor, "looked_closer", lambda _, found, images: looked.append(len(images)) or list(found))
+    monkeypatch.setattr(Predictor, "look_closer", lambda _, found, images: looked.append(len(images)) or list(found))
     photograph = people / "images" / "003.png"
     for what, tta, times in ((film(tmp_path / "film.mp4"), "auto", 0), (photograph, "[]", 0), (photograph, "auto", 1)):
         predict(f"input={what}", f"tta={tta}", output=tmp_path / f"drawn{tta}{what.suffix}")
