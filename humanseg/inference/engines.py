@@ -136,8 +136,8 @@ def open_file(path: Path, backend: str, device: str, precision: str) -> tuple[Ru
 def choose_backend(name: str, device: torch.device, precision: str) -> str:
     """The backend for a network in memory; `auto` takes the fastest that is installed.
 
-    Milliseconds of unet_mbv2 at 256 px on 2 cores with AVX512-BF16 (tests/bench/prediction.py): openvino bf16 22, fp32
-    41; torch bf16 35, fp32 53; onnxruntime fp32 46.
+    On a CPU that is OpenVINO; without it ONNX Runtime where torch would compute in fp32, and else torch.
+    `mode=benchmark parts=[model]` measures them all.
 
     Raises:
         ValueError: an unknown backend, or one that isn't installed or doesn't support the device.
