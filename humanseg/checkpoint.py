@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import nn
 
+from humanseg import terminal
 from humanseg.loop import Setup, State, refuse_bad_loss, refuse_bad_weights
 from humanseg.processes import distributed
 from humanseg.processes.distributed import rank_zero_only
@@ -218,7 +219,7 @@ def open_weights_only(path: Path, before_zip: bool = False) -> Any:
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler and what it calls raise errors of any type for such a file
-        raise ValueError(str(error).split("\n")[0] or type(error).__name__) from error
+        raise ValueError(terminal.reason(error)) from error
 
 
 def _refuse_unsound(file: BinaryIO) -> None:

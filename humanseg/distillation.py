@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from humanseg import build, checkpoint
+from humanseg import build, checkpoint, terminal
 from humanseg.compute import Compute
 from humanseg.data.answers import Teacher
 from humanseg.losses import asks_for
@@ -73,8 +73,9 @@ def teacher(path: Path, classes: int, compute: Compute, mark: str | None) -> Tea
     try:
         ask(np.zeros((data["image_size"], data["image_size"], 3), np.uint8))
     except (RuntimeError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"distill={path}: the teacher does not take photographs of three colours: {reason}") from error
+        raise ValueError(
+            f"distill={path}: the teacher does not take photographs of three colours: {terminal.reason(error)}"
+        ) from error
     return Teacher(str(path), found, data["image_size"], ask)
 
 

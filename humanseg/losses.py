@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from humanseg import terminal
 from humanseg.data.transforms import IGNORE
 from humanseg.metrics import person_probability
 
@@ -227,6 +228,6 @@ def check(loss: nn.Module, classes: int) -> None:
         terms = list(value.values()) if isinstance(value, dict) else [value]
         sum(terms).backward()
     except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
-        raise ValueError(f"the loss does not fit model.classes={classes}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"the loss does not fit model.classes={classes}: {terminal.reason(error)}") from error
     if not all(term.ndim == 0 and term.isfinite() for term in terms):
         raise ValueError(f"the loss gives {value}, not a finite number")

@@ -87,6 +87,11 @@ def message(error: BaseException) -> str:
     return first if isinstance(first, Lines) else visible(" ".join(str(error).split()))
 
 
+def reason(error: BaseException, last: bool = False) -> str:
+    """The first line of what a library's error says, or its `last`; the error's type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1 if last else 0]
+
+
 def say(*rows: str, file: TextIO | None = None) -> None:
     """Print rows at once; `file` is None for stdout."""
     print(lines(rows), file=file, flush=True)

@@ -298,3 +298,12 @@ def test_a_loss_that_asks_for_what_there_is_not_is_one_sentence():
         ValueError, match="the loss asks for depth: beside logits and target there are images and teacher"
     ):
         losses.check(Depth(), 1)
+
+
+def test_a_loss_that_gives_no_reason_is_one_sentence_too():
+    class Picky(torch.nn.Module):
+        def forward(self, logits, target):
+            raise AssertionError
+
+    with pytest.raises(ValueError, match="the loss does not fit model.classes=1: AssertionError"):
+        losses.check(Picky(), 1)

@@ -76,6 +76,12 @@ def test_an_errors_message_has_the_lines_that_are_ours(error, told):
     assert terminal.message(error) == told
 
 
+def test_an_errors_reason_is_one_line_and_never_empty():
+    error = RuntimeError("\n  no such layer\nat graph.cpp:12\n")
+    assert terminal.reason(error) == "no such layer" and terminal.reason(error, last=True) == "at graph.cpp:12"
+    assert terminal.reason(AssertionError()) == terminal.reason(AssertionError(" ")) == "AssertionError"
+
+
 def test_a_defects_traceback_acts_on_nothing(capsys):
     error = RuntimeError("\x1b[2J")
     terminal.say_traceback(RuntimeError, error, None)

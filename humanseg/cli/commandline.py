@@ -163,7 +163,7 @@ def explain(error: Exception, arguments: list[str]) -> str:
         return f"+{match[1]}: the key exists, type it without the +"
     if told := grammar.explain_interpolation(error, arguments):
         return told
-    cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
+    cause = f" ({terminal.reason(error.__cause__)})" if error.__cause__ else ""
     return " ".join(text.split()) + cause
 
 

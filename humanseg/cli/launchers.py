@@ -20,6 +20,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from humanseg import terminal
 from humanseg.cli import hydra_private
 from humanseg.processes import signals, slurm
 from humanseg.runs import locks
@@ -185,8 +186,8 @@ def explain(error: RuntimeError) -> str:
     for other errors."""
     text = str(error)
     if text.startswith("sbatch: "):
-        reason = text.splitlines()[0].removeprefix("sbatch: ").removeprefix("error: ")
+        reason = terminal.reason(error).removeprefix("sbatch: ").removeprefix("error: ")
         return f"hydra.launcher: sbatch takes no such job ({reason}); mend its keys beside {PROGRAM} resume=latest"
     if type(error).__module__.startswith(("submitit.", "joblib.")):
-        return f"a job has died ({text.splitlines()[0]}); {PROGRAM} resume=latest goes on with its sweep"
+        return f"a job has died ({terminal.reason(error)}); {PROGRAM} resume=latest goes on with its sweep"
     return f"hydra/launcher: {text}" if text.startswith("Could not detect") else ""  # srun, says submitit

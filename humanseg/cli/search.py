@@ -208,7 +208,7 @@ class Search(Sweeper):
             for done in self.launcher.launch([self.jobs[number]], number):
                 done.return_value  # noqa: B018  it raises what the job has raised
         except Exception as error:  # as of a launcher whose process has died; the trial is finished by `resume=`
-            terminal.say(f"job {number} has died: {(str(error) or type(error).__name__).splitlines()[0]}")
+            terminal.say(f"job {number} has died: {terminal.reason(error)}")
 
     def _folder(self, number: int) -> Path | None:
         return next((one for one in self.folder.glob(f"{number}*") if job_number(one.name) == number), None)

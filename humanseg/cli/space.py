@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
+from humanseg import terminal
 from humanseg.cli import hydra_private
 from humanseg.cli.recorded_overrides import MOST_JOBS, is_literal, resolved, usable
 from humanseg.config_rules import refuse_wrong_values
@@ -222,7 +223,7 @@ def refuse_strange(folder: Path, search: dict[str, Any]) -> None:
             begun_jobs = jobs_of(trials.open_study(folder), search, free=True)
             drawn = [text for job in begun_jobs for text in trials.own(job, search["constant"])]
     except Exception as error:  # whatever Optuna raises for a journal that is none of a search
-        raise ValueError(f"{folder}: its journal can't be read: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"{folder}: its journal can't be read: {terminal.reason(error)}") from error
     every = [*dict.fromkeys([*bounds, *drawn])]
     if len(usable(every, [], folder)) < len(every) or any(text.lstrip("+").startswith("hydra") for text in every):
         raise ValueError(f"the recorded overrides have a place or a setting of Hydra's in the space of {folder}")

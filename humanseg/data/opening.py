@@ -18,6 +18,7 @@ from typing import BinaryIO, TypeVar
 import cv2
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401  register
 
+from humanseg import terminal
 from humanseg.data.deep import BITS, HEIGHT, LARGE, ORIENTATION, WIDTH, by_strips, has_16_bits
 from humanseg.data.kinds import kind_not_read
 from humanseg.processes.hardware import cores
@@ -132,7 +133,7 @@ def _reason(error: Exception, path: Path | str) -> str:
         return f"it is no photograph; these are read: {' '.join(sorted(suffix[1:] for suffix in SUFFIXES))}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return terminal.reason(error)
 
 
 def _attempt(file: BinaryIO, work: Callable, longest: int) -> object:

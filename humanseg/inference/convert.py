@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from humanseg import terminal
 from humanseg.compute import as_list, to_input
 from humanseg.inference.packages import import_openvino, require
 from humanseg.metrics import person_probability
@@ -143,7 +144,8 @@ def to_onnx(
                 verbose=False,
             )
     except Exception as error:  # the exporter's stages raise errors of many types
-        raise _refused("torch can't export this network to ONNX", error.__cause__ or error) from error
+        reason = terminal.reason(error.__cause__ or error)
+        raise ValueError(f"torch can't export this network to ONNX: {reason}") from error
 
 
 def to_openvino(module: nn.Module, example: Tensor) -> "openvino.Model":
@@ -160,12 +162,7 @@ def to_openvino(module: nn.Module, example: Tensor) -> "openvino.Model":
             traced = torch.jit.trace(module, example, check_trace=False)
             return openvino.convert_model(traced, example_input=example)
     except Exception as error:  # neither torch nor openvino has an error of its own for it
-        raise _refused("openvino can't convert this network", error) from error
-
-
-def _refused(what: str, error: BaseException) -> ValueError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return ValueError(f"{what}: {reason}")
+        raise ValueError(f"openvino can't convert this network: {terminal.reason(error)}") from error
 
 
 @contextmanager

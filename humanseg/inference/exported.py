@@ -195,8 +195,8 @@ def checked(run: Run, batch: np.ndarray, facts: dict[str, Any], path: Path) -> l
 
 
 def reason(error: BaseException) -> str:
-    """The last line of a runtime's error, as text that a terminal can show. OpenVINO's first ones name its sources."""
-    return shown((str(error).strip() or type(error).__name__).splitlines()[-1])
+    """What a runtime's error says, as text that a terminal can show. OpenVINO's first lines name its sources."""
+    return shown(terminal.reason(error, last=True))
 
 
 def shown(text: str) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from humanseg import terminal
+
 # An installed package has conf/ in itself; in a checkout it lies beside humanseg/.
 _PACKED = Path(__file__).parents[1] / "conf"
 CONF = _PACKED if _PACKED.is_dir() else Path(__file__).parents[2] / "conf"
@@ -214,7 +216,7 @@ def read_choice(file: Path) -> dict:
     try:
         own = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{file} can't be read: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{file} can't be read: {terminal.reason(error)}") from error
     if not isinstance(own, dict):
         return {}
     merged: dict = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from humanseg import terminal
 from humanseg.runs.atomic import DEFUSED, no_link, regular
 from humanseg.runs.plain import refuse_other_than_plain
 
@@ -164,7 +165,7 @@ def read_yaml(path: Path, keys: tuple[type, ...] = (str,), follow: bool = False)
     try:
         read = yaml.load(BYTE.sub(r"\1\\U0010DC\2", read_text(path, 1_000_000, follow)), _Loader)
     except (OSError, ValueError, KeyError, RecursionError, yaml.YAMLError) as error:  # KeyError: by `!!bool x`
-        raise ValueError(f"{path} can't be read: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} can't be read: {terminal.reason(error)}") from error
     refuse_other_than_plain(read, str(path), interpolations=True, keys=keys)
     return read
 

@@ -240,4 +240,4 @@ def bitmap_of(text: object, corner: tuple[int, int], size: tuple[int, int], slac
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is no PNG"
-    return str(error) or type(error).__name__
+    return terminal.reason(error)
