@@ -13,11 +13,9 @@ from hydra.core.global_hydra import GlobalHydra
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", TEXT, re.S))
 COMMANDS = [line for line in BLOCKS.splitlines() if line.startswith("python run.py ")]
-READMES = {
-    name: (ROOT / name).read_text()
-    for name in ("README.md", "conf/README.md", "humanseg/README.md", "humanseg/zoo/README.md")
-}
-READMES["tests/README.md"] = (ROOT / "tests" / "README.md").read_text()
+OTHERS = [f"{folder}/README.md" for folder in ("conf", "humanseg", "tests", "humanseg/zoo")]
+CARDS = ["humanseg/zoo/portrait.md", "humanseg/zoo/realtime.md"]
+READMES = {name: (ROOT / name).read_text() for name in ("README.md", *OTHERS, *CARDS)}
 
 
 def test_it_can_be_read_in_one_sitting():
@@ -103,7 +101,7 @@ def named_files(text: str) -> set[str]:
 def test_the_files_that_a_readme_names_are_there(name):
     named, folder = named_files(READMES[name]), (ROOT / name).parent
     links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", READMES[name]) if "://" not in link}
-    assert named and links
+    assert links and (named or name in CARDS)
     assert not [path for path in named if not (ROOT / path).is_file()]
     assert not [link for link in links - {""} if not (folder / link).is_file()]
 
@@ -129,6 +127,15 @@ GROUPS = "|".join(folder.name for folder in sorted((ROOT / "conf").iterdir()) if
 @pytest.mark.parametrize(("group", "choice"), sorted(set(re.findall(rf"\b({GROUPS})=([a-z_0-9/]+)", TEXT))))
 def test_a_choice_it_names_is_there(group, choice):
     assert (ROOT / "conf" / group / f"{choice}.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "group", ["model", "data", "augment", "loss", "optimizer", "scheduler", "callbacks", "experiment"]
+)
+def test_each_choice_of_a_group_is_told(group):
+    folder, told = ROOT / "conf" / group, READMES["conf/README.md"]
+    choices = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+    assert choices and not [choice for choice in choices if f"`{choice}`" not in told]
 
 
 def test_this_machines_own_defaults_are_read(tmp_path):
