@@ -28,6 +28,7 @@ from humanseg.processes import distributed, hardware
 from humanseg.processes.torch_private import NORMS
 from humanseg.runs import recorded
 from humanseg.schedules import Schedule
+from humanseg.weights import describe
 
 SMP = "segmentation_models_pytorch."
 
@@ -119,7 +120,7 @@ def optimizers(config: dict, network: nn.Module) -> dict[str, Optimizer]:
     if not built:
         raise ValueError("optimizer.parts: all parameters of its parts are frozen, so that nothing would train")
     if left or len(held) != len(set(held)):
-        trouble = f"no part holds {checkpoint.describe(left, 3)}" if left else "two parts share parameters"
+        trouble = f"no part holds {describe(left, 3)}" if left else "two parts share parameters"
         raise ValueError(f"optimizer.parts: {trouble}; the model's parts are {', '.join(_parts(network))}")
     return built
 

@@ -5,30 +5,26 @@ import os
 import random
 import re
 import time
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import nn
 
-from humanseg import terminal
 from humanseg.loop import Setup, State, refuse_bad_loss, refuse_bad_weights
 from humanseg.processes import distributed
 from humanseg.processes.distributed import rank_zero_only
 from humanseg.processes.signals import Interrupted
 from humanseg.runs import atomic
-from humanseg.runs.atomic import regular
 from humanseg.runs.plain import ITEMS, refuse_other_than_plain
 from humanseg.runs.reading import is_config
 from humanseg.runs.recorded import in_todays_names
+from humanseg.weights import are_plain_tensors, describe, mismatch, open_weights_only
 
 log = logging.getLogger(__name__)
 
 HISTORY = 5_000_000  # values of the logs of all epochs
-ZIP = b"PK\3\4"  # what a zip file begins with
-
 WRITER = re.compile("PytorchStreamWriter|inline_container")  # in what torch's zip writer says, of a full disk too
 
 
@@ -81,8 +77,11 @@ class SafePoint:
         self.checkpoints, self.setup, self.seed, self.asked = checkpoints, setup, seed, asked
 
     def __call__(self, state: State) -> None:
-        """Raises:
-        Interrupted: the run was asked to stop; it is saved. ValueError: the loss or the weights are not finite, nothing is saved.
+        """Save the state where it is due or the run was asked to stop.
+
+        Raises:
+            Interrupted: the run was asked to stop; it is saved.
+            ValueError: the loss or the weights are not finite; nothing is saved.
         """
         distributed.seed_rank(self.seed, state.step)
         stop, due = distributed.all_reduce_max(self.asked() or 0, bool(self.checkpoints.due()))
@@ -203,54 +202,6 @@ def _refuse_strange_facts(payload: dict[str, Any], path: Path) -> None:
         )
 
 
-def open_weights_only(path: Path, before_zip: bool = False) -> Any:
-    """What torch.save has put into a file, on the CPU.
-
-    Args:
-        before_zip: whether it may be of the format that torch wrote before 1.6.
-
-    Raises:
-        ValueError: it is no such file, damaged, or would take more memory than it has bytes; the file is not named.
-    """
-    try:
-        with open(path, "rb", opener=regular) as file:  # once, so that what is checked is what is read
-            if not before_zip or file.read(len(ZIP)) == ZIP:
-                _refuse_unsound(file)
-            file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler and what it calls raise errors of any type for such a file
-        raise ValueError(terminal.reason(error)) from error
-
-
-def _refuse_unsound(file: BinaryIO) -> None:
-    """torch stores its tensors as they are: a member that is compressed, or larger than the file, only takes memory.
-
-    Raises:
-        ValueError: there is one, or a checksum is wrong, which torch does not look at.
-    """
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-        if not stored or sum(member.file_size for member in members) > file.seek(0, os.SEEK_END):
-            raise ValueError("it holds compressed data, which torch never writes")
-        if archive.start_dir != _directory(file):
-            raise ValueError("it holds two lists of its members, of which torch reads another than zipfile")
-        if part := archive.testzip():
-            raise ValueError(f"the checksum of {part} is wrong")
-
-
-def _directory(file: BinaryIO) -> int | None:
-    """Where torch looks for the list of a zip file's members; zipfile takes what lies before its end. None: not there."""
-    begins = file.seek(-98, os.SEEK_END)
-    record, locator, end = file.read(56), file.read(20), file.read(22)
-    if end[:4] != b"PK\5\6":
-        return None
-    if locator[:4] != b"PK\6\7":
-        return int.from_bytes(end[16:20], "little")
-    sound = record[:4] == b"PK\6\6" and int.from_bytes(locator[8:16], "little") == begins
-    return int.from_bytes(record[48:56], "little") if sound else None
-
-
 def load_weights(model: nn.Module, payload: dict[str, Any], path: Path) -> None:
     """Load the weights that validation used: the moving average where there is one.
 
@@ -272,30 +223,3 @@ def refuse_mismatch(model: nn.Module, payload: dict[str, Any], path: Path) -> No
     differences = mismatch(model.state_dict(), weights) if tensors else ["its weights are no plain tensors"]
     if differences:
         raise ValueError(f"{path} holds a {payload['architecture']} that does not fit: {describe(differences)}")
-
-
-def are_plain_tensors(weights: Any) -> bool:
-    """Whether something is a state dict of tensors with their numbers in memory."""
-    named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
-    return named and all(map(_is_plain_tensor, weights.values()))
-
-
-def _is_plain_tensor(value: Any) -> bool:
-    return torch.is_tensor(value) and value.layout is torch.strided and not (value.is_meta or value.is_quantized)
-
-
-def mismatch(expected: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[str]:
-    """How two state dicts differ in keys and shapes, a line each."""
-    found = [f"{key} is missing" for key in expected if key not in given]
-    found += [f"{key} is not in the model" for key in given if key not in expected]
-    return found + [
-        f"{key} is {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in given and given[key].shape != expected[key].shape
-    ]
-
-
-def describe(differences: list[str], shown: int = 8) -> str:
-    """The first differences and how many more there are."""
-    more = f"; and {len(differences) - shown} more" if len(differences) > shown else ""
-    return "; ".join(differences[:shown]) + more

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from humanseg import checkpoint
+from humanseg.weights import are_plain_tensors, describe, mismatch, open_weights_only
 
 
 def refuse_foreign(name: str | None) -> None:
@@ -29,16 +29,16 @@ def load_weights(encoder: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ValueError(f"model.encoder_weights={path}: no such file; give null, imagenet or a state dict's path")
     try:
-        given = checkpoint.open_weights_only(path, before_zip=True)
+        given = open_weights_only(path, before_zip=True)
     except ValueError as error:
         raise ValueError(f"model.encoder_weights={path} is no state dict: {error}") from error
-    if not checkpoint.are_plain_tensors(given):
+    if not are_plain_tensors(given):
         raise ValueError(f"model.encoder_weights={path} is no state dict: it holds other things than named tensors")
     expected = encoder.state_dict()
     parts = {key.split(".")[0] for key in expected}
     given = {key: value for key, value in given.items() if key.split(".")[0] in parts}
     counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
     given = counters | given  # old files lack the counters, which nothing reads
-    if differences := checkpoint.mismatch(expected, given):
-        raise ValueError(f"model.encoder_weights={path} does not fit the encoder: {checkpoint.describe(differences)}")
+    if differences := mismatch(expected, given):
+        raise ValueError(f"model.encoder_weights={path} does not fit the encoder: {describe(differences)}")
     encoder.load_state_dict(given)

@@ -14,6 +14,7 @@ from humanseg.data import mix
 from humanseg.data.splits.split import SplitConfig
 from humanseg.runs import find
 from humanseg.runs.overrides import key_of, literal
+from humanseg.weights import are_plain_tensors
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def load_weights(network: nn.Module, before: Origin, config: dict[str, Any]) -> 
     """
     path, payload = before
     weights, own = payload["ema"] or payload["model"], network.state_dict()
-    if not checkpoint.are_plain_tensors(weights):
+    if not are_plain_tensors(weights):
         raise ValueError(f"{path}: its weights are no plain tensors")
     head = [key for key in weights if key.startswith("segmentation_head.") and key in own]
     renewed = [key for key in head if weights[key].shape != own[key].shape]

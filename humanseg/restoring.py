@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from humanseg.checkpoint import describe, mismatch
 from humanseg.loop import State
 from humanseg.metrics import Counts
 from humanseg.tally import Tally
+from humanseg.weights import describe, mismatch
 
 SWITCHES = (int, float, bool, type(None))  # the kinds of an optimizer's settings that are no lists
 MOST_STEPS = 2**40

@@ -18,7 +18,7 @@ LAYERS = (
     "cli",
     "modes",
     "check report benchmark export evaluation compare compositing predictor distillation",
-    "averaging callbacks logs inference build monitor encoders restoring checkpoint finetune freezing loop sizes tally hardness losses cross_entropies connectivity networks schedules history ema pictures compute metrics media markup offline_page normalisation",
+    "averaging callbacks logs inference build monitor encoders restoring checkpoint weights finetune freezing loop sizes tally hardness losses cross_entropies connectivity networks schedules history ema pictures compute metrics media markup offline_page normalisation",
     "data",
     "runs config_rules value_rules zoo",
     "processes terminal",

@@ -13,6 +13,7 @@ from torch import nn
 
 from humanseg import checkpoint, config_rules, encoders, finetune
 from humanseg.restoring import refuse_lacking
+from humanseg.weights import open_weights_only
 
 
 def saved(value: object, before_zip: bool = False) -> bytes:
@@ -92,7 +93,7 @@ def test_honest_encoder_weights_are_loaded(tmp_path, before_zip):
 def test_a_pipe_in_the_place_of_weights_makes_nobody_wait(tmp_path):
     os.mkfifo(tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="no regular file"):
-        checkpoint.open_weights_only(tmp_path / "weights.pth", before_zip=True)
+        open_weights_only(tmp_path / "weights.pth", before_zip=True)
 
 
 @pytest.mark.parametrize("weights", [[1], None, {5: torch.zeros(1)}, {"segmentation_head.0.weight": "x"}], ids=str)
