@@ -4,10 +4,10 @@ import math
 
 
 def best_epoch(history: list[dict[str, float]], monitor: str | None, mode: str) -> dict[str, float] | None:
-    """The log of the best epoch; of the last one where nothing is monitored.
+    """The log of the best epoch; of the last one where no epoch has the value; None where there is no epoch.
 
     Args:
-        monitor: the name of a value. mode: ``max`` or ``min``.
+        monitor: the name of a value; None: nothing is monitored. mode: ``max`` or ``min``.
     """
     judged = [log for log in history if math.isfinite(log.get(monitor, math.nan))]
     if not judged:

@@ -231,7 +231,7 @@ def find(names: list[str]) -> dict[str, Callable[[Counts], float]]:
     """Metric functions by name: those of this module, or a user's own by dotted path, called by its last part.
 
     Raises:
-        ValueError: there is no such function.
+        ValueError: there is no such function, or no name.
     """
     found = {}
     for name in names:

@@ -44,7 +44,7 @@ def preview_row(image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.n
 
 
 def painted(image: np.ndarray, classes: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Each class in its colour over the darkened photograph; class 1, the person, stays as it is."""
+    """Each class in its colour over the darkened photograph, uint8 HxWx3. The person and what is not `valid` stay as they are."""
     shade = CLASSES[classes % len(CLASSES)]
     mixed = np.where((classes == 1)[..., None], image, image * 0.3 + shade * 0.7)
     return np.where(valid[..., None], mixed, image).astype(np.uint8)

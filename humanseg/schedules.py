@@ -17,6 +17,9 @@ class Schedule:
         total: optimizer steps of the whole run.
         curve: ``f(step, total) -> factor``.
         warmup: linear warm-up; an int counts steps, a float in [0, 1) is a share of `total`.
+
+    Raises:
+        ValueError: `warmup` is something else.
     """
 
     def __init__(self, total: int, curve: Callable[[int, int], float], warmup: int | float = 0):
@@ -112,6 +115,9 @@ class Plateau:
         factor: what the rate is multiplied by, in (0, 1).
         patience: validations without a better value before that happens.
         smallest: share of the base rate below which the rate does not go.
+
+    Raises:
+        ValueError: `factor` is something else.
     """
 
     MEMORY = ("current", "best", "waited")

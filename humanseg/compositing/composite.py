@@ -68,7 +68,7 @@ def blurred(image: np.ndarray, share: Rows, width: float) -> Rows:
     """The background out of focus, without the person's colours in it, at the photograph's size.
 
     Args:
-        share: of the person, float32 HxW. width: the blur's standard deviation, pixels.
+        share: of the person, rows of float32 HxW. width: the blur's standard deviation, pixels.
     """
     height, across = image.shape[:2]
     scale = max(width / BLURRED_AT, 1)

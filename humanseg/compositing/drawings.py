@@ -27,7 +27,7 @@ class Drawings:
 
     Args:
         names: of NAMES. threshold: in (0, 1). colors: the person's and the background's tint, RGB. opacity: of both.
-        bits: 8 or 16, of a probability. keep_largest, fill_holes: see `composite.tidy`.
+        bits: 8 or 16, of a probability. keep_largest, fill_holes: see `composite.tidied`.
         foreground: ``estimate`` the person's own colours along the edge, or ``keep`` the photograph's.
     """
 

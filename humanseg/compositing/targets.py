@@ -58,7 +58,14 @@ def named(place: Path, output: Path, names: list[str], suffixes: dict[str, str] 
 
 
 def is_file(output: Path, written: set[str], one: bool) -> bool:
-    """Whether the output is a file and no folder. Where `one` thing is drawn, an unknown suffix is a mistake."""
+    """Whether the output is a file and no folder. Where `one` thing is drawn, an unknown suffix is a mistake.
+
+    Args:
+        written: the suffixes that can be written.
+
+    Raises:
+        ValueError: the output's name has a suffix that can't be written.
+    """
     suffix = output.suffix.lower()
     if output.is_dir() or not re.match(r"\.[a-z]", suffix):  # 2024.11 is a folder
         return False
@@ -69,6 +76,7 @@ def is_file(output: Path, written: set[str], one: bool) -> bool:
 
 
 def is_one_file(typed: str | list) -> bool:
+    """Whether the input is one photograph or video, and no folder, list or pattern."""
     path = Path(os.path.expanduser(str(typed)))
     return not isinstance(typed, list) and path.is_file() and path.suffix.lower() != ".txt"
 
@@ -91,7 +99,14 @@ def result_of_before(results: Results, output: Path, typed: str | list) -> Calla
 
 
 def refuse_strange(results: Results, pairs: list[tuple[Path, Path]], what: str) -> None:
-    """Refuse (result, source) where the record doesn't know the result and the source is newer: it is no result of it."""
+    """Refuse files that are no results of these sources: they are older, and the record doesn't know them.
+
+    Args:
+        pairs: a result's place and its source. what: the sources, in the sentence.
+
+    Raises:
+        ValueError: there are some.
+    """
     strange = [path for path, source in pairs if results.too_old(path, source)]
     if strange:
         raise ValueError(
@@ -101,6 +116,11 @@ def refuse_strange(results: Results, pairs: list[tuple[Path, Path]], what: str) 
 
 
 def refuse_overwriting(sources: list[Path], results: list[Path]) -> None:
+    """Refuse results that would take the place of what they are drawn of.
+
+    Raises:
+        ValueError: there is one.
+    """
     inputs = {os.path.realpath(path) for path in sources}
     if lost := [str(path) for path in results if os.path.realpath(path) in inputs]:
         raise ValueError(f"output= would overwrite its input {lost[0]}: give another file or folder")

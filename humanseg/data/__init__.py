@@ -1,0 +1,1 @@
+"""From photographs and masks on disk to batches: reading, checks, the cache, augmentation."""

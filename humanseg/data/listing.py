@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")  # no list of names has them
 SIDES = ("train", "val", "test")  # what samples are for
+HELD = ("test", "val")  # the sides that take samples from training, in this order
 LENGTH = 200  # characters of a name or line in a sentence
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 

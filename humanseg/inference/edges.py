@@ -7,7 +7,8 @@ import numpy as np
 
 from humanseg.data.transforms import resize_image, shrunk_size
 
-RADIUS = 0.7  # of the window in which an edge is looked for, to the person's area by the length of their outline
+# The window in which an edge is looked for has this radius, times the person's area by the length of their outline.
+RADIUS = 0.7
 LEAST, MOST = 1 / 128, 3 / 128  # of the radius, as shares of the network's square
 SMOOTH = 1e-3  # variance of colours in [0, 1]: what varies less is no edge
 FINEST = 3  # pixels of the photograph, at most, to one of the network's: finer edges are not looked for

@@ -9,13 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from humanseg.data.listing import on_disk
+from humanseg.data.listing import HELD, on_disk
 from humanseg.data.splits import name_list
 from humanseg.data.splits.alike import first_alike, hashes
 from humanseg.data.splits.groups import Samples
 from humanseg.data.splits.parts import Part, Split
-
-HELD = ("test", "val")  # they keep a photograph that training has too
 
 
 class LeftOut(NamedTuple):
@@ -101,7 +99,7 @@ class Leaving:
         """Training samples that look like one that is held back, or like one that trains and comes before."""
         chosen = [
             (name, side, own[side])
-            for side in (*HELD, "train")
+            for side in (*HELD, "train")  # those that are held back keep a photograph that training has too
             for name, own in parts.items()
             if side in own and own[side].content is not None and not (side in HELD and own[side] is own.get("train"))
         ]

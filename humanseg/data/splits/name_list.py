@@ -18,11 +18,11 @@ SHOWN = 8  # names in one sentence
 def find(key: str, typed: str, samples: Samples, beside: Sequence[Samples] = (), some: bool = False) -> np.ndarray:
     """The indices of the samples that a list names, in ascending order.
 
+    A file that is several samples, as it is in several sources, is named once for all of them.
+
     Args:
         key: of the config, which has the list's path. beside: of other sources, which the same list may name.
         some: whether it is enough that some of its names fit.
-
-    A file that is several samples, as it is in several sources, is named once for all of them.
 
     Raises:
         ValueError: the list can't be read or is empty, or has names that fit no file or several (all told).

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from humanseg.data.listing import SIDES, on_disk
+from humanseg.data.listing import HELD, SIDES, on_disk
 from humanseg.data.splits import drawing, leaks, name_list
 from humanseg.data.splits.groups import Samples
 from humanseg.data.splits.parts import Part
 
 log = logging.getLogger(__name__)
-
-HELD = ("test", "val")  # the sides that take samples from training, in this order
 
 
 @dataclass(frozen=True)
