@@ -58,8 +58,9 @@ def model(config: dict) -> nn.Module:
         try:
             return build(config, what)
         except ValueError as error:
-            if isinstance(error.__cause__.__cause__, OSError):
-                raise _no_download(config, error.__cause__.__cause__) from error
+            reason = error.__cause__ and error.__cause__.__cause__  # of the library, where it was called
+            if isinstance(reason, OSError):
+                raise _no_download(config, reason) from error
             raise
     network = build(config | {"encoder_weights": None}, what)
     encoders.load_weights(network.encoder, Path(weights))
@@ -229,8 +230,6 @@ def callbacks(config: dict) -> dict[str, Any]:
         ValueError: a callback without a function or class, or with one that can't be imported.
     """
     nodes = {name: node for name, node in config.items() if node and name != "strict"}
-    if bare := [name for name, node in nodes.items() if "_target_" not in node]:
-        raise ValueError(f"callbacks.{bare[0]} has no _target_: choose callbacks=default, or name its function")
     return {name: build(node, f"callbacks.{name}") for name, node in nodes.items()}
 
 
@@ -282,7 +281,7 @@ def _refused(what: str, error: Exception) -> ValueError:
 
 
 def _network_name(config: dict) -> str:
-    return config.get("encoder_name") or config["_target_"].rpartition(".")[2]
+    return config.get("encoder_name") or config.get("_target_", "").rpartition(".")[2]
 
 
 def _parts(network: nn.Module) -> list[str]:

@@ -29,7 +29,7 @@ def place(distill: str, out: str) -> str:
     except ValueError as error:
         raise ValueError(f"distill={str(error).removeprefix('ckpt=')}") from error
     if find.is_exported(path):
-        raise ValueError(f"distill={path} is exported: give a checkpoint, a run's or sweep's folder, or `latest`")
+        raise ValueError(f"distill={path} is exported: give {find.NAMED}")
     return str(path.absolute())
 
 

@@ -51,7 +51,7 @@ def keep_split(data: dict[str, Any], before: Origin, overrides: list[str]) -> di
     of the two validates on its training samples, there is nothing to keep.
     """
     typed = {key_of(override) for override in overrides}
-    if data["_target_"] != before.data.get("_target_"):
+    if data.get("_target_") != before.data.get("_target_"):
         return data
     if "sources" not in data:
         return data | _kept(data, before.data, {key for key in HELD_BACK if f"data.{key}" in typed})

@@ -52,6 +52,8 @@ def nodes(config: dict) -> dict[str, dict]:
         found = _listed(config)
     elif weights is not None:
         raise ValueError(f"data.weights={weights}: give data.root as a list too, a folder for each number")
+    elif "_target_" not in config:
+        raise ValueError("data has no _target_: choose one of its group's choices, or name its function")
     else:
         return {"": config}
     _refuse_unfit(found)

@@ -38,7 +38,7 @@ def run(config: dict, job: Job) -> float:
     _refuse_wrong_options(config)
     path = find.checkpoint(config["ckpt"], config["out"])
     if find.is_exported(path):
-        raise ValueError(f"ckpt={path} is exported already: give a checkpoint, a run's or sweep's folder, or `latest`")
+        raise ValueError(f"ckpt={path} is exported already: give {find.NAMED}")
     payload = checkpoint.load(path)
     cfg = recorded.checkpoint_config(payload, config, job.typed, ("model", "data"))
     refuse_wrong_values(cfg, complete=False)
@@ -85,7 +85,7 @@ def _example(recipe: writing.Recipe, file: Path, classes: int, beside_own: bool)
 def _refuse_wrong_options(options: dict) -> None:
     refuse_wrong_values(options, rules=RULES)
     if not options["ckpt"]:
-        raise ValueError("mode=export needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
+        raise ValueError(f"mode=export needs ckpt=PATH: {find.NAMED}")
     suffix, output = writing.SUFFIXES[options["format"]], options["output"]
     if output and Path(output).suffix != suffix:
         raise ValueError(f"output={output}: format={options['format']} is written to a file that ends in {suffix}")

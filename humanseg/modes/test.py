@@ -25,7 +25,7 @@ SHARED, RANKED = True, True
 def run(config: dict, job: Job) -> float:
     """Score `ckpt`; returns the first metric of the list."""
     if not config["ckpt"]:
-        raise ValueError("mode=test needs ckpt=PATH: a checkpoint, a run's or sweep's folder, or `latest`")
+        raise ValueError(f"mode=test needs ckpt=PATH: {find.NAMED}")
     refuse_wrong_values(config, rules={"refine": SWITCH})
     path = find.checkpoint(config["ckpt"], config["out"])
     cfg, predictor, epoch = opened(path, config, job.typed)

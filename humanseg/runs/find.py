@@ -10,6 +10,7 @@ from humanseg.runs.locks import is_held
 from humanseg.runs.reading import read_json
 from humanseg.runs.summary import FINISHED, is_sweep, ranking, read_jobs
 
+NAMED = "a checkpoint, a run's or sweep's folder, `latest`, or a name of the zoo"  # by ckpt=, in sentences
 TABLE = "per_image.csv"  # what a test leaves of each photograph
 
 

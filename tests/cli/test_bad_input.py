@@ -53,6 +53,8 @@ from conftest import ON_FILES, ROOT, TINY, saved, write_people
         (["~trainer.ema"], ["trainer.ema is missing"]),
         (["optimizer.lr=abc"], ["optimizer.lr=abc: give a number of at least 0"]),
         (["+callbacks.previews.every=2"], ["callbacks.previews has no _target_"]),
+        (["~model._target_"], ["model (mobilenet_v2) has no _target_"]),
+        (["~data._target_"], ["data has no _target_"]),
         (["model.in_channels=4"], ["can't take a 3x32x32 image"]),
         (["model.classes=0"], ["model.classes=0"]),
         (["model.classes=2", "loss=bce"], ["loss=bce is for model.classes=1"]),
