@@ -1,5 +1,6 @@
 """Small data and two ways to call the suite as a user does: in this process, and in one of its own."""
 
+import copy
 import csv
 import json
 import logging
@@ -25,6 +26,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -150,6 +152,26 @@ def own_state(tmp_path_factory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("state")
         patch.setenv("XDG_STATE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def conf_is_read_once() -> Iterator[None]:
+    """Hydra reads the YAMLs of conf/ twice for each command, a fifth of the time of a short one. No test changes them."""
+    Plugins.instance()  # it imports its own sources anew
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    read, held = FileConfigSource.load_config, {}
+
+    def load(source: FileConfigSource, config_path: str) -> object:
+        if source.path != str(ROOT / "conf"):
+            return read(source, config_path)
+        if config_path not in held:
+            held[config_path] = read(source, config_path)
+        return copy.deepcopy(held[config_path])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileConfigSource, "load_config", load)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -79,12 +79,6 @@ def test_several_processes_are_measured_beside_one(run):
     assert [name for _, name in by_name] == names and all(len(one["rounds"]) == 3 for one in by_name.values())
 
 
-def test_the_trace_is_json_that_has_the_steps(run):
-    done = run(*QUICK, "parts=[ceiling]", "trace=true")
-    events = json.loads((done.folder / "trace.json").read_text())["traceEvents"]
-    assert any("convolution" in event.get("name", "") for event in events)
-
-
 @pytest.mark.slow
 def test_the_start_is_measured_in_processes_of_their_own(run):
     by_name, _ = found(run(*QUICK, "people=16", "parts=[start]").folder)
@@ -94,11 +88,13 @@ def test_the_start_is_measured_in_processes_of_their_own(run):
     assert by_name["start", "to the end of the first step, saved"]["value"] > ours["value"]
 
 
-def test_with_and_without_the_compiler(run, monkeypatch):
+def test_the_step_is_measured_with_and_without_the_compiler_and_traced_as_json(run, monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)  # which takes minutes
-    by_name, _ = found(run(*QUICK, "parts=[ceiling]", "trainer.compile=true").folder)
-    (gain,) = [one for one in by_name.values() if one["of"]]
+    done = run(*QUICK, "parts=[ceiling]", "trainer.compile=true", "trace=true")
+    (gain,) = [one for one in found(done.folder)[0].values() if one["of"]]
     assert gain["of"][0] == "step, compiled"
+    events = json.loads((done.folder / "trace.json").read_text())["traceEvents"]
+    assert any("convolution" in event.get("name", "") for event in events)
 
 
 @pytest.mark.parametrize(

@@ -167,23 +167,20 @@ def test_a_kill_between_the_validation_of_two_sources_changes_nothing(tmp_path):
     assert_same(tmp_path / "run", result(tmp_path / "straight"))
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGINT, 130),
-        (signal.SIGTERM, 143),
-        pytest.param(signal.SIGUSR1, 143, marks=pytest.mark.slow),  # answered as the next one is
-        (signal.SIGUSR2, 143),
-    ],
-    ids=lambda value: getattr(value, "name", ""),
-)
-def test_a_signal_saves_says_how_to_go_on_and_changes_nothing(simple, tmp_path, number, code):
-    at = "torch.optim:SGD.step" if code == 130 else "humanseg.metrics:boundary_counts"  # in a step, in a validation
-    arguments = [*simple.beginning(tmp_path), "trainer.save_minutes=null"]
-    told = finish(tmp_path / "log", *arguments, at=at, calls=(2,), number=number, code=code)
-    assert f"{number.name}: finishing the step" in told
-    assert f"interrupted: python run.py resume={tmp_path}/run goes on" in told and "Traceback" not in told
-    assert summary(tmp_path / "run")["status"] == "interrupted" and saved(tmp_path / "run")["step"] in (2, 4)
+def test_a_signal_saves_says_how_to_go_on_and_changes_nothing(simple, tmp_path):
+    """One run that each of the signals stops, one after another."""
+    in_a_step, in_a_validation = "torch.optim:SGD.step", "humanseg.metrics:boundary_counts"
+    for number, at, code, step in (
+        (signal.SIGINT, in_a_step, 130, 2),
+        (signal.SIGTERM, in_a_validation, 143, 4),
+        (signal.SIGUSR1, in_a_step, 143, 5),
+        (signal.SIGUSR2, in_a_validation, 143, 6),  # of the averaged weights
+    ):
+        arguments = [*simple.beginning(tmp_path), "trainer.save_minutes=null"]
+        told = finish(tmp_path / "log", *arguments, at=at, calls=(2,), number=number, code=code)
+        assert f"{number.name}: finishing the step" in told
+        assert f"interrupted: python run.py resume={tmp_path}/run goes on" in told and "Traceback" not in told
+        assert summary(tmp_path / "run")["status"] == "interrupted" and saved(tmp_path / "run")["step"] == step
     finish(tmp_path / "log", *simple.beginning(tmp_path))
     assert_same(tmp_path / "run", simple.result)
 

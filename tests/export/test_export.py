@@ -164,11 +164,12 @@ def test_where_openvino_is_installed_a_cpu_runs_it():
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_checkpoint_runs_on_every_backend(suite, backend):
     images = [photo(suite), photo(suite)[:20, ::2].copy()]
-    in_torch = Predictor(suite / "run", "cpu", "fp32", "torch")
-    expected, larger = in_torch.probabilities(images), in_torch.squares(images, 2 * in_torch.size)
-    predictor = Predictor(suite / "run", "cpu", "fp32", backend)
-    torch.testing.assert_close(predictor.on_squares(larger), in_torch.on_squares(larger), atol=1e-3, rtol=1e-3)
+    sizes = backend == "openvino"  # for ONNX Runtime each size is an export of seconds
+    in_torch, predictor = (Predictor(suite / "run", "cpu", "fp32", one, closer=sizes) for one in ("torch", backend))
     assert predictor.engine.backend == backend
+    expected, larger = in_torch.probabilities(images), in_torch.squares(images, 2 * in_torch.size)
+    if sizes:
+        torch.testing.assert_close(predictor.on_squares(larger), in_torch.on_squares(larger), atol=1e-3, rtol=1e-3)
     for one, other in zip(predictor.probabilities(images), expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 

@@ -278,8 +278,7 @@ def steps(folder: Path, name: str = "step/loss") -> list[int]:
 
 
 def test_values_of_steps_change_no_bit_and_no_table(by_step, tiny_once):
-    for name, value in weights(tiny_once).items():
-        assert torch.equal(value, weights(by_step)[name]), name
+    torch.testing.assert_close(weights(by_step), weights(tiny_once), rtol=0, atol=0)
     assert [row.keys() for row in rows(by_step)] == [row.keys() for row in rows(tiny_once)]
     assert "step/loss" not in board(tiny_once).Tags()["scalars"]  # it has fewer than 50 steps
 
