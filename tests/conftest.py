@@ -1,6 +1,5 @@
 """Small data and two ways to call the suite as a user does: in this process, and in one of its own."""
 
-import copy
 import csv
 import json
 import logging
@@ -24,9 +23,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conf_once import read_once
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -34,6 +33,8 @@ from humanseg.cli import commandline  # noqa: F401  registers the resolvers that
 from humanseg.data import opening
 from humanseg.media.video_writer import VideoWriter
 from humanseg.runs import conf
+
+read_once()
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "eg1800"
@@ -152,26 +153,6 @@ def own_state(tmp_path_factory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("state")
         patch.setenv("XDG_STATE_HOME", str(folder))
         yield folder
-
-
-@pytest.fixture(scope="session", autouse=True)
-def conf_is_read_once() -> Iterator[None]:
-    """Hydra reads the YAMLs of conf/ twice for each command, a fifth of the time of a short one. No test changes them."""
-    Plugins.instance()  # it imports its own sources anew
-    from hydra._internal.core_plugins.file_config_source import FileConfigSource
-
-    read, held = FileConfigSource.load_config, {}
-
-    def load(source: FileConfigSource, config_path: str) -> object:
-        if source.path != str(ROOT / "conf"):
-            return read(source, config_path)
-        if config_path not in held:
-            held[config_path] = read(source, config_path)
-        return copy.deepcopy(held[config_path])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FileConfigSource, "load_config", load)
-        yield
 
 
 @pytest.fixture(scope="session")
