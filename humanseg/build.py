@@ -58,7 +58,7 @@ def model(config: dict) -> nn.Module:
         try:
             return build(config, what)
         except ValueError as error:
-            reason = error.__cause__ and error.__cause__.__cause__  # of the library, where it was called
+            reason = error.__cause__ and error.__cause__.__cause__  # what the library raised, where it was called
             if isinstance(reason, OSError):
                 raise _no_download(config, reason) from error
             raise

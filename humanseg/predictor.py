@@ -27,8 +27,8 @@ from humanseg.media.photograph import Given, as_photograph
 from humanseg.metrics import person_probability
 from humanseg.runs import conf, find, recorded
 
-# Photographs of which people are less than this share get a second look, at so many times the network's size. Others lose
-# a little by one; humanseg/zoo/README.md has what it brings.
+# Photographs of which people fill less than this share get a second look, at so many times the network's size. Others would
+# lose a little by one; humanseg/zoo/README.md has what it brings.
 CLOSER = ((0.1, 2.0), (0.3, 1.5))
 STRIDE = 32  # the side of a square that a network takes is a multiple of this
 
