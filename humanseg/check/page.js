@@ -327,7 +327,8 @@ function numbersOf(photo) {
 function drawDistributions() {
   const own = sources.value.slice(1);
   document.getElementById("compared").textContent = sources.value ? `${own} in colour, all sources in grey` : "";
-  const charts = Object.values(check.distributions).map(one => chartOf(one, sources.value ? own : null));
+  const measured = Object.values(check.distributions).filter(({ counts }) => Object.values(counts).flat().some(Boolean));
+  const charts = measured.map(one => chartOf(one, sources.value ? own : null)); // PNGs alone have no JPEG quality
   document.getElementById("distributions").replaceChildren(...charts);
 }
 

@@ -75,8 +75,8 @@ def _next(typed: list[str], before: str | list[str] | None, with_network: bool) 
     exclude = "data.exclude=" + (f"[{','.join(lists)}]" if before else EXCLUDE)
     own = [one for one in of_data(typed) if not one.startswith("data.exclude=")]
     if with_network and not own:  # the data is the checkpoint's
-        return f"{shlex.quote(exclude)} leaves out of training what is ticked on the page"
-    return f"{command()} {shlex.join([*own, exclude])}"
+        return f"{shlex.quote(exclude)} leaves out of training what is ticked and saved on the page"
+    return f"{command()} {shlex.join([*own, exclude])} trains without what is ticked and saved on the page"
 
 
 def _is_looked_at(source: object) -> bool:

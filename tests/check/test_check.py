@@ -328,6 +328,8 @@ def test_a_file_that_breaks_while_training_runs_is_skipped(run, people, monkeypa
 
 def test_each_photograph_is_judged_by_the_network_that_has_not_seen_it(run, people, monkeypatch, tmp_path):
     truncate(people / "images" / "003.png")
+    for part in ("images", "masks"):
+        shutil.copy(people / part / "000.png", people / part / "023.png")
     (tmp_path / "exclude.txt").write_text(f"{people}/images/005.png\n")
     without = [f"data.exclude={tmp_path}/exclude.txt", "data.on_error=skip"]
     run("-m", *ON_FILES, *DATA, f"data.root={people}", *without, "data.folds=2", "data.fold=0,1", "trainer.epochs=1")
@@ -336,7 +338,9 @@ def test_each_photograph_is_judged_by_the_network_that_has_not_seen_it(run, peop
     monkeypatch.setattr(disagree, "judge", lambda judges, folder: asked.extend(judges) or {})
     for more in ([], ["data.exclude=null"]):  # what a network has not seen is decided by its own run's list
         asked.clear()
-        run("mode=check", f"ckpt={sweep}", *more)
+        told = run("mode=check", f"ckpt={sweep}", *more).stdout
+        assert told.count("there more than once") == 1  # however many networks there are
+        assert "data.exclude=" in (last := told.splitlines()[-1]) and "what is ticked and saved" in last
         held = [{int(index) for _, indices in one.samples for index in indices} for one in asked]
         assert len(held) == 2 and held[0] | held[1] == {*range(24)} - {3, 5} and not held[0] & held[1]
 

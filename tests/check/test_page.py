@@ -14,6 +14,7 @@ from browser import CHROMIUM, browser
 from conftest import ON_FILES, summary, write_people
 
 from humanseg.check import page
+from humanseg.check import record as record_of_check
 from humanseg.check.page import Photo, Sheet
 
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page in")
@@ -176,6 +177,7 @@ def test_training_leaves_out_what_was_ticked(run, tmp_path):
     with browser(tmp_path) as tab:
         tab.open(Path(done.stdout.splitlines()[0].split(maxsplit=1)[1]) / "check.html")
         assert "extreme/quality" not in tab.value("check.sheets.map(sheet => sheet.name)")  # PNGs have no JPEG quality
+        assert tab.value("document.querySelectorAll('.chart').length") == len(record_of_check.QUANTITIES) - 1
         tab.value("kinds.value = 'random'; kinds.dispatchEvent(new Event('change'))")
         tab.press("j", "x", "j", "j", "x", "s")
         names = tab.value("[...chosen]")
