@@ -44,9 +44,11 @@ def shares(mask: np.ndarray) -> tuple[float, float]:
 
 def people(mask: np.ndarray) -> list[float]:
     """The sizes of the connected parts of the person, as shares of the photograph, the largest first; without specks."""
-    mask = resize_mask(mask, *shrunk_size(*mask.shape, COUNTED_AT))
-    _, _, stats, _ = cv2.connectedComponentsWithStats((mask == PERSON).view(np.uint8), connectivity=8)
-    sizes = np.sort(stats[1:, cv2.CC_STAT_AREA])[::-1] / mask.size
+    whole, _ = shares(mask)
+    small = resize_mask(mask, *shrunk_size(*mask.shape, COUNTED_AT))
+    _, _, stats, _ = cv2.connectedComponentsWithStats((small == PERSON).view(np.uint8), connectivity=8)
+    areas = np.sort(stats[1:, cv2.CC_STAT_AREA])[::-1]
+    sizes = areas / max(areas.sum(), 1) * whole  # so that none has more than all have together
     return sizes[sizes >= SPECK].tolist()
 
 
