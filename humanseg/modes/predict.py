@@ -85,7 +85,7 @@ def run(config: dict, job: Job) -> None:
     plan = {
         "photographs": lambda: targets.of_photographs(typed, output, names, config["overwrite"]),
         "videos": lambda: films.of_videos(typed, output, names, config),
-        "camera": lambda: _the_live_page(names),
+        "camera": lambda: _the_live_page(names, config),
     }[kind]
     planned = distributed.made_by_main(plan)
     if kind != "photographs" and not distributed.is_main():
@@ -115,7 +115,7 @@ def run(config: dict, job: Job) -> None:
     log.info("network    %d px, %s, %s", predictor.size, predictor.engine.backend, predictor.engine.precision)
     work = {"photographs": draw_photographs, "videos": films.draw_videos, "camera": show_camera}[kind]
     facts = work(studio, config, planned)
-    if kind != "videos":
+    if of_photographs:
         log.info("result     %s", output)
     if begun:
         begun.update(status="completed", **facts)
@@ -227,8 +227,10 @@ def show_camera(studio: Studio, options: dict, name: str) -> dict:
     return {"frames": count, "seconds": round(studio.clock.elapsed(), 2)}
 
 
-def _the_live_page(names: list[str]) -> str:
+def _the_live_page(names: list[str], options: dict) -> str:
     """The one drawing that it shows."""
+    if idle := [f"{key}={options[key]}" for key in ("output", "start", "end", "format") if options[key] is not None]:
+        raise ValueError(f"{', '.join(idle)}: leave this out, for the live page stores nothing and shows all")
     if len(names) > 1 or names[0] in ("cutout", "probability"):
         raise ValueError(f"draw={names}: the live page shows one of mask, matting, overlay, background")
     return names[0]

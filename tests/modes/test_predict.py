@@ -254,6 +254,7 @@ def test_a_video_moves_behind_a_person_in_a_video(predict, tmp_path):
 def test_a_camera_is_drawn_until_it_ends(run, trained_once, tmp_path):
     done = run("mode=predict", f"ckpt={trained_once}", *TORCH, f"input={film(tmp_path / 'film.mp4')}", "live=true")
     assert "http://127.0.0.1:" in done.stdout and "frames/s" in done.stdout
+    assert "result" not in done.stdout  # nothing is stored
 
 
 @pytest.mark.parametrize(
@@ -281,6 +282,7 @@ def test_a_camera_is_drawn_until_it_ends(run, trained_once, tmp_path):
         (["input={people}/film.mp4", "output={people}/cut.tif"], "cut.tif can't be written"),
         (["input={people}/film.mp4", "output=a.mp4", "draw=probability", "bits=16"], "a.mp4 can't hold bits=16"),
         (["input={people}/film.mp4", "format=avi"], "format=avi: give mp4, mov"),
+        (["input={people}/film.mp4", "live=true", "output=a.mp4", "end=2"], "output=a.mp4, end=2: leave this out"),
     ],
 )
 def test_what_is_wrong_is_named(run, trained_once, people, tmp_path, typed, named):
