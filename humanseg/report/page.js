@@ -157,7 +157,8 @@ function addSearch(search) {
   const parent = document.getElementById("searched");
   const { history, importance, axes, front, objectives } = search;
   if (!history.jobs.length) return;
-  note(parent).textContent = "Trials in the colours of the learning curves; hollow and dotted: pruned. Importance is the share of a key in being among the best tenth (PED-ANOVA).";
+  const told = importance.length ? " Importance is the share of a key in being among the best tenth (PED-ANOVA)." : "";
+  note(parent).textContent = `Trials in the colours of the learning curves; hollow and dotted: pruned.${told}`;
   addChart(parent, `${objectives[0]} by trial, and the best so far`, historyChart(history));
   if (importance.length) addChart(parent, "Importance", importanceChart(importance));
   if (front.length) addChart(parent, "Pareto front", frontChart(search));
