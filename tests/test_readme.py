@@ -74,7 +74,7 @@ def test_a_command(command, run, sweep_once, finished, people, tmp_path):
         small = ON_FILES if any("root=" in argument for argument in arguments) else TINY
         own = any(argument.startswith("model=") for argument in arguments)  # which takes no decoder of U-Net's
         arguments = [*(item for item in small if not own or not item.startswith("+model.")), *arguments]
-    assert re.search(r"^(next|result)\b|is finished$", run(*arguments).stdout, re.M)
+    assert re.search(r"^(next|result|live)\b|is finished$", run(*arguments).stdout, re.M)
 
 
 def test_its_mix_is_a_choice_of_data(tmp_path):
