@@ -93,9 +93,16 @@ def jobs_of(overrides: list[str], config_loader: ConfigLoader | None = None) -> 
 
     Args:
         config_loader: knows the choices of groups, for `glob`.
+
+    Raises:
+        ValueError: one has a range without a number of values, which a search alone can try.
     """
-    parser = OverridesParser.create(config_loader=config_loader)
-    return BasicSweeper.split_arguments(parser.parse_overrides(overrides), None)[0]
+    parsed = OverridesParser.create(config_loader=config_loader).parse_overrides(overrides)
+    if endless := [one.input_line for one in parsed if one.is_interval_sweep()]:
+        raise ValueError(
+            f"{endless[0]}: such a range is searched: type hydra/sweeper=optuna too, or give single values"
+        )
+    return BasicSweeper.split_arguments(parsed, None)[0]
 
 
 def value_in_job(config: DictConfig, job: list[str]) -> Callable[[str], Any]:

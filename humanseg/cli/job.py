@@ -75,7 +75,7 @@ def _run(config: DictConfig, folder: Path, resumable: Path) -> float | None:
             return launch.run(config)
     except signals.Interrupted as stop:
         traceback.clear_frames(stop.__traceback__)  # they hold DataLoader workers, which the exit would wait for
-        _mark(folder, "interrupted")
+        _mark(folder, "interrupted", mode=config["mode"])  # it may have begun nothing, and `resume=latest` looks for it
         if launchers.takes_jobs():
             launchers.take_no_more(stop.number)
         else:

@@ -48,6 +48,8 @@ def run(config: dict, job: Job) -> None:
         found += PARTS[part](bench)
     if saved:
         found.append(bench.miou())
+    if not found:
+        raise ValueError(f"parts={config['parts']}: several processes are measured beside one: give trainer.devices=N")
     row = network.row(bench.name(), found) if "model" in config["parts"] else None
     write_json(job.folder / "benchmark.json", as_json(found, measured, row))
     if config["trace"]:

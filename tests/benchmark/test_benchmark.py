@@ -99,10 +99,14 @@ def test_the_step_is_measured_with_and_without_the_compiler_and_traced_as_json(r
 
 @pytest.mark.parametrize(
     ("typed", "sentence"),
-    [("parts=[modle]", "give a list of model, ceiling"), ("seconds=0", "seconds=0: give a number above 0")],
+    [
+        ("parts=[modle]", "give a list of model, ceiling"),
+        ("seconds=0", "seconds=0: give a number above 0"),
+        ("parts=[scaling]", "give trainer.devices=N"),
+    ],
 )
 def test_wrong_options_are_refused(run, typed, sentence):
-    assert sentence in run("mode=benchmark", typed, code=1).stderr
+    assert sentence in run("mode=benchmark", typed, "people=8", "data.batch_size=4", code=1).stderr
 
 
 def test_peers_take_turns():

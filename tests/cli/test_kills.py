@@ -11,6 +11,8 @@ import torch
 from conftest import ON_FILES, TINY, rows, saved, summary, write_people
 from killing import finish, kill_after, kill_at, start
 
+from humanseg.runs import find
+
 BASE = [item for item in TINY if "num_workers" not in item and "steps_per_epoch" not in item]
 RECIPES = {
     "workers, accumulation, average, onecycle": [
@@ -198,6 +200,7 @@ def test_a_signal_while_it_starts_stops_at_once(simple, tmp_path):
         tmp_path / "log", *simple.beginning(tmp_path), at="humanseg.build:model", number=signal.SIGTERM, code=143
     )
     assert "goes on" in told and summary(tmp_path / "run")["status"] == "interrupted"
+    assert find.unfinished("latest", str(tmp_path)) == tmp_path / "run"
 
 
 def test_two_processes_can_not_go_on_with_one_run(simple, tmp_path):

@@ -286,6 +286,13 @@ def test_a_mistake_is_told_before_any_trial(run, tmp_path, typed, sentence):
     assert sentence in done.stderr and "Traceback" not in done.stderr and not list(tmp_path.glob("sweep/0*"))
 
 
+def test_a_range_without_a_search_says_what_to_type(run, tmp_path):
+    done = run("-m", *SHORT, "optimizer.lr=tag(log,interval(1e-4,1))", f"hydra.sweep.dir={tmp_path}/sweep", code=1)
+    assert done.stderr.startswith(
+        "error: optimizer.lr=tag(log,interval(1e-4,1)): such a range is searched: type hydra/s"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
