@@ -107,7 +107,8 @@ def _facts(check: dict) -> Markup:
     counts = Counter()
     for kind in check["kinds"].values():
         counts[kind["severity"]] += kind["count"]
-    parts = [html('<span class="{}">{} {}s</span>', one, f"{counts[one]:,}", one) for one in SEVERITIES if counts[one]]
+    form = '<span class="{}">{} {}{}</span>'
+    parts = [html(form, one, f"{counts[one]:,}", one, "s" * (counts[one] > 1)) for one in SEVERITIES if counts[one]]
     facts = {"Findings": html(", ").join(parts) or "none", "Written": check["written"].replace("T", " ")}
     if check["checkpoint"]:
         facts["Checkpoint"] = html("<code>{}</code>", check["checkpoint"])

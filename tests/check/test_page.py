@@ -108,7 +108,9 @@ def test_what_strangers_wrote_stays_text(hostile):
 def test_a_link_leads_to_a_photograph_alone(tmp_path):
     photos = {path: photo(path) for path in ("javascript:x.jpg", "/d/a#?.jpg", "/d/page.html", "crowds 12")}
     sheets = [Sheet("random", "any", "", [(path,) for path in photos], [None] * len(photos))]
-    written = page.write(tmp_path, record([]), sheets, photos)
+    one = Sheet("near", "twice", "", [("/d/a#?.jpg",)], [0])
+    written = page.write(tmp_path, record([one]), sheets, photos)
+    assert ">1 warning<" in written.read_text()
     links = [one["link"] for one in data(written)["photos"]]
     assert links[0].endswith("/javascript%3Ax.jpg") and links[1].endswith("/d/a%23%3F.jpg") and links[2:] == ["", ""]
 
