@@ -240,7 +240,8 @@ class Journal:
             NotWritten: a table can't be written. ValueError: a callback has failed, with callbacks.strict=true.
         """
         self._write_tables(state)
-        whole, decides = over_all(best), self.setup.settings.monitor or next(iter(self.setup.metrics))
+        settings = self.setup.settings
+        whole, decides = over_all(best), settings.monitor or next(iter(self.setup.metrics))
         listed = {name: one for name, one in best.items() if name in whole or metric_of(name) == metric_of(decides)}
         log_hparams(self.writer, self.job.choices, self.job.overrides, listed, state.step + 1)
         self.writer.close()
@@ -253,10 +254,14 @@ class Journal:
         parts = ("val", "test") if any(name.startswith("val/") for name in best) else ("train", "test")
         shown = [f"{name} {best[name]:.4f}" for name in whole if name.startswith(parts) and "loss" not in name]
         mean = f", average of {best['averaged']}" if "averaged" in best else ""
+        if status == "completed" and state.epoch < settings.epochs:
+            log.info("stopped    after epoch %d of %d by trainer.early_stop=%d: %s became no better",
+                     state.epoch, settings.epochs, settings.early_stop, settings.monitor)  # fmt: skip
         log.info("best       epoch %d%s: %s", best["epoch"], mean, ", ".join(shown))
         if table := lines.by_source(best, decides):
             log.info("%s", terminal.lines(table))
-        log.info("next       %s mode=test ckpt=%s", command(), shlex.quote(str(self.job.folder)))
+        own = [f" {shlex.quote(one)}" for one in lines.own_code(self.job.overrides, self.cfg["metrics"])]
+        log.info("next       %s mode=test ckpt=%s%s", command(), shlex.quote(str(self.job.folder)), "".join(own))
         log.info("           tensorboard --logdir %s", shlex.quote(str(self.cfg["out"])))
         self.callbacks.end(replace(self.info, status=status, scores=best))
         self.callbacks.refuse_failed()

@@ -3,6 +3,7 @@
 from humanseg import terminal
 from humanseg.data import contents
 from humanseg.data.loading import Data
+from humanseg.runs import trust
 from humanseg.runs.value_names import MEAN, metric_of, source_of
 
 BESIDE = ("iou", "boundary_iou", "boundary_iou_per_image")  # metrics in the table by source, beside the deciding one
@@ -22,6 +23,16 @@ def given(data: Data) -> list[str]:
 def of_data(overrides: list[str]) -> list[str]:
     """The overrides that say which data a run has."""
     return [one for one in overrides if one.lstrip("+~").startswith(("data", "experiment"))]
+
+
+def own_code(overrides: list[str], metrics: list[str]) -> list[str]:
+    """The overrides that name code which no YAML of conf/ names: they are typed again where the checkpoint is used.
+
+    Args:
+        metrics: those of the run's config.
+    """
+    keys = ("_target_", "metrics") if trust.strange_metrics(metrics) else ("_target_",)
+    return [one for one in overrides if one.partition("=")[0].endswith(keys)]
 
 
 def epoch_line(values: dict[str, float], epochs: int, best: bool) -> str:

@@ -213,7 +213,9 @@ def own_callback(record: Record, writer, step: int, offset: float = 0.0) -> None
 def test_a_metric_and_a_callback_of_ones_own(run):
     node = "{_target_:test_train.own_callback,_partial_:true,offset:5}"
     done = run(*TINY, "metrics=[iou,test_train.own_metric]", f"+callbacks.mine={node}", "trainer.monitor=val/mine",
-               "trainer.monitor_mode=max")  # fmt: skip
+               "trainer.monitor_mode=max", "trainer.epochs=3", "trainer.early_stop=1")  # fmt: skip
+    assert "stopped    after epoch 2 of 3 by trainer.early_stop=1: val/mine became no better\n" in done.stdout
+    assert f"mode=test ckpt={done.folder} 'metrics=[iou,test_train.own_metric]'\n" in done.stdout  # refused without it
     table = rows(done.folder)
     assert [float(row["val/own_metric"]) for row in table] == [7, 7]
     assert summary(done.folder)["best"]["epoch"] == 1 and summary(done.folder)["monitored"] == 4
