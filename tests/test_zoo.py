@@ -134,3 +134,9 @@ def test_a_shipped_network(name):
     assert "cutouts" not in payload["config"]["data"].get("sources", {})  # their terms are not known
     image = np.full((40, 30, 3), 128, np.uint8)
     assert Predictor(name, "cpu", "fp32", "torch")(image).shape == (40, 30)
+
+
+def test_a_shipped_network_is_exported_where_its_photographs_are_not(run, tmp_path):
+    small = ["data=synthetic", "data.samples=8", "data.val_split=4"]  # people of whom prediction would look twice
+    done = run("mode=export", "ckpt=realtime", "format=torch", *small, "check_on=2", f"output={tmp_path}/small.pt")
+    assert (tmp_path / "small.pt").is_file() and "differs by up to" in done.stdout

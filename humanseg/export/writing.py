@@ -235,7 +235,7 @@ def _exported(recipe: Recipe, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     runtime = RUNTIMES[recipe.format]
     precision = recipe.precision if recipe.format == "onnx" else "fp32"  # elsewhere only weights are fp16
     if not recipe.end_to_end:
-        return Predictor(path, "cpu", precision, runtime, refine=False)
+        return Predictor(path, "cpu", precision, runtime, refine=False, closer=False)  # as the reference: one look
     run, *_ = engines.open_file(path, runtime, "cpu", precision)
     return lambda image: run(image[None])[0][0]
 
