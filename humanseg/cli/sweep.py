@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from humanseg import report, terminal
 from humanseg.cli import hydra_private, launchers, planned, resume, search, typed
 from humanseg.cli.job import say_how_to_go_on
-from humanseg.cli.recorded_overrides import literal_keys, resolved
+from humanseg.cli.recorded_overrides import MODES, literal_keys, resolved
 from humanseg.config_rules import refuse_wrong_values
 from humanseg.processes import signals
 from humanseg.runs import conf, locks, provenance
@@ -63,7 +63,7 @@ class Runs(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
         folder = Path(config.hydra.sweep.dir)
         if number := launchers.stopped():
-            say_how_to_go_on(folder)
+            say_how_to_go_on(folder, config.mode)
             sys.exit(signals.EXIT_CODES[number])
         sweep, jobs = read_sweep(folder), read_jobs(folder)
         completed = [job for job in jobs if job.get("status") == "completed"]
@@ -73,16 +73,16 @@ class Runs(Callback):
         with _sweep_lock, _refusals(folder):
             broken_off = "interrupted" if searched else "failed"
             write_json(folder / "sweep.json", sweep | {"status": "completed" if done else broken_off})
-            if any(job.get("ranked") for job in jobs) or not done:
+            if any(job.get("ranked") for job in jobs) or (not done and config.mode in MODES):
                 terminal.say(report.write([folder], folder))
         if searched:
             search.say_end(folder, searched, bool(completed), config.sweep.max_failures)
         elif not done:
             missing = len(sweep["jobs"] or jobs) - len(jobs)
             stopped = f"{config.sweep.max_failures} jobs in a row failed, {missing} were not started; " * bool(missing)
-            sys.exit(
-                terminal.visible(f"{stopped}mend what failed, then: {conf.command()} resume={shlex.quote(str(folder))}")
-            )
+            resumed = f"then: {conf.command()} resume={shlex.quote(str(folder))}"
+            again = resumed if config.mode in MODES else "and type it again"
+            sys.exit(terminal.visible(f"{stopped}mend what failed, {again}"))
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def checkpoint(ckpt: str, out: str) -> Path:
         return path / "checkpoints" / "best.pt"
     jobs = [job for job in ranking(read_jobs(path)) if (job["folder"] / "checkpoints" / "best.pt").is_file()]
     if not jobs:
-        raise ValueError(f"ckpt={ckpt}: neither a checkpoint, nor a run or sweep with a best.pt")
+        raise ValueError(f"{ckpt}: neither a checkpoint, nor a run or sweep with a best.pt")
     return jobs[0]["folder"] / "checkpoints" / "best.pt"
 
 
@@ -109,10 +109,17 @@ def unfinished(resume: str, out: str) -> Path:
 def _unfinished(out: Path) -> Iterator[Path]:
     for file in [*out.glob("**/summary.json"), *out.glob("**/sweep.json")]:
         folder, told = file.parent, read_json(file)
-        begun = told.get("mode") == "train" or (is_sweep(folder) and any(folder.glob("*/.hydra")))
+        begun = told.get("mode") == "train" or (_is_sweep_of_runs(folder, told) and any(folder.glob("*/.hydra")))
         waits = told.get("status") not in FINISHED and not is_held(folder)
         if begun and waits and not is_sweep(folder.parent):
             yield folder
+
+
+def _is_sweep_of_runs(folder: Path, told: dict) -> bool:
+    """Whether a folder holds a sweep that trains or tests: jobs of other modes don't go on."""
+    overrides = told.get("overrides")
+    modes = [str(one) for one in overrides if str(one).startswith("mode=")] if isinstance(overrides, list) else []
+    return is_sweep(folder) and set(modes) <= {"mode=train", "mode=test"}
 
 
 def _last_written(folder: Path) -> float:

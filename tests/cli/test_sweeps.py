@@ -3,7 +3,10 @@
 import re
 import shutil
 
+import pytest
 from conftest import TINY, jobs, rows, the_sweep
+
+from humanseg.runs import find
 
 
 def test_a_sweep_is_ranked_and_its_winner_can_be_tested(run, tmp_path):
@@ -40,6 +43,13 @@ def test_a_failing_job_stops_nobody(run, tmp_path):
     assert "Traceback" in (folder / "1_data.batch_size-999" / "run.log").read_text()
     table = rows(folder, "leaderboard.csv")
     assert [row["status"] for row in table] == ["completed", "completed", "failed"]
+
+
+def test_a_failing_job_of_a_mode_that_takes_no_resume_is_typed_again(run, tiny_once, tmp_path):
+    done = run("-m", "mode=predict", f"ckpt={tiny_once}", "input=nowhere,nothing", code=1)
+    assert done.stderr.splitlines()[-1] == "mend what failed, and type it again"
+    with pytest.raises(ValueError, match="no run or sweep under .* is waiting to be continued"):
+        find.unfinished("latest", f"{tmp_path}/outputs")
 
 
 def test_a_sweep_over_checkpoints_ranks_them(run, tiny_once, tmp_path):
