@@ -1,5 +1,6 @@
 """What ``python run.py`` leaves behind, as a user finds it."""
 
+import logging
 import math
 import re
 import subprocess
@@ -207,6 +208,7 @@ def own_metric(counts) -> float:
 
 def own_callback(record: Record, writer, step: int, offset: float = 0.0) -> None:
     record.log["val/mine"] = offset - record.epoch
+    logging.getLogger("huggingface_hub").warning("a library that prints this itself")
     writer.add_scalar("mine/too", 1.0, step)
 
 
@@ -216,6 +218,7 @@ def test_a_metric_and_a_callback_of_ones_own(run):
                "trainer.monitor_mode=max", "trainer.epochs=3", "trainer.early_stop=1")  # fmt: skip
     assert "stopped    after epoch 2 of 3 by trainer.early_stop=1: val/mine became no better\n" in done.stdout
     assert f"mode=test ckpt={done.folder} 'metrics=[iou,test_train.own_metric]'\n" in done.stdout  # refused without it
+    assert "a library" not in done.stdout
     table = rows(done.folder)
     assert [float(row["val/own_metric"]) for row in table] == [7, 7]
     assert summary(done.folder)["best"]["epoch"] == 1 and summary(done.folder)["monitored"] == 4
