@@ -10,6 +10,8 @@ from conftest import ON_FILES, ROOT, TINY, broken_off, call_run_py, film
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from humanseg.modes import predict
+
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", TEXT, re.S))
 COMMANDS = [line for line in BLOCKS.splitlines() if line.startswith("python run.py ")]
@@ -136,6 +138,10 @@ def test_each_choice_of_a_group_is_told(group):
     folder, told = ROOT / "conf" / group, READMES["conf/README.md"]
     choices = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
     assert choices and not [choice for choice in choices if f"`{choice}`" not in told]
+
+
+def test_it_says_how_many_photographs_torch_draws():
+    assert f"Fewer than {predict.FEW:,} photographs are left to torch" in READMES["conf/README.md"]
 
 
 def test_this_machines_own_defaults_are_read(tmp_path):
