@@ -50,7 +50,8 @@ RULES = {
     "background": or_null(Rule(lambda value: isinstance(value, str), "photo.jpg, video.mp4, color:00b140 or blur:25")),
     "backend": one_of("auto", "torch", "onnxruntime", "openvino"),
     "draw": Rule(
-        lambda value: value == "auto" or set(_listed(value)) <= {*NAMES}, f"{', '.join(NAMES)}, or a list of them"
+        lambda value: value == "auto" or set() < set(_listed(value)) <= {*NAMES},
+        f"{', '.join(NAMES)}, or a list of them",
     ),
     "tta": Rule(lambda value: value == "auto" or all(map(VIEW.holds, _listed(value))), f"auto, {VIEW.words}"),
     "threshold": number(0.01, 0.99),

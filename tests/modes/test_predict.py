@@ -263,6 +263,7 @@ def test_a_camera_is_drawn_until_it_ends(run, trained_once, tmp_path):
         ([], "input=None"),
         (["input=nowhere.jpg"], "nowhere.jpg"),
         (["input={people}/images", "draw=sketch"], "draw=sketch: give mask, matting"),
+        (["input={people}/images", "draw=[]"], "draw=[]: give mask, matting"),
         (["input={people}/images", "draw=background"], "needs background="),
         (["input={people}/images", "background=blur:3"], "draw=background"),
         (
