@@ -24,10 +24,7 @@ def place(distill: str, out: str) -> str:
     Raises:
         ValueError: nothing there, or it is no checkpoint.
     """
-    try:
-        path = find.checkpoint(distill, out)
-    except ValueError as error:
-        raise ValueError(f"distill={str(error).removeprefix('ckpt=')}") from error
+    path = find.checkpoint(distill, out, "distill")
     if find.is_exported(path):
         raise ValueError(f"distill={path} is exported: give {find.NAMED}")
     return str(path.absolute())
@@ -94,10 +91,9 @@ def refuse_unasked(loss: nn.Module, distill: str | None) -> None:
     Raises:
         ValueError: the loss asks for one that is not there, or for none although one is.
     """
-    needed = asks_for(loss, "teacher")
-    if needed and not distill:
+    if not distill and asks_for(loss, "teacher", needs=True):
         raise ValueError("the loss asks for a teacher: give distill=PATH, a network that was trained before")
-    if distill and not needed:
+    if distill and not asks_for(loss, "teacher"):
         raise ValueError(
             f"distill={distill}: the loss does not ask for a teacher: give loss=bce_dice_distill, or distill=null"
         )

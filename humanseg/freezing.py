@@ -12,7 +12,7 @@ def group_apart(network: nn.Module, optimizers: Iterable[Optimizer]) -> None:
     torch's fused SGD steps a group only where all of its parameters have a momentum, or none has.
 
     Raises:
-        ValueError: the network has no encoder.
+        ValueError: the network has no encoder, or nothing else that trains.
     """
     if not isinstance(getattr(network, "encoder", None), nn.Module):
         parts = ", ".join(name for name, _ in network.named_children())
@@ -27,6 +27,10 @@ def group_apart(network: nn.Module, optimizers: Iterable[Optimizer]) -> None:
             for inside in (False, True)
         ]
         optimizer.param_groups[:] = [group for group in halves if group["params"]]
+    if not any(one.requires_grad and id(one) not in own for one in network.parameters()):
+        raise ValueError(
+            f"trainer.freeze_encoder: of {type(network).__name__} nothing but the encoder trains; give null"
+        )
 
 
 def change(encoder: nn.Module, optimizers: Iterable[Optimizer], frozen: bool) -> bool:

@@ -6,6 +6,7 @@ uint8 NxHxW, see `data/answers.py`. It returns a scalar; `WeightedSum` returns a
 """
 
 import inspect
+import math
 from collections.abc import Sequence
 
 import torch
@@ -97,13 +98,20 @@ class WeightedSum(nn.Module):
     """Named losses, each times its weight; the loop adds them up and logs each.
 
     Raises:
-        ValueError: the names of the weights are not those of the terms.
+        ValueError: there are no terms, the names of the weights are not theirs, or one is no number.
     """
 
     def __init__(self, terms: dict[str, nn.Module], weights: dict[str, float]):
         super().__init__()
+        if not (terms and weights):
+            raise ValueError(
+                f"loss.terms={terms}, loss.weights={weights}: give losses by their names, and a weight for each"
+            )
         if terms.keys() != weights.keys():
             raise ValueError(f"loss.weights names {', '.join(weights)}, loss.terms {', '.join(terms)}: name the same")
+        for name, weight in weights.items():
+            if not isinstance(weight, int | float) or isinstance(weight, bool) or not math.isfinite(weight):
+                raise ValueError(f"loss.weights.{name}={weight}: give a number")
         self.terms = nn.ModuleDict(terms)
         self.weights = weights
 
@@ -115,16 +123,24 @@ class WeightedSum(nn.Module):
 
 
 def applied(loss: nn.Module, logits: Tensor, target: Tensor, **given: Tensor | None) -> Tensor | dict[str, Tensor]:
-    """A loss of logits and target, and of those of `given` that its signature names."""
+    """A loss of logits and target, and of those of `given` that its signature names.
+
+    One of logits and target alone is 0 where all pixels are ignored: torch's and SMP's means over no pixel are no numbers.
+    """
     asked = _arguments(loss)
-    return loss(logits, target, **{name: value for name, value in given.items() if name in asked})
+    others = {name: value for name, value in given.items() if name in asked}
+    value = loss(logits, target, **others)
+    if others or not isinstance(value, Tensor):
+        return value
+    return torch.where((target != IGNORE).any(), value if value.numel() else value.sum(), 0)
 
 
-def asks_for(loss: nn.Module, name: str) -> bool:
-    """Whether a loss, or a term of a weighted sum, has this argument."""
+def asks_for(loss: nn.Module, name: str, needs: bool = False) -> bool:
+    """Whether a loss, or a term of a weighted sum, has this argument; with `needs`, whether it has no default."""
     if isinstance(loss, WeightedSum):
-        return any(asks_for(term, name) for term in loss.terms.values())
-    return name in _arguments(loss)
+        return any(asks_for(term, name, needs) for term in loss.terms.values())
+    argument = _arguments(loss).get(name)
+    return argument is not None and not (needs and argument.default is not argument.empty)
 
 
 def total_loss(
@@ -150,12 +166,13 @@ def total_loss(
     Raises:
         ValueError: there are not as many weights as outputs, or an output has another shape.
     """
-    if weights is None:
-        weights = [0.5**place for place in range(len(outputs))]
+    weights = [0.5**place for place in range(len(outputs))] if weights is None else weights
     if len(weights) != len(outputs):
         raise ValueError(
             f"trainer.output_weights={list(weights)}: the network has {len(outputs)} outputs; give a weight for each, or null"
         )
+    if outputs[0].shape[2:] != target.shape[1:]:
+        raise ValueError(f"output 1 of the network has the shape {tuple(outputs[0].shape)}: it must be logits NxCxHxW")
     given = {"images": images, "teacher": teacher}
     value = applied(loss, outputs[0], target, **given)
     terms = {f"loss_{name}": term for name, term in value.items()} if isinstance(value, dict) else {}
@@ -181,6 +198,8 @@ def total_loss(
 def presence_loss(logits: Tensor, target: Tensor, classes: int) -> Tensor:
     """Binary cross-entropy of what is in each photograph: the person for logits Nx1, each class for logits NxC.
 
+    A photograph that is ignored as a whole counts nothing: what is in it is not known.
+
     Raises:
         ValueError: another number of logits.
     """
@@ -191,7 +210,9 @@ def presence_loss(logits: Tensor, target: Tensor, classes: int) -> Tensor:
         )
     asked = [1] if logits.shape[1] == 1 else range(classes)
     present = torch.stack([(target == one).flatten(1).any(1) for one in asked], 1)
-    return F.binary_cross_entropy_with_logits(logits, present.to(logits.dtype))
+    known = (target != IGNORE).flatten(1).any(1, keepdim=True).to(logits.dtype)
+    mean = F.binary_cross_entropy_with_logits(logits, present.to(logits.dtype), weight=known)
+    return mean / known.mean().clamp(min=1 / len(known))
 
 
 def _summed(value: Tensor | dict[str, Tensor]) -> Tensor:
@@ -211,8 +232,12 @@ def check(loss: nn.Module, classes: int) -> None:
     """Try a loss on a small batch.
 
     Raises:
-        ValueError: the loss asks for what there is not, doesn't fit `classes`, or gives no finite scalar.
+        ValueError: it is no module, asks for what there is not, doesn't fit `classes`, or gives no finite scalar.
     """
+    if not isinstance(loss, nn.Module):
+        raise ValueError(
+            f"the loss is a {type(loss).__name__}: it must be a torch.nn.Module that takes logits and target"
+        )
     nameless = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [name for name, one in _arguments(loss).items() if one.default is one.empty and one.kind not in nameless]
     if unknown := [name for name in needed if name not in ("images", "teacher")]:
@@ -226,8 +251,10 @@ def check(loss: nn.Module, classes: int) -> None:
     try:
         value = applied(loss, logits, target, images=images, teacher=images[..., 0])
         terms = list(value.values()) if isinstance(value, dict) else [value]
+        if not terms or not all(isinstance(term, Tensor) for term in terms):
+            raise TypeError(f"it gives a {type(value).__name__}, not a scalar tensor or a dict of them")
         sum(terms).backward()
-    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError) as error:
+    except Exception as error:  # it may be anybody's
         raise ValueError(f"the loss does not fit model.classes={classes}: {terminal.reason(error)}") from error
     if not all(term.ndim == 0 and term.isfinite() for term in terms):
         raise ValueError(f"the loss gives {value}, not a finite number")

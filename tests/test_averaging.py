@@ -96,13 +96,18 @@ def test_an_average_is_no_reason_to_go_on_after_an_early_stop():
             ["trainer.freeze_encoder=1", "model._target_=bare.Bare", "~model.encoder_name"],
             "trainer.freeze_encoder: Bare has no encoder, its parts are body; give null",
         ),
+        (
+            ["trainer.freeze_encoder=1", "model._target_=bare.Whole", "~model.encoder_name"],
+            "trainer.freeze_encoder: of Whole nothing but the encoder trains; give null",
+        ),
     ],
 )
 def test_what_can_not_be_averaged_frozen_or_estimated_is_one_sentence(run, tmp_path, monkeypatch, typed, sentence):
     (tmp_path / "bare.py").write_text(
         "import torch\n\n\nclass Bare(torch.nn.Module):\n    def __init__(self, classes, **others):\n"
         "        super().__init__()\n        self.body = torch.nn.Conv2d(3, classes, 1)\n\n"
-        "    def forward(self, images):\n        return self.body(images)\n"
+        "    def forward(self, images):\n        return self.body(images)\n\n\n"
+        "class Whole(Bare):\n    encoder = property(lambda self: self.body)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     assert run(*TINY, *typed, code=1).stderr.splitlines()[-1] == f"error: {sentence}"

@@ -75,6 +75,18 @@ def test_a_teacher_and_a_loss_that_asks_for_it_belong_together(loss, distill, to
         distillation.refuse_unasked(build.loss(composed(f"loss={loss}")["loss"], 1), distill)
 
 
+class Listens(torch.nn.Module):
+    """A loss that takes a teacher's answers where there are some."""
+
+    def forward(self, logits, target, teacher=None):
+        return logits.mean()
+
+
+def test_a_loss_may_do_without_a_teacher():
+    for distill in (None, "run"):
+        distillation.refuse_unasked(losses.WeightedSum({"one": Listens()}, {"one": 1}), distill)
+
+
 @pytest.fixture
 def reds(tmp_path) -> Path:
     """A data folder of red people on green, two photographs without people, and beside it two without labels."""

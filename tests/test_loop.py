@@ -17,6 +17,7 @@ from humanseg.data.splits.split import SplitConfig, split
 from humanseg.ema import average
 from humanseg.hardness import Hardness
 from humanseg.history import best_epoch
+from humanseg.logs.model_summary import summarise_model
 from humanseg.losses import BinaryCrossEntropy
 from humanseg.restoring import restore
 from humanseg.schedules import Plateau, Schedule, constant, poly
@@ -339,6 +340,16 @@ def test_a_network_that_returns_no_logits_is_one_sentence():
     given.model.register_forward_hook(lambda module, inputs, output: {"out": output})
     with pytest.raises(ValueError, match="the network returns a dict: it must be logits NxCxHxW, or a list of logits"):
         fit(given)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"), [(nn.Conv2d(3, 1, 2, 2), r"\(1, 1, 16, 16\)"), (nn.Conv2d(3, 2, 1), r"\(1, 2, 32, 32\)")]
+)
+def test_logits_of_another_size_or_of_other_classes_are_one_sentence(network, shape):
+    with pytest.raises(
+        ValueError, match=f"Conv2d gives {shape} for a 3x32x32 image: its first output must be logits 1x"
+    ):
+        summarise_model(network, 32, 1)
 
 
 def test_one_photograph_under_batch_norm_after_global_pooling_is_one_sentence():

@@ -74,6 +74,14 @@ def test_a_batch_without_people_gives_a_finite_gradient_towards_background(name,
 
 
 @pytest.mark.parametrize(("name", "classes"), FITTING)
+def test_a_batch_without_labels_costs_nothing(name, classes):
+    logits = picture(classes)[0].requires_grad_()
+    value, _ = losses.total_loss(loss_of(name, classes), [logits], torch.full((2, 16, 16), 255))
+    value.backward()
+    assert value == 0 and not logits.grad.any()
+
+
+@pytest.mark.parametrize(("name", "classes"), FITTING)
 def test_better_is_less(name, classes):
     loss, (_, target) = loss_of(name, classes), picture(classes)
     certainties = (-4, 0.5, 1) if "smoothed" in name else (-4, 0.5, 2, 8)  # smoothed labels are never certain
@@ -234,9 +242,11 @@ def test_weights_of_classes_are_torchs():
         ("ce_dice", "loss.terms.ce.weight=[1,0]", 2, r"loss.weight=\[1, 0\]: .* above 0"),
         ("bce", "loss.pos_weight=[1,2]", 1, r"loss.pos_weight=\[1, 2\]: give one number above 0"),
         ("bce", "loss.pos_weight=-1", 1, "loss.pos_weight=-1: give one number above 0"),
+        ("bce_dice", "loss.weights.dice=heavy", 1, "loss.weights.dice=heavy: give a number"),
+        ("bce_dice", "loss.weights=null", 1, "loss.weights=None: give losses by their names, and a weight for each"),
     ],
 )
-def test_weights_that_no_class_has_are_one_sentence(name, typed, classes, sentence):
+def test_weights_that_do_not_fit_are_one_sentence(name, typed, classes, sentence):
     with pytest.raises(ValueError, match=sentence):
         build.loss(composed(f"loss={name}", typed, f"model.classes={classes}")["loss"], classes)
 
@@ -260,12 +270,15 @@ def test_a_classification_head_learns_what_is_in_the_photograph():
     torch.testing.assert_close(value, torch.nn.functional.softplus(-labels.abs()).mean())
     many = losses.presence_loss(torch.tensor([[5.0, 5, -5], [5.0, -5, -5]]), target, 3)
     assert many < 0.01 < losses.presence_loss(torch.tensor([[5.0, -5, -5], [5.0, -5, -5]]), target, 3)
+    target[0] = 255  # nobody knows who is there
+    torch.testing.assert_close(losses.presence_loss(labels, target, 1), torch.nn.functional.softplus(labels[1, 0]))
 
 
 @pytest.mark.parametrize(
     ("outputs", "weights", "sentence"),
     [
         ([(2, 1, 16, 16)] * 2, [1.0], r"trainer.output_weights=\[1.0\]: the network has 2 outputs"),
+        ([(2, 1, 8, 8)], None, r"output 1 of the network has the shape \(2, 1, 8, 8\): it must be logits NxCxHxW"),
         ([(2, 1, 16, 16), (2, 8, 4, 4)], None, r"output 2 of the network has the shape \(2, 8, 4, 4\)"),
         ([(2, 1, 16, 16), (2, 4)], None, "model.aux_params.classes=4: give 1, for the person"),
     ],
@@ -307,3 +320,33 @@ def test_a_loss_that_gives_no_reason_is_one_sentence_too():
 
     with pytest.raises(ValueError, match="the loss does not fit model.classes=1: AssertionError"):
         losses.check(Picky(), 1)
+
+
+class Gives(torch.nn.Module):
+    """A loss that gives what a function makes of the logits."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def forward(self, logits, target):
+        return self.made(logits)
+
+
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        (torch.nn.functional.mse_loss, "the loss is a function: it must be a torch.nn.Module"),
+        (Gives(lambda logits: 0.5), "it gives a float, not a scalar tensor or a dict of them"),
+        (Gives(lambda logits: {}), "it gives a dict, not a scalar tensor"),
+        (Gives(lambda logits: {"one": logits.mean(), "two": 0.5}), "it gives a dict, not a scalar tensor"),
+        (Gives(lambda logits: {}["two"]), "the loss does not fit model.classes=1: 'two'"),
+        (
+            Gives(lambda logits: logits.nothing),
+            "the loss does not fit model.classes=1: 'Tensor' object has no attribute",
+        ),
+    ],
+)
+def test_what_is_no_loss_is_one_sentence(loss, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        losses.check(loss, 1)

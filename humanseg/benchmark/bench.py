@@ -151,7 +151,7 @@ def _model(bench: Bench) -> list[Figure]:
             log.warning("%s is not measured: %s", backend, error)
         else:
             found[f"cpu {other.precision} {backend}"] = other
-    return network.measure(bench.network, size, found, bench.seconds)
+    return network.measure(bench.network, size, bench.cfg["model"]["classes"], found, bench.seconds)
 
 
 def _ceiling(bench: Bench) -> list[Figure]:

@@ -18,7 +18,7 @@ MIOU = "mIoU of the validation samples"
 MOST_IMAGES = {"cpu": 32, "cuda": 512, "mps": 64}  # in the largest batch that is tried
 
 
-def measure(network: nn.Module, size: int, engines: dict[str, Engine], seconds: float) -> list[Figure]:
+def measure(network: nn.Module, size: int, classes: int, engines: dict[str, Engine], seconds: float) -> list[Figure]:
     """Size, and for each engine of the network the latency at batch 1 and the throughput at its best batch.
 
     A forward pass goes from uint8 images on the device to float32 logits there. The engines take turns.
@@ -26,7 +26,7 @@ def measure(network: nn.Module, size: int, engines: dict[str, Engine], seconds: 
     Args:
         size: side of the square images, pixels. seconds: for each figure.
     """
-    facts = summarise_model(network, size)[1]
+    facts = summarise_model(network, size, classes)[1]
     found = [figure("model", name.replace("_", "-"), "1", [facts[name]]) for name in ("parameters", "multiply_adds")]
     passes = {name: forward(engine, size) for name, engine in engines.items()}
     devices = {name: engine.device for name, engine in engines.items()}

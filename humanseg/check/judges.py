@@ -37,14 +37,13 @@ def networks(ckpt: str, config: dict[str, Any], typed: list[str]) -> list[Networ
     Raises:
         ValueError: there is none, one can't be used, or some folds have none or several.
     """
-    folder = Path(ckpt)
+    path, folder = find.checkpoint(ckpt, config["out"]), Path(ckpt)
     if folder.is_dir() and is_sweep(folder):
         files = [job["folder"] / "checkpoints" / "best.pt" for job in read_jobs(folder)]
         each = (_opened(file, config, typed) for file in files if file.is_file())  # a sweep may have hundreds
         if folded := [one for one in each if one.config["data"].get("folds")]:
             _refuse_parted(ckpt, folded)
             return folded
-    path = find.checkpoint(ckpt, config["out"])
     if find.is_exported(path):
         raise ValueError(
             f"ckpt={path}: mode=check takes a checkpoint (.pt), a run's folder or a sweep's, and no {'/'.join(READERS)}"

@@ -86,7 +86,7 @@ def with_latest_named(arguments: list[str]) -> list[str]:
     given = typed.values(arguments)
     for key in ("ckpt", "distill"):
         if grammar.read(given.get(key, "")) == "latest":
-            named = f"{key}={literal(str(find.checkpoint('latest', place_of_runs(arguments))))}"
+            named = f"{key}={literal(str(find.checkpoint('latest', place_of_runs(arguments), key)))}"
             arguments = [named if key_of(argument) == key else argument for argument in arguments]
     return arguments
 
@@ -98,13 +98,13 @@ def with_checkpoint_groups(arguments: list[str]) -> list[str]:
     """
     given = typed.values(arguments)
     mode = given.get("mode", "train")
-    named = given.get("a" if mode == "compare" else "ckpt")
-    if mode == "train" or not named:
+    key = "a" if mode == "compare" else "ckpt"
+    if mode == "train" or not given.get(key):
         return arguments
-    path = grammar.read(named)
+    path = grammar.read(given[key])
     if not isinstance(path, str) or find.test(path):  # several share no choices, and a test's folder has no checkpoint
         return arguments
-    found = find.checkpoint(path, "")
+    found = find.checkpoint(path, place_of_runs(arguments) if path == "latest" else "", key)
     if find.is_exported(found):  # it brings no config
         return arguments
     from humanseg import checkpoint

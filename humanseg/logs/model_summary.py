@@ -5,23 +5,29 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from humanseg import terminal
+from humanseg.compute import as_list
 
 
-def summarise_model(model: nn.Module, size: int) -> tuple[str, dict[str, float]]:
+def summarise_model(model: nn.Module, size: int, classes: int) -> tuple[str, dict[str, float]]:
     """Layers by stage as a table; parameters, trainable parameters and multiply-adds for one size x size image.
 
     Raises:
-        ValueError: the network can't take that size.
+        ValueError: the network can't take that size, or gives something else than logits of the classes.
     """
     device = next(model.parameters()).device
     counter, was_training = FlopCounterMode(display=False), model.training
     try:
         with torch.no_grad(), counter:
-            model.eval()(torch.zeros(1, 3, size, size, device=device))
+            logits = as_list(model.eval()(torch.zeros(1, 3, size, size, device=device)))[0]
     except RuntimeError as error:
         raise ValueError(
             f"data.image_size={size}: {type(model).__name__} can't take a 3x{size}x{size} image: {error}"
         ) from error
+    if logits.shape != (1, classes, size, size):
+        raise ValueError(
+            f"{type(model).__name__} gives {tuple(logits.shape)} for a 3x{size}x{size} image: its first output must be logits "
+            f"{classes}x{size}x{size}, as model.classes={classes} says"
+        )
     model.train(was_training)
     flops = {name.split(".", 1)[-1]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     rows = [f"{'stage':<32} {'layers':>7} {'parameters':>12} {'M multiply-adds':>16}"]

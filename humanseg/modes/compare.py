@@ -105,7 +105,10 @@ def _networks(config: dict) -> list[Network]:
     others = config["b"] if isinstance(config["b"], list) else [config["b"]]
     labels = ["a", *([f"b{number}" for number in range(1, len(others) + 1)] if len(others) > 1 else "b")]
     given = [config["a"], *others]
-    paths = [find.test(one) or find.checkpoint(one, config["out"]) for one in given]
+    paths = [
+        find.test(one) or find.checkpoint(one, config["out"], label[0])
+        for label, one in zip(labels, given, strict=True)
+    ]
     return [Network(*one) for one in zip(labels, given, paths, strict=True)]
 
 

@@ -14,34 +14,37 @@ NAMED = "a checkpoint, a run's or sweep's folder, `latest`, or a name of the zoo
 TABLE = "per_image.csv"  # what a test leaves of each photograph
 
 
-def checkpoint(ckpt: str, out: str) -> Path:
+def checkpoint(ckpt: str, out: str, key: str = "ckpt") -> Path:
     """The checkpoint that `ckpt=` means: a file, a run's best.pt, a sweep's winner, `latest`, or one of the zoo's.
+
+    Args:
+        key: what an error calls it.
 
     Raises:
         ValueError: nothing there, or several are named.
     """
     if not isinstance(ckpt, str | Path):
-        raise ValueError(f"ckpt={ckpt}: give one checkpoint; a sweep takes several in turn, as `-m ckpt=A,B`")
+        raise ValueError(f"{key}={ckpt}: give one checkpoint; a sweep takes several in turn, as `-m {key}=A,B`")
     if ckpt == "latest":
         found = [file for file in Path(os.path.expanduser(out)).glob("**/checkpoints/best.pt") if file.is_file()]
         found.sort(key=lambda path: path.stat().st_mtime)
         if not found:
-            raise ValueError(f"ckpt=latest: no run under {out} has a best.pt")
+            raise ValueError(f"{key}=latest: no run under {out} has a best.pt")
         return found[-1]
     path = Path(os.path.expanduser(ckpt))
     if not path.exists():
-        return _of_the_zoo(str(path))
+        return _of_the_zoo(str(path), key)
     if not path.is_dir():
         return path
     if (path / "checkpoints" / "best.pt").is_file():
         return path / "checkpoints" / "best.pt"
     jobs = [job for job in ranking(read_jobs(path)) if (job["folder"] / "checkpoints" / "best.pt").is_file()]
     if not jobs:
-        raise ValueError(f"{ckpt}: neither a checkpoint, nor a run or sweep with a best.pt")
+        raise ValueError(f"{key}={ckpt}: neither a checkpoint, nor a run or sweep with a best.pt")
     return jobs[0]["folder"] / "checkpoints" / "best.pt"
 
 
-def _of_the_zoo(name: str) -> Path:
+def _of_the_zoo(name: str, key: str) -> Path:
     """The checkpoint that the suite brings under a name.
 
     Raises:
@@ -51,7 +54,7 @@ def _of_the_zoo(name: str) -> Path:
         return file
     there = zoo.names()
     brought = f"{terminal.did_you_mean(name, there)}; the suite brings {', '.join(there)}" if there else ""
-    raise ValueError(f"{name}: no such checkpoint{brought}")
+    raise ValueError(f"{key}={name}: no such checkpoint{brought}")
 
 
 def test(given: str) -> Path | None:

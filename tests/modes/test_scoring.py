@@ -98,10 +98,13 @@ def test_the_masks_that_are_drawn_can_be_scored_photograph_by_photograph(run, tr
         (["mode=test", "ckpt=latest"], "ckpt=latest: no run under"),
         (["mode=test", "ckpt=[A,B]"], "ckpt=['A', 'B']: give one checkpoint"),
         (["mode=predict", "input=run.py", "ckpt=[A,B]"], "ckpt=['A', 'B']: give one checkpoint"),
+        (["mode=check", "ckpt=[A,B]"], "ckpt=['A', 'B']: give one checkpoint"),
+        (["mode=compare", "a=latest", "b=latest"], "a=latest: no run under"),
+        (["loss=distill", "distill=latest"], "distill=latest: no run under"),
         (["split=val"], "split belongs to mode=compare or mode=test: add it"),
     ],
 )
-def test_what_a_test_needs(run, arguments, sentence):
+def test_what_names_no_checkpoint_is_one_sentence(run, arguments, sentence):
     assert sentence in run(*arguments, code=1).stderr
 
 
