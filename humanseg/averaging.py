@@ -73,12 +73,16 @@ def mean(network: nn.Module, paths: list[Path]) -> dict[str, Tensor]:
     """The mean of the weights and statistics in some checkpoints, those that validation used, on the CPU.
 
     Raises:
-        ValueError: a checkpoint is not there, damaged or another network's.
+        ValueError: a checkpoint is not there, damaged or another network's, or has weights that are not finite.
     """
     one = copy.deepcopy(network).cpu()
     found = Mean(one)
     for path in paths:
         checkpoint.load_weights(one, checkpoint.load(path), path)
+        if not all(value.isfinite().all() for value in one.state_dict().values()):
+            raise ValueError(
+                f"{path}: its weights are not finite, and trainer.average_last averages them"
+            )
         found.update_parameters(one)
     return found.module.state_dict()
 

@@ -1,13 +1,14 @@
 """The weights at the end of training: their mean, their statistics, and when they are the best."""
 
 import copy
+import math
 
 import pytest
 import torch
 from conftest import TINY, rows, saved, summary
 from torch import nn
 
-from humanseg import averaging
+from humanseg import averaging, build, checkpoint
 from humanseg.compute import Compute
 from humanseg.history import stops_early
 
@@ -60,6 +61,17 @@ def test_statistics_are_those_of_a_plain_pass(network):
     assert norm.momentum == 0.01 and norm.num_batches_tracked == 3
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items() if "weight" in key)
+
+
+def test_a_checkpoint_that_holds_no_numbers_is_named(tiny_once, tmp_path):
+    path = tiny_once / "checkpoints" / "best.pt"
+    payload = checkpoint.load(path)
+    network = build.model_of(payload, payload["config"]["model"], path)
+    assert all(torch.equal(value, payload["model"][key]) for key, value in averaging.mean(network, [path] * 2).items())
+    payload["model"]["encoder.features.0.1.running_var"][3] = math.inf
+    checkpoint.save(tmp_path / "recent_0002.pt", payload)
+    with pytest.raises(ValueError, match="recent_0002.pt: its weights are not finite"):
+        averaging.mean(network, [path, tmp_path / "recent_0002.pt"])
 
 
 @pytest.mark.parametrize(("monitor", "wins"), [("null", True), ("train/loss", False)])
