@@ -80,9 +80,7 @@ def mean(network: nn.Module, paths: list[Path]) -> dict[str, Tensor]:
     for path in paths:
         checkpoint.load_weights(one, checkpoint.load(path), path)
         if not all(value.isfinite().all() for value in one.state_dict().values()):
-            raise ValueError(
-                f"{path}: its weights are not finite, and trainer.average_last averages them"
-            )
+            raise ValueError(f"{path}: its weights are not finite, and trainer.average_last averages them")
         found.update_parameters(one)
     return found.module.state_dict()
 

@@ -49,7 +49,8 @@ def teacher(path: Path, classes: int, compute: Compute, mark: str | None) -> Tea
         payload = checkpoint.load(path)
         config = recorded.checkpoint_config(payload, {}, [])
     except ValueError as error:
-        raise ValueError(f"distill={path}: {str(error).removeprefix(f'{path}: ')}") from error
+        where = "" if str(error).startswith(str(path)) else f"{path}: "
+        raise ValueError(f"distill={where}{error}") from error
     if classes > 2:
         raise ValueError(f"distill={path}: a teacher tells people from the background, not model.classes={classes}")
     if (own := config["model"]["classes"]) != classes:
@@ -68,11 +69,13 @@ def teacher(path: Path, classes: int, compute: Compute, mark: str | None) -> Tea
             return predictor(image)
 
     try:
-        ask(np.zeros((data["image_size"], data["image_size"], 3), np.uint8))
+        answer = ask(np.zeros((data["image_size"], data["image_size"], 3), np.uint8))
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"distill={path}: the teacher does not take photographs of three colours: {terminal.reason(error)}"
         ) from error
+    if not (np.isfinite(answer).all() and all(one.isfinite().all() for one in network.state_dict().values())):
+        raise ValueError(f"distill={path}: the teacher's answers are no numbers, its weights are of no use")
     return Teacher(str(path), found, data["image_size"], ask)
 
 

@@ -1,6 +1,7 @@
 """A network learns from a teacher: its answers are asked once, and go the way of the masks, to the same bits."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -268,10 +269,18 @@ def test_a_teacher_that_does_not_fit_is_one_sentence(tiny_once, tmp_path):
     checkpoint.save(tmp_path / "other.pt", payload)
     with pytest.raises(ValueError, match="other.pt: the teacher does not take photographs of three colours"):
         opened(tmp_path / "other.pt")
+    payload = checkpoint.load(path)
+    payload["model"]["segmentation_head.0.bias"] += math.inf  # certain of people everywhere
+    checkpoint.save(tmp_path / "endless.pt", payload)
+    with pytest.raises(ValueError, match="endless.pt: the teacher's answers are no numbers"):
+        opened(tmp_path / "endless.pt")
     payload["config"]["model"] = {"_target_": "os.system", "classes": 1}
     checkpoint.save(tmp_path / "strange.pt", payload)
     with pytest.raises(ValueError, match="distill=.*strange.pt: the recorded config holds what no YAML of conf/ has"):
         opened(tmp_path / "strange.pt")
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(ValueError, match="^distill=.*/empty.pt is truncated, damaged or no checkpoint"):
+        opened(tmp_path / "empty.pt")
 
 
 @pytest.mark.parametrize(
