@@ -25,7 +25,7 @@ from humanseg.data.loading import Data, LoaderConfig
 from humanseg.data.splits.split import SplitConfig
 from humanseg.ema import average
 from humanseg.processes import distributed, hardware
-from humanseg.processes.torch_private import NORMS
+from humanseg.processes.torch_private import NORMS, skipped_as_a_whole
 from humanseg.runs import recorded
 from humanseg.schedules import Schedule
 from humanseg.weights import describe
@@ -251,7 +251,7 @@ def _optimizer(config: dict, part: nn.Module, what: str) -> Optimizer:
     try:
         factory = build(settings, what)
         chosen = settings.keys().isdisjoint(("fused", "foreach")) and has_fused(factory.func, parameters)
-        return factory(groups, **({"fused": True} if chosen else {}))
+        return skipped_as_a_whole(factory(groups, **({"fused": True} if chosen else {})))
     except (TypeError, ValueError) as error:
         raise _refused(what, error) from error
 
@@ -264,7 +264,7 @@ def has_fused(optimizer: Callable, parameters: list[Tensor]) -> bool:
     """Whether torch steps all parameters in one kernel: its own optimizers that know `fused`, on CUDA and the CPU.
 
     That is faster than the loop over tensors: AdamW's step on 2 CPU cores takes 0.45 of the time. On CUDA it also reads
-    the overflow of loss scaling on the device, where other optimizers wait for it.
+    the overflow of loss scaling on the device, where SGD and other optimizers wait for it.
     """
     own = optimizer.__module__.startswith("torch.optim.") and "fused" in inspect.signature(optimizer).parameters
     return own and all(one.device.type in ("cuda", "cpu") and one.is_floating_point() for one in parameters)

@@ -1,6 +1,5 @@
 """The training loop: epochs of optimizer steps and validation."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -204,8 +203,10 @@ def train_step(state: State, batches: Iterator[tuple[Tensor, ...]], setup: Setup
     stepped = [optimizer for optimizer in state.optimizers.values() if freezing.has_gradients(optimizer)]
     for optimizer in stepped:
         scaler.unscale_(optimizer)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    norm = nn.utils.clip_grad_norm_(parameters, settings.grad_clip or math.inf)
+    trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in trained])
+    if settings.grad_clip:
+        nn.utils.clip_grads_with_norm_(trained, settings.grad_clip, norm)
     for optimizer in stepped:
         scaler.step(optimizer)
     scaler.update()

@@ -1,5 +1,7 @@
 """Every YAML of conf/ composes, builds and takes a training step; what a group promises holds."""
 
+import math
+
 import pytest
 import torch
 from conftest import ROOT, TINY, board, composed, experiments, rows
@@ -127,6 +129,23 @@ def test_torchs_own_optimizers_step_in_one_kernel_unless_told_otherwise():
 
     assert fused("optimizer=sgd") and fused("optimizer=adamw") and not fused("optimizer=rmsprop")
     assert not fused("+optimizer.fused=false") and not fused("+optimizer.foreach=true")
+
+
+@pytest.mark.parametrize(
+    "overrides", [["optimizer=sgd"], ["optimizer=sgd", "+optimizer.fused=true"], ["optimizer=adamw"]]
+)
+def test_a_first_step_that_overflows_leaves_nothing_behind(overrides):
+    network, scaler = torch.nn.Linear(1000, 1), torch.amp.GradScaler("cpu", init_scale=2.0)
+    optimizer = build.optimizers(composed(*overrides)["optimizer"], network)["model"]
+    taken = [torch.full((1, 1000), math.nan) for _ in range(9)]
+    del taken  # memory that the optimizer may get
+    for factor in (math.inf, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(factor * network.weight.sum()).backward()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    assert network.weight.isfinite().all()
 
 
 def test_norms_and_biases_are_spared_from_decay_where_the_choice_says_so():

@@ -368,6 +368,16 @@ def test_fp16_skips_a_step_whose_gradients_overflow():
     assert given.scaler.get_scale() < 2.0**40
 
 
+def test_gradients_that_overflow_in_one_part_spoil_no_other():
+    given = thawing(torch.optim.SGD, False)
+    given.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    given.model.encoder[0].weight.register_hook(lambda gradient: gradient * math.inf)
+    before = copy.deepcopy(given.model.state_dict())
+    fit(given, epochs=1, steps=1)
+    moved = {key for key, one in given.model.named_parameters() if not torch.equal(one, before[key])}
+    assert moved == {"decoder.weight", "decoder.bias"} and all(one.isfinite().all() for one in given.model.parameters())
+
+
 def test_evaluation_does_not_depend_on_the_batch_size():
     given, names = state(), metrics.find(["iou", "iou_per_image", "boundary_iou", "accuracy"])
     results = []

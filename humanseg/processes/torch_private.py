@@ -6,6 +6,7 @@ tests/test_private.py says in one sentence which of them a newer version no long
 import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # the base of all batch and instance norms
@@ -24,6 +25,16 @@ def shared_bytes(count: int) -> Tensor:
 def lerp_(ours: list[Tensor], theirs: list[Tensor], weight: float) -> None:
     """Move each of our tensors by a share of the way to its counterpart, in one kernel."""
     torch._foreach_lerp_(ours, theirs, weight)
+
+
+def skipped_as_a_whole(optimizer: Optimizer) -> Optimizer:
+    """Have loss scaling leave out SGD's steps whose gradients overflow, instead of the fused kernel.
+
+    The kernel leaves out the weights of a first step, and a momentum behind that nothing has written.
+    """
+    if isinstance(optimizer, SGD):
+        optimizer._step_supports_amp_scaling = False
+    return optimizer
 
 
 class BoardWriter(SummaryWriter):
