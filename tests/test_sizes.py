@@ -62,3 +62,9 @@ def test_a_run_trains_at_each_size_and_validates_at_its_own(run, monkeypatch):
 )
 def test_sizes_that_do_not_fit_are_one_sentence(run, sizes, sentence):
     assert sentence in run(*TINY, f"trainer.sizes={sizes}", "trainer.size_order=random", code=1).stderr
+
+
+def test_a_size_that_the_network_can_not_take_is_one_sentence(run):
+    typed = [one for one in TINY if "decoder_channels" not in one and "image_size" not in one]
+    told = run(*typed, "model=pan_mbv2", "data.image_size=128", "trainer.sizes=[64,128]", code=1).stderr
+    assert told.startswith("error: trainer.sizes=64: PAN can't take a 3x64x64 image") and "Traceback" not in told

@@ -1,5 +1,7 @@
 """A network in numbers: its stages, parameters and multiply-adds."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,26 +10,23 @@ from humanseg import terminal
 from humanseg.compute import as_list
 
 
-def summarise_model(model: nn.Module, size: int, classes: int) -> tuple[str, dict[str, float]]:
+def summarise_model(
+    model: nn.Module, size: int, classes: int, smaller: Sequence[int] = ()
+) -> tuple[str, dict[str, float]]:
     """Layers by stage as a table; parameters, trainable parameters and multiply-adds for one size x size image.
 
+    Args:
+        smaller: further sizes that it is trained at.
+
     Raises:
-        ValueError: the network can't take that size, or gives something else than logits of the classes.
+        ValueError: the network can't take one of the sizes, or gives something else than logits of the classes.
     """
-    device = next(model.parameters()).device
     counter, was_training = FlopCounterMode(display=False), model.training
-    try:
-        with torch.no_grad(), counter:
-            logits = as_list(model.eval()(torch.zeros(1, 3, size, size, device=device)))[0]
-    except RuntimeError as error:
-        raise ValueError(
-            f"data.image_size={size}: {type(model).__name__} can't take a 3x{size}x{size} image: {error}"
-        ) from error
-    if logits.shape != (1, classes, size, size):
-        raise ValueError(
-            f"{type(model).__name__} gives {tuple(logits.shape)} for a 3x{size}x{size} image: its first output must be logits "
-            f"{classes}x{size}x{size}, as model.classes={classes} says"
-        )
+    model.eval()
+    for side in sorted({*smaller}):
+        _refuse_unfit(model, side, classes, "trainer.sizes")
+    with counter:
+        _refuse_unfit(model, size, classes, "data.image_size")
     model.train(was_training)
     flops = {name.split(".", 1)[-1]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     rows = [f"{'stage':<32} {'layers':>7} {'parameters':>12} {'M multiply-adds':>16}"]
@@ -41,6 +40,20 @@ def summarise_model(model: nn.Module, size: int, classes: int) -> tuple[str, dic
         "multiply_adds": counter.get_total_flops() // 2,
     }
     return terminal.lines(rows), facts
+
+
+@torch.no_grad()
+def _refuse_unfit(model: nn.Module, size: int, classes: int, key: str) -> None:
+    try:
+        logits = as_list(model(torch.zeros(1, 3, size, size, device=next(model.parameters()).device)))[0]
+    except RuntimeError as error:
+        image = f"{type(model).__name__} can't take a 3x{size}x{size} image"
+        raise ValueError(f"{key}={size}: {image}: {error}") from error
+    if logits.shape != (1, classes, size, size):
+        raise ValueError(
+            f"{type(model).__name__} gives {tuple(logits.shape)} for a 3x{size}x{size} image: its first output must be logits "
+            f"{classes}x{size}x{size}, as model.classes={classes} says"
+        )
 
 
 def stages(model: nn.Module) -> list[tuple[str, nn.Module]]:
