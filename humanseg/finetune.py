@@ -19,6 +19,7 @@ from humanseg.weights import are_plain_tensors
 log = logging.getLogger(__name__)
 
 VALIDATES = ("val_split", "folds", "fold")  # the keys of a source that say which samples validate
+HEADS = ("segmentation_head.", "deep_heads.", "classification_head.")  # what their weights' names begin with
 HELD_BACK = ("split_seed", *VALIDATES, "test_split", "duplicates", "split_by", "group_by")  # and which are held back
 
 
@@ -115,8 +116,8 @@ def load_weights(network: nn.Module, before: Origin, config: dict[str, Any]) -> 
     weights, own = payload["ema"] or payload["model"], network.state_dict()
     if not are_plain_tensors(weights):
         raise ValueError(f"{path}: its weights are no plain tensors")
-    head = [key for key in weights if key.startswith("segmentation_head.") and key in own]
-    renewed = [key for key in head if weights[key].shape != own[key].shape]
+    heads = [key for key in weights if key.startswith(HEADS) and key in own]
+    renewed = [key for key in heads if weights[key].shape != own[key].shape]
     begun = payload | {"model": weights | {key: own[key] for key in renewed}, "ema": None}
     try:
         checkpoint.load_weights(network, begun, path)

@@ -4,10 +4,12 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY, run_into, saved
 from torch import nn
 
 from humanseg.finetune import Origin, keep_split, load_weights, tell_split
+from humanseg.networks import DeepUnet
 
 ONE_EPOCH = [*TINY, "trainer.epochs=1"]
 
@@ -107,3 +109,19 @@ def test_another_network_says_what_to_type_but_nothing_that_a_stranger_could_hav
     with pytest.raises(ValueError, match="does not fit") as refused:
         load_weights(network, before, own)
     assert str(refused.value).partition(" It was trained with other arguments: add ")[2] == advice
+
+
+def test_all_heads_begin_anew_where_the_classes_are_others():
+    def network(classes: int) -> DeepUnet:
+        settings = {"encoder_weights": None, "decoder_channels": [8, 8], "encoder_depth": 2, "classes": classes}
+        return DeepUnet(1, encoder_name="mobilenet_v2", aux_params={"classes": classes}, **settings)
+
+    one, three = network(1), network(3)
+    own = {key: value.clone() for key, value in three.state_dict().items()}
+    payload = {"architecture": "A", "ema": None, "model": one.state_dict(), "config": {"model": {}}}
+    load_weights(three, Origin(Path("x.pt"), payload), {})
+    for key, value in three.state_dict().items():
+        begun = (
+            own if key.split(".")[0] in ("segmentation_head", "deep_heads", "classification_head") else payload["model"]
+        )
+        assert torch.equal(value, begun[key]), key
