@@ -59,7 +59,7 @@ class Bench:
         be_deterministic(cfg["trainer"]["deterministic"])
         self.compute = build.compute(cfg["trainer"], cfg["data"])
         self.loss = build.loss(cfg["loss"], cfg["model"]["classes"]).to(self.compute.device)
-        if asks_for(self.loss, "teacher"):
+        if asks_for(self.loss, "teacher", needs=True):
             raise ValueError("mode=benchmark asks no teacher: give another loss, as loss=bce_dice")
         self.data = build.data(cfg["data"], cfg["augment"], cfg["model"]["classes"], cfg["seed"])
         self.network = network or build.model(cfg["model"])
