@@ -258,7 +258,7 @@ class Journal:
         if status == "completed" and state.epoch < settings.epochs:
             log.info("stopped    after epoch %d of %d by trainer.early_stop=%d: %s became no better",
                      state.epoch, settings.epochs, settings.early_stop, settings.monitor)  # fmt: skip
-        log.info("best       epoch %d%s: %s", best["epoch"], mean, ", ".join(shown))
+        log.info("best       epoch %d%s%s", best["epoch"], mean, ": " * bool(shown) + ", ".join(shown))
         if table := lines.by_source(best, decides):
             log.info("%s", terminal.lines(table))
         own = [f" {shlex.quote(one)}" for one in lines.own_code(self.job.overrides, self.cfg["metrics"])]
