@@ -90,8 +90,8 @@ class Journal:
     def _begin(self, state: State) -> Run:
         """The run's folder with what is known at the start; run.log gets what stands behind the opening lines."""
         cfg, data, compute = self.cfg, self.setup.data, self.setup.compute
-        sides = data.config.image_size, cfg["model"]["classes"], cfg["trainer"]["sizes"] or ()
-        table, size = summarise_model(state.model, *sides)
+        classes, smaller = cfg["model"]["classes"], cfg["trainer"]["sizes"] or ()
+        table, size = summarise_model(state.model, data.config.image_size, classes, smaller)
         device, processes = describe_device(compute.device), data.share.world_size
         if processes > 1:
             device = f"{processes} processes on {device}"
