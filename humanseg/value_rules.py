@@ -28,6 +28,14 @@ def whole(least: int, most: float = 10**9) -> Rule:
     return number(least, most, whole=True)
 
 
+def colours(least: float, words: str = "numbers") -> Rule:
+    """A number of at least `least` for each colour."""
+    return Rule(
+        lambda value: isinstance(value, list) and len(value) == 3 and all(map(number(least).holds, value)),
+        f"three {words}, for red, green and blue, as [0.5,0.5,0.5]",
+    )
+
+
 def one_of(*options: Any) -> Rule:
     """One of some values."""
     return Rule(lambda value: value in options, ", ".join(map(str, options)).lower())
@@ -50,10 +58,6 @@ LIST = Rule(lambda value: isinstance(value, list), "a list, as [a,b]")
 WORDS = Rule(lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list, as [a,b]")
 NAMES = Rule(lambda value: isinstance(value, str) or WORDS.holds(value), "names of sources, as [a,b]")
 FILES = Rule(lambda value: isinstance(value, str) or WORDS.holds(value), "a file, or several as [a,b]")
-COLOUR = Rule(
-    lambda value: isinstance(value, list) and len(value) == 3 and all(isinstance(item, int | float) for item in value),
-    "three numbers, for red, green and blue, as [0.5,0.5,0.5]",
-)
 GROUP = Rule(lambda value: isinstance(value, dict), "one of its choices")
 SOURCES = Rule(GROUP.holds, "sources by their names, as +data@data.sources.coco=coco does")
 CALLBACKS = Rule(

@@ -69,6 +69,11 @@ RULES = {
     **dict.fromkeys(("refine", "keep_largest", "fill_holes", "live", "overwrite", "keep_metadata"), SWITCH),
 }
 AUTO = {"photographs": "mask", "videos": "matting", "camera": "matting"}
+IDLE = {  # options that would change nothing
+    "photographs": (("start", "end", "format"), "photographs are no video"),
+    "videos": ((), ""),
+    "camera": (("output", "start", "end", "format"), "the live page stores nothing and shows all"),
+}
 FEW = 1000  # photographs that torch has drawn by when another backend, which takes the network once a size, catches up
 RATE_HELD = 0.9  # of the live page's frame rate, from one frame to the next
 
@@ -82,11 +87,12 @@ def run(config: dict, job: Job) -> None:
     results = Results(output if output.is_dir() else output.parent)
     find_kind = partial(images.kind, typed, targets.result_of_before(results, output, typed))
     kind = "camera" if config["live"] else distributed.made_by_main(find_kind)
+    _refuse_idle(config, *IDLE[kind])
     names = [AUTO[kind]] if config["draw"] == "auto" else _listed(config["draw"])
     plan = {
         "photographs": lambda: targets.of_photographs(typed, output, names, config["overwrite"]),
         "videos": lambda: films.of_videos(typed, output, names, config),
-        "camera": lambda: _the_live_page(names, config),
+        "camera": lambda: _the_live_page(names),
     }[kind]
     planned = distributed.made_by_main(plan)
     if kind != "photographs" and not distributed.is_main():
@@ -228,10 +234,8 @@ def show_camera(studio: Studio, options: dict, name: str) -> dict:
     return {"frames": count, "seconds": round(studio.clock.elapsed(), 2)}
 
 
-def _the_live_page(names: list[str], options: dict) -> str:
+def _the_live_page(names: list[str]) -> str:
     """The one drawing that it shows."""
-    if idle := [f"{key}={options[key]}" for key in ("output", "start", "end", "format") if options[key] is not None]:
-        raise ValueError(f"{', '.join(idle)}: leave this out, for the live page stores nothing and shows all")
     if len(names) > 1 or names[0] in ("cutout", "probability"):
         raise ValueError(f"draw={names}: the live page shows one of mask, matting, overlay, background")
     return names[0]
@@ -250,6 +254,11 @@ def _refuse_wrong_options(options: dict) -> None:
         )
     if options["background"] and "background" not in drawn:
         raise ValueError("background= is drawn by draw=background: type both")
+
+
+def _refuse_idle(options: dict, keys: tuple[str, ...], why: str) -> None:
+    if typed := [f"{key}={options[key]}" for key in keys if options[key] is not None]:
+        raise ValueError(f"{', '.join(typed)}: leave this out, for {why}")
 
 
 def _listed(value: object) -> list:

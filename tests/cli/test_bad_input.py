@@ -45,6 +45,8 @@ from conftest import ON_FILES, ROOT, TINY, saved, write_people
         (["data.cache=maybe"], ["data.cache=maybe: give true or false"]),
         (["data.pad_value=300"], ["data.pad_value=300: give a whole number from 0 to 255"]),
         (["data.mean=[0.5]"], ["data.mean=[0.5]: give three numbers"]),
+        (["data.mean=[0.5,0.5,nan]"], ["data.mean=[0.5, 0.5, nan]: give three numbers"]),
+        (["data.std=[1,1,0]"], ["data.std=[1, 1, 0]: give three numbers above 0"]),
         (["seed=-1"], ["seed=-1: give a whole number of at least 0"]),
         (["metrics=iou", "tags=a"], ["metrics=iou: give a list, as [a,b]", "tags=a: give a list, as [a,b], or null"]),
         (["trainer.monitor_mode=best"], ["trainer.monitor_mode=best: give auto, max, min"]),

@@ -284,6 +284,7 @@ def test_a_camera_is_drawn_until_it_ends(run, trained_once, tmp_path):
         (["input={people}/film.mp4", "output=a.mp4", "draw=probability", "bits=16"], "a.mp4 can't hold bits=16"),
         (["input={people}/film.mp4", "format=avi"], "format=avi: give mp4, mov"),
         (["input={people}/film.mp4", "live=true", "output=a.mp4", "end=2"], "output=a.mp4, end=2: leave this out"),
+        (["input={people}/images", "end=2"], "end=2: leave this out, for photographs are no video"),
     ],
 )
 def test_what_is_wrong_is_named(run, trained_once, people, tmp_path, typed, named):
