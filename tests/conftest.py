@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +36,10 @@ from humanseg.media.video_writer import VideoWriter
 from humanseg.runs import conf
 
 read_once()
+
+# Hydra clears all handlers of logging, and absl's then closes the stderr that it was imported with: pytest's would be gone.
+with redirect_stderr(sys.__stderr__):
+    import absl.logging  # noqa: F401  openvino does so too
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "eg1800"
