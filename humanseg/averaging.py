@@ -14,6 +14,7 @@ from humanseg.compute import Compute
 from humanseg.ema import Mean
 from humanseg.loop import Record, Setup, State, validate
 from humanseg.processes import distributed
+from humanseg.weights import are_finite
 
 
 def finish(
@@ -79,7 +80,7 @@ def mean(network: nn.Module, paths: list[Path]) -> dict[str, Tensor]:
     found = Mean(one)
     for path in paths:
         checkpoint.load_weights(one, checkpoint.load(path), path)
-        if not all(value.isfinite().all() for value in one.state_dict().values()):
+        if not are_finite(one.state_dict()):
             raise ValueError(f"{path}: its weights are not finite, and trainer.average_last averages them")
         found.update_parameters(one)
     return found.module.state_dict()

@@ -14,6 +14,7 @@ from humanseg.data.answers import Teacher
 from humanseg.losses import asks_for
 from humanseg.predictor import Predictor
 from humanseg.runs import find, recorded
+from humanseg.weights import are_finite
 
 SEEN = ("image_size", "pad_value", "mean", "std")  # the keys of `data` that decide what a network sees
 
@@ -74,7 +75,7 @@ def teacher(path: Path, classes: int, compute: Compute, mark: str | None) -> Tea
         raise ValueError(
             f"distill={path}: the teacher does not take photographs of three colours: {terminal.reason(error)}"
         ) from error
-    if not (np.isfinite(answer).all() and all(one.isfinite().all() for one in network.state_dict().values())):
+    if not (np.isfinite(answer).all() and are_finite(network.state_dict())):
         raise ValueError(f"distill={path}: the teacher's answers are no numbers, its weights are of no use")
     return Teacher(str(path), found, data["image_size"], ask)
 

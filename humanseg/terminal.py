@@ -11,7 +11,8 @@ import sys
 import textwrap
 import traceback
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TextIO
 
@@ -85,6 +86,17 @@ def message(error: BaseException) -> str:
     """What an error says, in one line unless it is made of `Lines`."""
     first = error.args[0] if error.args else ""
     return first if isinstance(first, Lines) else visible(" ".join(str(error).split()))
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Nothing below an error is logged meanwhile."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def reason(error: BaseException, last: bool = False) -> str:

@@ -71,6 +71,11 @@ def _is_plain_tensor(value: Any) -> bool:
     return torch.is_tensor(value) and value.layout is torch.strided and not (value.is_meta or value.is_quantized)
 
 
+def are_finite(weights: dict[str, torch.Tensor]) -> bool:
+    """Whether a state dict holds neither NaN nor infinity."""
+    return all(value.isfinite().all() for value in weights.values())
+
+
 def mismatch(expected: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[str]:
     """How two state dicts differ in keys and shapes, a line each."""
     found = [f"{key} is missing" for key in expected if key not in given]

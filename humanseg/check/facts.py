@@ -115,8 +115,9 @@ def _measured(facts: np.ndarray, image: np.ndarray, mask: np.ndarray) -> Measure
     facts["hash"], facts["mirrored"] = perceptual_hashes(image)
     facts["brightness"], facts["contrast"] = measures.brightness(grey)
     facts["sharpness"] = measures.sharpness(grey)
-    facts["person"], facts["ignored"] = measures.shares(mask)
-    if sizes := measures.people(mask):
+    person, facts["ignored"] = measures.shares(mask)
+    facts["person"] = person
+    if sizes := measures.people(mask, person):
         facts["people"], facts["largest"], facts["smallest"] = min(len(sizes), 65535), sizes[0], sizes[-1]
     facts["cut"] = measures.cut_sides(mask)
     facts["here"], facts["best"], facts["right"], facts["down"] = edges.fit(image, mask)

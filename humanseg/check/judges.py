@@ -100,12 +100,8 @@ def _splits(network: Network, opened: dict) -> dict[str, Split]:
     """
     data, began, problems = network.config["data"], network.payload["config"]["data"], []
     nodes = {name: node for name, node in mix.nodes(data).items() if name in opened}
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # the check itself has divided them, and has told how
-    try:
+    with terminal.without_warnings():  # the check itself has divided them, and has told how
         parts = mix.of_each(nodes, lambda name: mix.divided(name, nodes, opened), problems, by_key=True)
-    finally:
-        logging.disable(before)
     if problems:
         raise ValueError(terminal.lines(problems))
     typed_then = data | {"exclude": began.get("exclude")}  # another list may be typed now

@@ -42,13 +42,16 @@ def shares(mask: np.ndarray) -> tuple[float, float]:
     return np.count_nonzero(mask == PERSON) / mask.size, np.count_nonzero(mask == IGNORE) / mask.size
 
 
-def people(mask: np.ndarray) -> list[float]:
-    """The sizes of the connected parts of the person, as shares of the photograph, the largest first; without specks."""
-    whole, _ = shares(mask)
+def people(mask: np.ndarray, whole: float) -> list[float]:
+    """The sizes of the connected parts of the person, as shares of the photograph, the largest first; without specks.
+
+    Args:
+        whole: the person's share of it, as `shares` has it: no part is more than all have together.
+    """
     small = resize_mask(mask, *shrunk_size(*mask.shape, COUNTED_AT))
     _, _, stats, _ = cv2.connectedComponentsWithStats((small == PERSON).view(np.uint8), connectivity=8)
     areas = np.sort(stats[1:, cv2.CC_STAT_AREA])[::-1]
-    sizes = areas / max(areas.sum(), 1) * whole  # so that none has more than all have together
+    sizes = areas / max(areas.sum(), 1) * whole
     return sizes[sizes >= SPECK].tolist()
 
 

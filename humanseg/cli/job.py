@@ -16,13 +16,12 @@ from omegaconf import DictConfig
 
 from humanseg import terminal
 from humanseg.cli import grammar, launch, launchers, planned, typed
-from humanseg.cli.recorded_overrides import MODES
 from humanseg.processes import signals
 from humanseg.runs import trials
 from humanseg.runs.atomic import NotWritten
 from humanseg.runs.conf import command
 from humanseg.runs.locks import lock
-from humanseg.runs.summary import ENDED, FINISHED, job_number, mark, read_jobs, read_summary, read_sweep
+from humanseg.runs.summary import ENDED, FINISHED, MODES, job_number, mark, read_jobs, read_summary, read_sweep
 
 HINTS = {
     r"DataLoader worker \(pid": "it is killed where memory runs out: try a smaller data.num_workers",

@@ -14,12 +14,11 @@ from typing import Any
 from humanseg.runs import conf, overrides, trust
 from humanseg.runs.overrides import Override, key_of, sign_of
 from humanseg.runs.plain import refuse_other_than_plain
-from humanseg.runs.summary import read_summary, read_sweep
+from humanseg.runs.summary import MODES, read_summary, read_sweep
 
 CHOICE = re.compile(r"[\w-]+(/[\w-]+)*")
 SETTING = re.compile(r"[\w.,:|-]{1,200}")  # of a launcher: a partition, a constraint, a number
 OURS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.mode", "data.cache_dir")  # set anew, or this machine's
-MODES = ("train", "test")  # which write into their own folder alone
 LAUNCHER = {
     *("n_jobs", "batch_size", "pre_dispatch", "verbose", "partition", "account", "qos", "constraint", "exclude"),
     *("timeout_min", "max_num_timeout", "signal_delay_s", "array_parallelism", "nodes", "tasks_per_node"),

@@ -14,12 +14,12 @@ from omegaconf import OmegaConf
 from humanseg import config_rules
 from humanseg.cli import hydra_private, recorded_overrides, space, typed
 from humanseg.cli.composing import composed, place_of_runs
-from humanseg.cli.recorded_overrides import MODES, usable
+from humanseg.cli.recorded_overrides import usable
 from humanseg.runs import find, recorded, trust
 from humanseg.runs.locks import refuse_links
 from humanseg.runs.overrides import key_of, literal, sign_of
 from humanseg.runs.reading import read_config, read_yaml
-from humanseg.runs.summary import FINISHED, is_sweep, job_number, read_jobs, read_summary, read_sweep
+from humanseg.runs.summary import FINISHED, MODES, is_sweep, job_number, read_jobs, read_summary, read_sweep
 
 OF_THE_SEARCH = ("hydra.sweeper.objectives", "hydra.sweeper.params")  # what makes a search what it is
 

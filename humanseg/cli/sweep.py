@@ -15,13 +15,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from humanseg import report, terminal
 from humanseg.cli import hydra_private, launchers, planned, resume, search, typed
 from humanseg.cli.job import say_how_to_go_on
-from humanseg.cli.recorded_overrides import MODES, literal_keys, resolved
+from humanseg.cli.recorded_overrides import literal_keys, resolved
 from humanseg.config_rules import refuse_wrong_values
 from humanseg.processes import signals
 from humanseg.runs import conf, locks, provenance
 from humanseg.runs.atomic import NotWritten, write_json
 from humanseg.runs.overrides import key_of, literal
-from humanseg.runs.summary import ENDED, mark, read_jobs, read_sweep
+from humanseg.runs.summary import ENDED, MODES, mark, read_jobs, read_sweep
 
 SET_ANEW = ("hydra.sweep.dir=", "hydra.mode=", f"hydra.sweeper._target_={hydra_private.RECORDED}")
 

@@ -1,7 +1,6 @@
 """A network with what comes before and after it as one module, and a module as an ONNX or an OpenVINO model."""
 
 import io
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -168,11 +167,6 @@ def to_openvino(module: nn.Module, example: Tensor) -> "openvino.Model":
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporters. They print versions and operator sets, which don't concern the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    with terminal.without_warnings(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -15,6 +15,7 @@ from humanseg.checkpoint import Checkpoints, SafePoint
 from humanseg.config_rules import flat, refuse_other_run, refuse_wrong_values
 from humanseg.data import pictures
 from humanseg.data.loading import Data
+from humanseg.data.splits import left_out
 from humanseg.data.splits.parts import Split
 from humanseg.hardness import Hardness
 from humanseg.history import best_epoch
@@ -239,11 +240,11 @@ def _facts(cfg: dict, job: Job, setup: loop.Setup) -> dict:
         for what, drawn in getattr(part.source, "draws_from", {}).items()
     }
     teacher = setup.data.teacher
-    broken = [one.mark for one in setup.data.left_out if one.why == "broken"]
+    broken = [left_out.mark(one.source, one.path) for one in setup.data.left_out if one.why == "broken"]
     own = {"config_dirs": conf.own_folders(), "reading": pictures.VERSION, "teacher": teacher and teacher.mark}
-    own |= {"broken": broken}
     versions = provenance.versions()
-    return own | {"config": cfg, "choices": job.choices, "versions": versions, "machine": machine, "samples": samples}
+    own |= {"choices": job.choices, "versions": versions, "machine": machine}
+    return own | {"config": cfg, "samples": samples, "broken": broken}
 
 
 def _go_on(state: loop.State, saved: dict, facts: dict, setup: loop.Setup) -> list[str]:

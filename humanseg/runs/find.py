@@ -8,7 +8,7 @@ from pathlib import Path
 from humanseg import terminal, zoo
 from humanseg.runs.locks import is_held
 from humanseg.runs.reading import read_json
-from humanseg.runs.summary import FINISHED, is_sweep, ranking, read_jobs
+from humanseg.runs.summary import FINISHED, MODES, is_sweep, ranking, read_jobs
 
 NAMED = "a checkpoint, a run's or sweep's folder, `latest`, or a name of the zoo"  # by ckpt=, in sentences
 TABLE = "per_image.csv"  # what a test leaves of each photograph
@@ -122,7 +122,7 @@ def _is_sweep_of_runs(folder: Path, told: dict) -> bool:
     """Whether a folder holds a sweep that trains or tests: jobs of other modes don't go on."""
     overrides = told.get("overrides")
     modes = [str(one) for one in overrides if str(one).startswith("mode=")] if isinstance(overrides, list) else []
-    return is_sweep(folder) and set(modes) <= {"mode=train", "mode=test"}
+    return is_sweep(folder) and set(modes) <= {f"mode={mode}" for mode in MODES}
 
 
 def _last_written(folder: Path) -> float:

@@ -12,6 +12,7 @@ from humanseg.runs.reading import load_json, read_json
 LARGEST = 4_000_000  # bytes of a summary, which grows with each resume
 ITEMS = 20_000  # values in it
 NAME = 400  # characters of a metric's name, which may hold that of a source, and so of a folder
+MODES = ("train", "test")  # which write into their own folder alone, so that their jobs go on
 FINISHED = ("completed", "pruned")  # the states of a run that has nothing more to do
 ENDED = (*FINISHED, "failed")
 STATES = ("running", "interrupted", *ENDED)

@@ -114,8 +114,9 @@ def test_people_are_counted_without_specks_and_told_where_the_frame_cuts_them():
     mask[60:, 20:50] = 1
     mask[10:30, 60:80] = 1
     mask[0, 0] = 1
-    assert measures.people(mask) == pytest.approx([0.12, 0.04])
+    assert measures.people(mask, measures.shares(mask)[0]) == pytest.approx([0.12, 0.04])
     large = np.zeros((803, 599), np.uint8)  # counted at a smaller size, where its share is another one
     large[100:401, 50:333] = 1
-    assert measures.people(large) == [measures.shares(large)[0]]
+    whole, _ = measures.shares(large)
+    assert measures.people(large, whole) == [whole]
     assert measures.cut_sides(mask) == 1 << measures.SIDES.index("bottom")

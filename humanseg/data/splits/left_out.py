@@ -25,10 +25,10 @@ class LeftOut(NamedTuple):
     why: str
     told: str = ""
 
-    @property
-    def mark(self) -> str:
-        """Its source and file. It does not depend on the folder that the file lies in."""
-        return f"{self.source}/{self.path[self.path.rfind('/') + 1 :]}"
+
+def mark(source: str, path: str) -> str:
+    """What stands for a sample in a checkpoint: its source and file, wherever its folder lies."""
+    return f"{source}/{path[path.rfind('/') + 1 :]}"
 
 
 @dataclass
@@ -75,9 +75,8 @@ class Leaving:
             return now
         if not (began := set(self.broken)):
             return {}
-        named = {index: LeftOut(source, "", part.source.names[index], "broken").mark for index in part.indices}
-        was = "could not be used when the run began"
-        return {index: now.get(index, was) for index, mark in named.items() if mark in began}
+        gone = [index for index in part.indices if mark(source, part.source.names[index]) in began]
+        return {index: now.get(index, "could not be used when the run began") for index in gone}
 
     def _without(self, parts: dict, left: dict[int, dict[int, str]], why: str) -> dict:
         """The parts without the samples of each source, by its id, that have a reason."""
